@@ -1,12 +1,17 @@
 """The plain facts of a traced forward pass: which tensors are layers, which linear map reads which.
 
 In: nothing. Out: the dataclasses that taps.py makes, a dump keeps, and measures and reports read.
-No torch here: a dump is understood without the model that made it.
+No torch here: a dump is understood without the model that made it. The only file that knows what a selector means.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Any, Literal, Self, get_args
+
+from ncscan.errors import UsageError
 
 Kind = Literal[
     "input",
@@ -35,7 +40,7 @@ class Tap:
     """Other names of the same value: the modules that returned it unchanged, inner to outer."""
     kind: Kind
     depth: int
-    """Rank in execution order among the taps of the graph, 0 for the input."""
+    """Rank in execution order among the taps of the graph; 0 is the input, unless the input is token numbers."""
     shape: tuple[int, ...]
     """Shape of one sample, without the batch dimension."""
     dtype: str
@@ -46,6 +51,10 @@ class Tap:
     """Name of the activation that reads this value (then it is a pre-activation), else empty."""
     is_output: bool
     """Whether this value is what the model returns: the logits."""
+    types: tuple[str, ...] = ()
+    """What made it and what returned it, as `name` and `aliases` go: class names of modules, or a function's name."""
+    minor: bool = False
+    """Not a layer of `all`: an intermediate result that no linear map reads (scalar arithmetic, masks, slices, …)."""
 
     @property
     def is_preactivation(self) -> bool:
@@ -60,11 +69,11 @@ class LinearMap:
     """The tap that it writes, by name."""
     kind: Literal["linear", "convolution", "embedding"]
     weight: str
-    """Name of the parameter (for a parametrised weight, of the first parameter behind it)."""
+    """Name of the parameter or buffer (for a computed weight, of the first parameter behind it)."""
     bias: str
     """Name of the bias parameter, empty when there is none."""
     reads: str
-    """Name of the tap it reads."""
+    """Name of the tap it reads. Token numbers are no layer: what an embedding reads has a name here but no tap."""
     shape: tuple[int, ...]
     """Shape of the weight as (outputs, inputs, …)."""
 
@@ -76,7 +85,8 @@ class Link:
     first: str
     next: str
     between: tuple[Kind, ...]
-    """Kinds of what stands between, in order; views and dropout do not count. Empty: the product W₂W₁ is exact."""
+    """Kinds of what stands between on the shortest way, in order; views and dropout do not count. Empty: the product
+    W₂W₁ is exact. A way stops at its second residual sum: what is carried past it belongs to later blocks."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,13 @@ class TapGraph:
     """The maps at the end of the pass with nothing between them, first to last: the linear head."""
     not_executed: tuple[str, ...]
     """Modules with parameters of their own of which the pass read none."""
+
+    @property
+    def last(self) -> LinearMap | None:
+        """The linear map that decides: the end of the linear head, else the last one that ran."""
+        if self.head:
+            return self.map(self.head[-1])
+        return self.maps[-1] if self.maps else None
 
     def tap(self, name: str) -> Tap:
         """The tap of that name or alias; KeyError when there is none."""
@@ -133,3 +150,82 @@ def _tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
         key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
         for key, value in plain.items()
     }
+
+
+def _penultimate(graph: TapGraph) -> set[str]:
+    return {graph.last.reads} if graph.last else set()
+
+
+def _head(graph: TapGraph) -> set[str]:
+    return {name for m in graph.maps if m.name in graph.head for name in (m.reads, m.name)}
+
+
+WORDS: tuple[tuple[str, Callable[[TapGraph], set[str]]], ...] = (
+    ("all", lambda graph: {tap.name for tap in graph.taps if not tap.minor}),
+    ("every", lambda graph: {tap.name for tap in graph.taps}),
+    ("input", lambda graph: {tap.name for tap in graph.taps if tap.kind == "input"}),
+    ("penultimate", _penultimate),
+    ("head", _head),
+    ("output", lambda graph: {tap.name for tap in graph.taps if tap.is_output}),
+)
+"""Reserved selectors, resolved from the graph: they come before modules that happen to have such a name."""
+
+
+def select(graph: TapGraph, selectors: Sequence[str]) -> tuple[Tap, ...]:
+    """The taps that the selectors name, in execution order.
+
+    A selector is a word of `WORDS`, a glob over names and aliases (`layer*.relu*`), `re:` and a regular expression
+    searched in them, `type:` and a module class, a function or a kind in any case (`type:BatchNorm2d`, `type:relu`),
+    or `!` and any of these, which removes. They apply from left to right; a list that starts by removing starts from `all`.
+
+    Raises:
+        UsageError: when a selector matches nothing (close names are offered), or when nothing is left.
+    """
+    chosen = _matches(graph, "all") if not selectors or selectors[0].startswith("!") else set[str]()
+    for selector in selectors:
+        if selector.startswith("!"):
+            chosen -= _matches(graph, selector[1:])
+        else:
+            chosen |= _matches(graph, selector)
+    if not chosen:
+        raise UsageError(f"--layers {' '.join(selectors)} leaves no layer; `ncscan layers` lists what there is")
+    return tuple(tap for tap in graph.taps if tap.name in chosen)
+
+
+def _matches(graph: TapGraph, selector: str) -> set[str]:
+    """Names of the taps that one selector means, without its `!`."""
+    pattern = selector.partition(":")[2]
+    if selector in dict(WORDS):
+        # What an embedding reads has a name but no tap.
+        found = dict(WORDS)[selector](graph) & {tap.name for tap in graph.taps}
+    elif selector.startswith("re:"):
+        try:
+            wanted = re.compile(pattern)
+        except re.error as error:
+            raise UsageError(f"--layers {selector}: not a regular expression ({error})") from None
+        found = {tap.name for tap in graph.taps if any(wanted.search(name) for name in _names(tap))}
+    elif selector.startswith("type:"):
+        found = {tap.name for tap in graph.taps if pattern.lower() in _types(tap)}
+    else:
+        found = {tap.name for tap in graph.taps if any(fnmatchcase(name, selector) for name in _names(tap))}
+    if not found:
+        raise UsageError(f"--layers {selector} matches no layer; {_hint(graph, selector)}")
+    return found
+
+
+def _names(tap: Tap) -> tuple[str, ...]:
+    return (tap.name, *tap.aliases)
+
+
+def _types(tap: Tap) -> set[str]:
+    return {tap.kind, *(name.lower() for name in tap.types)}
+
+
+def _hint(graph: TapGraph, selector: str) -> str:
+    """Names that look like what was asked for, else where to find them."""
+    if selector.startswith("type:"):
+        known, asked = sorted({name for tap in graph.taps for name in (tap.kind, *tap.types)}), selector[5:]
+    else:
+        known, asked = [word for word, _ in WORDS] + [name for tap in graph.taps for name in _names(tap)], selector
+    close = get_close_matches(asked, known, n=3)
+    return f"did you mean {', '.join(close)}?" if close else "`ncscan layers` lists what there is"
