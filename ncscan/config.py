@@ -1,0 +1,189 @@
+"""What an ncscan.toml and the command line say, validated once.
+
+In: folders and flags. Out: `RunConfig`, one for each run: everything that the stages need and a checkpoint
+cannot say of itself. Only this file reads an ncscan.toml.
+
+An ncscan.toml may come from a stranger, with the checkpoints. So it can point at files and name settings, but
+code that it names (`module:function`) counts only when the user says so.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ncscan.errors import UsageError
+
+CONFIG_NAME = "ncscan.toml"
+
+Plain = None | bool | int | float | str
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation, one number each or one a channel."""
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "model": ("source", "activation", "linear_head"),
+    "data": ("source", "normalize"),
+    "train": (
+        "loss",
+        "loss_scale",
+        "optimizer",
+        "lr",
+        "momentum",
+        "dampening",
+        "weight_decay",
+        "batch_size",
+        "schedule",
+        "steps",
+        "seed",
+    ),
+    "run": ("group",),
+}
+"""Every section and key of an ncscan.toml; anything else is a mistake and is said."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model or a data set comes from, and the folder that relative paths and modules in it start from."""
+
+    spec: str
+    base: Path
+    trusted: bool
+    """True when the user typed it; False when a file said it."""
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it names code, `module:function`, rather than a file or a built-in model."""
+        return is_code(self.spec)
+
+
+def is_code(spec: str) -> bool:
+    """Whether a source is `module:function`: a file's would be `npz:…` or `idx:…`, a built-in has no colon.
+
+    >>> is_code("train:make_model"), is_code("mlp"), is_code("npz:digits.npz")
+    (True, False, False)
+    """
+    head, colon, _ = spec.partition(":")
+    return bool(colon) and head not in ("npz", "idx")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: a folder of checkpoints of one training, and what its ncscan.toml and the flags say of it."""
+
+    folder: Path
+    model: Source | None = None
+    activation: str | None = None
+    linear_head: int | None = None
+    data: Source | None = None
+    normalize: Normalisation | None = None
+    train: Mapping[str, Plain] = field(default_factory=dict)
+    group: str = ""
+
+
+def nearest_config(path: Path) -> Path | None:
+    """The nearest folder with an ncscan.toml: that of a file, the folder itself, or one above it."""
+    folder = path if path.is_dir() else path.parent
+    for candidate in (folder, *folder.parents):
+        if (candidate / CONFIG_NAME).is_file():
+            return candidate
+    return None
+
+
+def read_config(folder: Path) -> RunConfig:
+    """What the ncscan.toml of a folder says; an empty RunConfig where there is none.
+
+    Raises UsageError when it is not TOML, or says something that ncscan does not know.
+    """
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        return RunConfig(folder)
+    try:
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}") from error
+    for section, keys in plain.items():
+        if section not in SECTIONS or not isinstance(keys, dict):
+            raise UsageError(f"{path}: unknown section [{section}]; there are {_listed(SECTIONS)}")
+        for key in keys:
+            if key not in SECTIONS[section]:
+                raise UsageError(f"{path}: unknown key {key} in [{section}]; there are {_listed(SECTIONS[section])}")
+
+    def get(section: str, key: str, *kinds: type) -> Any:
+        value = plain.get(section, {}).get(key)
+        # bool is an int to Python, but never a number to a user
+        if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise UsageError(f"{path}: {key} in [{section}] must be of type {wanted}, not {value!r}")
+        return value
+
+    linear_head = get("model", "linear_head", int)
+    if linear_head is not None and linear_head < 1:
+        raise UsageError(f"{path}: linear_head in [model] must be 1 or more, not {linear_head}")
+    normalize = get("data", "normalize", str)
+    return RunConfig(
+        folder=folder,
+        model=_source(get("model", "source", str), folder, trusted=False),
+        activation=get("model", "activation", str),
+        linear_head=linear_head,
+        data=_source(get("data", "source", str), folder, trusted=False),
+        normalize=None if normalize is None else parse_normalisation(normalize, str(path)),
+        train={key: get("train", key, str, int, float, bool) for key in plain.get("train", {})},
+        group=get("run", "group", str) or "",
+    )
+
+
+def with_flags(
+    config: RunConfig,
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    normalize: str | None = None,
+    trust_code: bool = False,
+) -> RunConfig:
+    """The same run with the command line's word before the file's.
+
+    Raises UsageError when the file names code and the user did not say that it may run.
+    """
+    here = Path.cwd()
+    merged = replace(
+        config,
+        model=_source(model, here, trusted=True) or config.model,
+        data=_source(data, here, trusted=True) or config.data,
+        normalize=parse_normalisation(normalize, "--normalize") if normalize is not None else config.normalize,
+    )
+    for section, source in (("model", merged.model), ("data", merged.data)):
+        if source is not None and source.is_code and not source.trusted and not trust_code:
+            raise UsageError(
+                f"{config.folder / CONFIG_NAME}: [{section}] names code to run, {source.spec}; "
+                f"pass --trust-code if you trust this folder, or name your own with --{section}"
+            )
+    return merged
+
+
+def parse_normalisation(text: str, where: str) -> Normalisation:
+    """`MEAN,STD`, several channels divided by slashes.
+
+    >>> parse_normalisation("0.1307,0.3081", "--normalize")
+    ((0.1307,), (0.3081,))
+    >>> parse_normalisation("0.5/0.4,0.2/0.1", "--normalize")
+    ((0.5, 0.4), (0.2, 0.1))
+    """
+    try:
+        mean, std = (tuple(float(number) for number in part.split("/")) for part in text.split(","))
+    except ValueError:
+        mean, std = (), ()
+    if not mean or len(mean) != len(std) or not all(s > 0 for s in std):
+        raise UsageError(
+            f"{where}: normalize must read MEAN,STD, channels divided by slashes "
+            f"(0.13,0.31 or 0.5/0.4/0.4,0.2/0.2/0.3), STD above 0, not {text!r}"
+        )
+    return mean, std
+
+
+def _source(spec: str | None, base: Path, *, trusted: bool) -> Source | None:
+    return None if spec is None else Source(spec, base, trusted)
+
+
+def _listed(names: Mapping[str, object] | tuple[str, ...]) -> str:
+    return ", ".join(names)

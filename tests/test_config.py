@@ -1,0 +1,94 @@
+"""ncscan.toml and flags: what is accepted, what is refused, and in which words."""
+
+from pathlib import Path
+
+import pytest
+
+from ncscan.config import RunConfig, Source, nearest_config, parse_normalisation, read_config, with_flags
+from ncscan.errors import UsageError
+
+FULL = """
+[model]
+source = "mlp"
+activation = "relu"
+linear_head = 3
+[data]
+source = "npz:../digits.npz"
+normalize = "0.5,0.25"
+[train]
+loss = "mse"
+lr = 0.1
+weight_decay = 1
+[run]
+group = "decay"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ncscan.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_read_config_when_everything_is_said(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, FULL))
+    expected = RunConfig(
+        folder=tmp_path,
+        model=Source("mlp", tmp_path, trusted=False),
+        activation="relu",
+        linear_head=3,
+        data=Source("npz:../digits.npz", tmp_path, trusted=False),
+        normalize=((0.5,), (0.25,)),
+        train={"loss": "mse", "lr": 0.1, "weight_decay": 1},
+        group="decay",
+    )
+    assert expected == config
+
+
+def test_read_config_when_there_is_none(tmp_path: Path) -> None:
+    assert RunConfig(tmp_path) == read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[model\n", "not valid TOML"),
+        ("[modle]\nsource = 'mlp'\n", r"unknown section \[modle\]; there are model, data, train, run"),
+        ("model = 'mlp'\n", r"unknown section \[model\]"),
+        ("[model]\nsorce = 'mlp'\n", r"unknown key sorce in \[model\]; there are source, activation, linear_head"),
+        ("[model]\nlinear_head = '3'\n", r"linear_head in \[model\] must be of type int, not '3'"),
+        ("[model]\nlinear_head = true\n", r"linear_head in \[model\] must be of type int, not True"),
+        ("[model]\nlinear_head = 0\n", "must be 1 or more, not 0"),
+        ("[data]\nnormalize = '1'\n", "normalize must read MEAN,STD"),
+    ],
+)
+def test_read_config_names_the_mistake(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_config(write(tmp_path, text))
+
+
+def test_nearest_config_looks_upwards(tmp_path: Path) -> None:
+    run = write(tmp_path / "run", FULL)
+    (run / "deep" / "er").mkdir(parents=True)
+    checkpoint = run / "deep" / "er" / "a.pt"
+    checkpoint.touch()
+    assert run == nearest_config(checkpoint)
+    assert run == nearest_config(run)
+
+
+def test_code_named_by_a_file_needs_trust(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, "[model]\nsource = 'evil:boom'\n"))
+    with pytest.raises(UsageError, match=r"names code to run, evil:boom; pass --trust-code"):
+        with_flags(config)
+    assert config == with_flags(config, trust_code=True)
+
+
+def test_code_named_by_the_user_is_theirs(tmp_path: Path) -> None:
+    config = with_flags(read_config(write(tmp_path, "[model]\nsource = 'evil:boom'\n")), model="mine:make")
+    assert Source("mine:make", Path.cwd(), trusted=True) == config.model
+
+
+@pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "0.5,0", "0.5/0.5,1", "0.5,-1"])
+def test_parse_normalisation_refuses(text: str) -> None:
+    with pytest.raises(UsageError, match="normalize must read MEAN,STD"):
+        parse_normalisation(text, "--normalize")

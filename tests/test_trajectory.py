@@ -1,0 +1,63 @@
+"""Steps, their units, and what is doubtful about a run."""
+
+from ncscan.trajectory import Moment, Placed, integrity, place
+
+
+def moment(
+    name: str,
+    *,
+    run: str = "a",
+    step: int | None = None,
+    epoch: int | None = None,
+    number: int | None = None,
+    tensors: str = "",
+) -> Moment:
+    return Moment(run, name, step, epoch, number, tensors or f"{run}/{name}")
+
+
+def test_place_takes_iterations_when_every_checkpoint_of_the_run_knows_them() -> None:
+    run = [moment("x.pt", step=500, epoch=5), moment("y.pt", step=1000, epoch=10)]
+    assert [Placed(500, "iteration"), Placed(1000, "iteration")] == place(run)
+
+
+def test_place_falls_back_to_one_unit_for_the_whole_run() -> None:
+    run = [moment("x.pt", epoch=5, number=5), moment("y.pt", step=1000, number=10)]
+    assert [Placed(5, "file"), Placed(10, "file")] == place(run)
+
+
+def test_place_counts_when_nothing_says_a_number() -> None:
+    assert [Placed(0, "order"), Placed(1, "order")] == place([moment("best.pt"), moment("last.pt")])
+
+
+def test_place_chooses_a_unit_for_each_run_by_itself() -> None:
+    mixed = [moment("x.pt", run="a", step=7), moment("x.pt", run="b", epoch=3), moment("y.pt", run="b", epoch=4)]
+    assert [Placed(7, "iteration"), Placed(3, "epoch"), Placed(4, "epoch")] == place(mixed)
+
+
+def test_integrity_is_silent_on_a_sound_run() -> None:
+    assert [] == integrity([moment(f"step_{n}.pt", step=n, number=n) for n in (0, 10, 200)])
+
+
+def test_integrity_names_the_same_tensors_under_two_steps() -> None:
+    run = [moment("a.pt", step=0), moment("b.pt", step=5, tensors="t"), moment("c.pt", step=9, tensors="t")]
+    assert ["the same tensors under 2 names: a/b.pt, a/c.pt"] == integrity(run)
+
+
+def test_integrity_allows_two_runs_to_share_their_initialisation() -> None:
+    runs = [moment("0.pt", run=run, step=0, tensors="init") for run in ("a", "b")]
+    assert [] == integrity(runs)
+
+
+def test_integrity_names_two_runs_with_the_same_late_tensors() -> None:
+    runs = [moment("9.pt", run=run, step=9, tensors="late") for run in ("a", "b")]
+    assert ["the same tensors under 2 names: a/9.pt, b/9.pt"] == integrity(runs)
+
+
+def test_integrity_names_one_step_said_twice() -> None:
+    run = [moment("a.pt", step=5), moment("b.pt", step=5)]
+    assert ["a: 2 checkpoints say iteration 5: a.pt, b.pt"] == integrity(run)
+
+
+def test_integrity_names_files_whose_names_disagree_with_their_notes() -> None:
+    run = [moment("epoch_1.pt", epoch=9, number=1), moment("epoch_2.pt", epoch=2, number=2)]
+    assert ["a: epoch_2.pt comes after epoch_1.pt by name but before it by its own epoch"] == integrity(run)
