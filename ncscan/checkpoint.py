@@ -1,0 +1,382 @@
+"""Checkpoint files → tensors and plain notes.
+
+In: a file or a folder of files, from anybody. Out: `Checkpoint`. The only file that reads model files: the bytes
+are read once, looked at, and those very bytes are parsed; nothing in them is ever executed.
+"""
+
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import pickle
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors.torch
+import torch
+
+from ncscan import archive, notes, pickles
+from ncscan.errors import CheckpointError
+from ncscan.notes import Plain
+
+ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+"""What a folder is searched for; a file that is named directly may have any ending."""
+NO_MODEL = re.compile(r"(optimizer|optim|scheduler|scaler|rng_state.*|training_args)\.(pt|pth|bin)")
+"""What trainers leave beside the model, under the same endings."""
+WRAPPERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params"),
+    *("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "params_ema", "ema"),
+)
+"""Keys under which training loops keep the model's tensors; plain weights come before averaged ones."""
+MAX_SHARING = 64
+"""How many times over the tensors may show the bytes of the file: tied layers do, a little."""
+
+RESAVE = "save the weights alone: torch.save(model.state_dict(), …) or safetensors.torch.save_file(…)"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What one file holds."""
+
+    path: Path
+    sha256: str
+    """Of the very bytes that were parsed."""
+    n_bytes: int
+    format: str
+    """`torch-zip` or `safetensors`."""
+    wrapper: str
+    """The key under which the tensors were found (`state_dict`, `model`, …), with dots when nested, else empty."""
+    tensors: Mapping[str, torch.Tensor]
+    """On the CPU, as stored, names untouched, in the file's order."""
+    tensors_sha256: str
+    """Over names, types, shapes and values: equal for two files that hold the same tensors."""
+    notes: Mapping[str, Plain]
+    step: int | None
+    epoch: int | None
+    file_number: int | None
+    """The last number in the file's name, whatever it counts."""
+
+
+class Found(NamedTuple):
+    """What a reader makes of a file's bytes."""
+
+    wrapper: str
+    tensors: Mapping[str, torch.Tensor]
+    notes: Mapping[str, Plain]
+
+
+def find(path: Path) -> list[Path]:
+    """The checkpoint files at a path: the file itself, or those of a folder and its folders, in numeric order.
+
+    Hidden and `.partial` files are passed over, and so are links that lead out of the folder.
+
+    Raises: CheckpointError when there is nothing at the path, or no checkpoint in the folder.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: there is no such file or folder")
+    root = path.resolve()
+    found: dict[Path, Path] = {}
+    seen = outside = 0
+    for file in _files(path):
+        seen += 1
+        if not file.name.endswith(ENDINGS) or NO_MODEL.fullmatch(file.name):
+            continue
+        target = file.resolve()
+        if not target.is_relative_to(root):
+            outside += 1
+        elif target.is_file() and (target not in found or found[target].is_symlink()):
+            found[target] = file
+    if not found:
+        links = f" ({outside} links lead out of it and are not followed: name their targets)" if outside else ""
+        what = f"no checkpoint among the {seen} files of this folder{links}" if seen else "this folder is empty"
+        raise CheckpointError(f"{path}: {what}; looked for files ending in {', '.join(ENDINGS)}")
+    return sorted(found.values(), key=lambda file: natural(file.relative_to(path).as_posix()))
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A sorting key that puts 9 before 10.
+
+    >>> sorted(["step_10.pt", "step_9.pt"], key=natural)
+    ['step_9.pt', 'step_10.pt']
+    """
+    parts = re.split(r"([0-9]+)", text)
+    # The text itself comes last, so that 07 and 7 have one order too.
+    return [(int(p[-18:]), "") if i % 2 else (-1, p) for i, p in enumerate(parts)] + [(-1, text)]
+
+
+def load(path: Path) -> Checkpoint:
+    """Read one checkpoint file.
+
+    Raises: CheckpointError when it cannot be read, is of no known format, holds anything but tensors and plain
+    values, or is made to harm.
+    """
+    data = _read(path)
+    for form in FORMATS:
+        if form.recognise(data):
+            wrapper, tensors, told = form.read(data, path)
+            break
+    else:
+        raise CheckpointError(f"{path}: {_no_format(data)}")
+    _check_tensors(tensors, len(data), path)
+    step, epoch = notes.step_and_epoch(told, path)
+    return Checkpoint(
+        path=path,
+        sha256=hashlib.sha256(data).hexdigest(),
+        n_bytes=len(data),
+        format=form.name,
+        wrapper=wrapper,
+        tensors=tensors,
+        tensors_sha256=_tensors_sha256(tensors),
+        notes=told,
+        step=step,
+        epoch=epoch,
+        file_number=notes.last_number(path),
+    )
+
+
+def _torch_zip(data: bytes, path: Path) -> Found:
+    if torch.__version__ < "2.10":
+        raise CheckpointError(f"{path}: torch {torch.__version__} can be attacked by such files; install torch>=2.10")
+    try:
+        contents = archive.open_archive(data)
+        pickled = archive.read_member(contents, _pickle_member(contents.namelist()))
+        if any(member.compress_type for member in contents.infolist()):
+            raise archive.BadArchive(f"was compressed after torch.save; {RESAVE}")
+        foreign = pickles.foreign_names(pickled)
+    except (archive.BadArchive, pickles.BadPickle) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if foreign:
+        raise CheckpointError(f"{path}: {_refused(foreign)}")
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except _MALFORMED as error:
+        raise CheckpointError(f"{path}: torch cannot read this file ({_one_line(error)}); is it damaged?") from error
+    wrapper, state, others = _state(content, path)
+    told = notes.of_content(content, state)
+    if others:
+        told.setdefault("other_states", ", ".join(others)[: notes.MAX_TEXT])
+    return Found(wrapper, _named_tensors(state, path), told)
+
+
+def _safetensors(data: bytes, path: Path) -> Found:
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, *_MALFORMED) as error:
+        raise CheckpointError(f"{path}: a damaged or hostile safetensors file ({_one_line(error)})") from error
+    # The library has checked the header, so it is small, flat and JSON; it just does not hand the notes out.
+    header = json.loads(data[8 : 8 + _header_length(data)])
+    told = notes.of_metadata(header.pop("__metadata__", None) or {})
+    # It also gives the tensors in an order that differs from run to run; the file's is where their bytes lie.
+    ordered = sorted(tensors, key=lambda name: (header[name]["data_offsets"], name))
+    return Found("", _named_tensors({name: tensors[name] for name in ordered}, path), told)
+
+
+class Format(NamedTuple):
+    """One kind of file."""
+
+    name: str
+    recognise: Callable[[bytes], bool]
+    read: Callable[[bytes, Path], Found]
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("torch-zip", lambda data: data[:4] == b"PK\x03\x04", _torch_zip),
+    Format("safetensors", lambda data: data[8:9] == b"{" and _header_length(data) <= len(data) - 8, _safetensors),
+)
+"""The formats that are read, told apart by their first bytes, never by their names."""
+
+NO_FORMATS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", f"in the format of torch before 1.6, a bare pickle; {RESAVE}"),
+    (0, b"\x80", f"a bare pickle, which could run anything; {RESAVE}"),
+    (257, b"ustar", "a tar archive; unpack it and name the checkpoint inside, or, if torch wrote it, " + RESAVE),
+    (0, b"\x89HDF", f"an HDF5 file, not a torch checkpoint; {RESAVE}"),
+    (0, b"\x1f\x8b", "compressed with gzip; unpack it first"),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it first"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself; run `git lfs pull`"),
+    (0, b"<", "a web page, perhaps the answer of a failed download; fetch the file again"),
+)
+"""What is met under a checkpoint's name: where its mark lies, the mark, what to say."""
+
+_MALFORMED = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    ImportError,
+    OSError,
+    MemoryError,
+)
+"""What torch and safetensors have been seen to raise on bytes that are not what they claim."""
+
+
+def _read(path: Path) -> bytes:
+    # A pipe or a device would be read forever.
+    if not path.is_file():
+        raise CheckpointError(f"{path}: {'not a regular file' if path.exists() else 'there is no such file'}")
+    if re.search(r"-\d{5}-of-\d{5}\.", path.name):
+        raise CheckpointError(f"{path}: one shard of several; merge them into one file first")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except MemoryError as error:
+        raise CheckpointError(f"{path}: {path.stat().st_size:,} bytes do not fit into memory") from error
+    if not data:
+        raise CheckpointError(f"{path}: is empty, 0 bytes; was it cut off?")
+    return data
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise CheckpointError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if not name.startswith(".") and not name.endswith(".partial"))
+
+
+def _header_length(data: bytes) -> int:
+    return int.from_bytes(data[:8], "little")
+
+
+def _no_format(data: bytes) -> str:
+    for offset, mark, what in NO_FORMATS:
+        if data[offset : offset + len(mark)] == mark:
+            return f"is {what}"
+    if data[8:9] == b"{":
+        return f"its safetensors header claims {_header_length(data):,} bytes, more than the file has; is it cut off?"
+    return f"neither a torch.save file nor safetensors, or cut off at the start; {RESAVE}"
+
+
+def _pickle_member(names: Iterable[str]) -> str:
+    """Where in a torch.save archive the pickle lies; everything must lie in one folder, as torch writes it."""
+    names = list(names)
+    tails = {name.partition("/")[2] for name in names}
+    if any(tail == "constants.pkl" or tail.startswith("code/") for tail in tails):
+        raise archive.BadArchive(
+            f"is a TorchScript program, which shows no layers; load it with torch.jit and {RESAVE}"
+        )
+    if tails & {"archive_format", "models/model.json"} or "serialized_exported_program.json" in names:
+        raise archive.BadArchive(f"is a program of torch.export; load it with torch.export.load and {RESAVE}")
+    if any(name.endswith(".npy") for name in names):
+        raise archive.BadArchive("is a NumPy archive, not a checkpoint")
+    folders = {name.partition("/")[0] for name in names}
+    if "data.pkl" not in tails or len(folders) != 1:
+        raise archive.BadArchive(f"is a zip archive, but not one that torch.save wrote; {RESAVE}")
+    return f"{folders.pop()}/data.pkl"
+
+
+def _refused(foreign: tuple[str, ...]) -> str:
+    named = _listed(foreign).replace("'", "")
+    if any(name.startswith("torch.nn.") for name in foreign):
+        return f"holds a whole pickled model ({named}), and loading it would run its code; {RESAVE}"
+    if any(re.fullmatch(r"torch\._utils\._rebuild_(sparse|qtensor|nested|meta|wrapper).*", name) for name in foreign):
+        return f"holds tensors that are not dense ({named}); make them dense before saving"
+    return f"its pickle holds more than tensors and plain values ({named}), and loading it could run code; {RESAVE}"
+
+
+def _state(
+    content: object, path: Path, above: tuple[str, ...] = ()
+) -> tuple[str, Mapping[object, object], tuple[str, ...]]:
+    """The wrapper, the model's state, and the names of other states that were passed over."""
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state_dict; {RESAVE}")
+    inner = [key for key, value in content.items() if isinstance(key, str) and _holds_tensors(value)]
+    known = [key for key in WRAPPERS if key in inner]
+    if not known and _is_state(content):
+        return ".".join(above), content, ()
+    # An unknown name is taken when nothing else could be meant; it is recorded like a known one.
+    choice = known or [key for key in inner if "optim" not in key.lower()]
+    if not choice:
+        raise CheckpointError(f"{path}: holds no tensors of a model (it has: {_listed(content)}); {RESAVE}")
+    if not known and len(choice) > 1:
+        raise CheckpointError(
+            f"{path}: holds several states ({_listed(choice)}), none under a usual name; "
+            "save the one that is meant under 'state_dict'"
+        )
+    wrapper, state, others = _state(content[choice[0]], path, (*above, choice[0]))
+    return wrapper, state, (*others, *(".".join((*above, key)) for key in choice[1:]))
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(v, torch.Tensor) and v.dim() for v in value.values())
+
+
+def _holds_tensors(value: object, depth: int = 3) -> bool:
+    """Whether a state lies here or under wrappers further in; three deep, since a dict can hold itself."""
+    if not isinstance(value, Mapping) or not depth:
+        return False
+    return _is_state(value) or any(_holds_tensors(value.get(key), depth - 1) for key in WRAPPERS)
+
+
+def _named_tensors(state: Mapping[str, torch.Tensor] | Mapping[object, object], path: Path) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in state.items():
+        if isinstance(tensor, torch.Tensor):
+            if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= notes.MAX_TEXT:
+                raise CheckpointError(f"{path}: a tensor's name is no name ({name!a:.100}); {RESAVE}")
+            tensors[name] = tensor.detach()
+    if not tensors:
+        raise CheckpointError(f"{path}: holds no tensors")
+    return tensors
+
+
+def _check_tensors(tensors: Mapping[str, torch.Tensor], n_bytes: int, path: Path) -> None:
+    """Refuse tensors that show more than the file holds, before anything copies or hashes them."""
+    shown = 0
+    stored: dict[int, int] = {}
+    for name, tensor in tensors.items():
+        dense = tensor.layout == torch.strided and not (tensor.is_quantized or tensor.is_nested or tensor.is_meta)
+        if not dense:
+            raise CheckpointError(f"{path}: tensor {name!a:.100} is not dense; make it dense before saving")
+        storage = tensor.untyped_storage()
+        # Python's integers do not overflow, `numel` does.
+        claimed = math.prod(tensor.shape) * tensor.itemsize
+        if claimed > storage.nbytes():
+            raise CheckpointError(
+                f"{path}: tensor {name!a:.100} of shape {_shape(tensor)} shows {claimed:,} bytes of which "
+                f"{storage.nbytes():,} are stored; save a .contiguous() copy of it"
+            )
+        shown += claimed
+        stored[storage.data_ptr()] = storage.nbytes()
+    if sum(stored.values()) > n_bytes or shown > MAX_SHARING * n_bytes:
+        raise CheckpointError(f"{path}: its tensors show {shown:,} bytes, the file has {n_bytes:,}; {RESAVE}")
+
+
+def _tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        # The header ends where its bytes begin and tells how many follow: no two sets of tensors share a digest.
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        plain = tensor.resolve_conj().resolve_neg().contiguous()
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _listed(names: Iterable[object]) -> str:
+    """The first few names of a file, safe to print."""
+    shown = [f"{name!a:.60}" for name in itertools.islice(names, 9)]
+    return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "×".join(map(str, tensor.shape))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
