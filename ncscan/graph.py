@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 from ncscan.errors import UsageError
 
@@ -133,7 +133,7 @@ class TapGraph:
         return asdict(self)
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+    def from_plain(cls, plain: Mapping[str, Any]) -> "TapGraph":
         """The graph that `to_plain` wrote, also after a round trip through JSON."""
         return cls(
             taps=tuple(Tap(**_tuples(tap)) for tap in plain["taps"]),
@@ -176,7 +176,8 @@ def select(graph: TapGraph, selectors: Sequence[str]) -> tuple[Tap, ...]:
 
     A selector is a word of `WORDS`, a glob over names and aliases (`layer*.relu*`), `re:` and a regular expression
     searched in them, `type:` and a module class, a function or a kind in any case (`type:BatchNorm2d`, `type:relu`),
-    or `!` and any of these, which removes. They apply from left to right; a list that starts by removing starts from `all`.
+    or `!` and any of these, which removes. They apply from left to right; a list that
+    starts by removing starts from `all`.
 
     Raises:
         UsageError: when a selector matches nothing (close names are offered), or when nothing is left.
