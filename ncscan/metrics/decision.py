@@ -1,0 +1,87 @@
+"""NC4, and how well the network does: decisions by the nearest class mean, by the network, and the truth.
+
+In: a LayerView, or logits and labels. Out: fractions of samples, losses.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from ncscan.errors import Undefined
+from ncscan.metrics.view import LayerView
+
+
+def ncc_error(view: LayerView) -> float:
+    """Error of the nearest class centre: P[y ≠ argmin_c ‖h − μ_c‖].
+
+    Classes without samples have no mean, so no sample is assigned to them; among equal distances the lowest class wins.
+
+    Args:
+        view: any layer.
+
+    Returns: in [0, 1]; 0 at collapse.
+
+    Source: Papyan, Han and Donoho 2020; Galanti, György and Hutter 2021.
+    """
+    nearest = view.stats.nearest
+    return float(1 - np.trace(nearest) / nearest.sum())
+
+
+def nc4_mismatch(view: LayerView) -> float:
+    """How often the network and the nearest class centre disagree: P[argmax_c f_c ≠ argmin_c ‖h − μ_c‖].
+
+    The network's decision is the argmax of its real logits, bias included.
+
+    Args:
+        view: any layer, with the network's decisions.
+
+    Returns: in [0, 1]; 0 at collapse.
+
+    Raises: Undefined when the network's decisions are not known.
+
+    Source: Papyan, Han and Donoho 2020.
+    """
+    disagreements = view.stats.disagreements
+    if disagreements is None:
+        raise Undefined("the network's decisions are not known")
+    return float(disagreements.sum() / view.stats.n_samples)
+
+
+def training_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
+    """Fraction of samples whose largest logit is not that of their label (the lowest class wins a tie).
+
+    >>> training_error(np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0]))
+    0.5
+    """
+    _require_finite(logits)
+    return float(np.mean(np.argmax(logits, axis=1) != labels))
+
+
+def mean_squared_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
+    """Mean over samples and classes of (f_c − 1[c = y])², what torch's MSELoss gives against one-hot labels.
+
+    >>> mean_squared_error(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([0, 1]))
+    0.25
+    """
+    _require_finite(logits)
+    off = logits.astype(np.float64)
+    off[np.arange(len(off)), labels] -= 1.0
+    return float(np.mean(off**2))
+
+
+def cross_entropy(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
+    """Mean over samples of log Σ_c exp(f_c) − f_y, in nats.
+
+    >>> round(cross_entropy(np.array([[0.0, 0.0]]), np.array([0])), 6)
+    0.693147
+    """
+    _require_finite(logits)
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    own = shifted[np.arange(len(shifted)), labels]
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - own))
+
+
+def _require_finite(logits: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(bad):
+        raise Undefined(f"{len(bad)} samples have non-finite logits, first in sample {bad[0]}")

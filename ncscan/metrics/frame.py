@@ -1,0 +1,124 @@
+"""NC2: how close the class means are to a simplex of equal lengths and equal angles.
+
+In: a LayerView. Out: one number a metric; 0 at collapse, for the condition number 1.
+"""
+
+import numpy as np
+from jaxtyping import Float64
+
+from ncscan.errors import Undefined
+from ncscan.metrics.view import LayerView
+from ncscan.statistics import Rank, mean_singular_values
+
+
+def nc2_equinorm(view: LayerView) -> float:
+    """Spread of the lengths of the centred class means: std_c‖μ̃_c‖ / mean_c‖μ̃_c‖, with ddof 1.
+
+    Args:
+        view: any layer.
+
+    Returns: ≥ 0, no unit; 0 at collapse.
+
+    Raises: Undefined when a class has no samples, the class means coincide, or K = 2 with class weighting.
+
+    Source: Papyan, Han and Donoho 2020.
+    """
+    return equinorm(_centred(view))
+
+
+def nc2_equiangular(view: LayerView) -> float:
+    """Mean distance of the angles from those of a simplex: mean over c ≠ c' of |cos(μ̃_c, μ̃_c') + 1/(K−1)|.
+
+    Args:
+        view: any layer.
+
+    Returns: in [0, 1 + 1/(K−1)]; 0 at collapse.
+
+    Raises: Undefined when a class has no samples or sits at the global mean, or K = 2 with class weighting.
+
+    Source: Papyan, Han and Donoho 2020.
+    """
+    stats = view.stats
+    vectors = _centred(view)
+    at_centre = np.flatnonzero(np.linalg.norm(vectors, axis=1) <= stats.tolerance)
+    if len(at_centre):
+        raise Undefined(f"the mean of class {at_centre[0]} is the global mean: it has no direction")
+    return equiangular(vectors)
+
+
+def nc2_etf(view: LayerView) -> float:
+    """Distance of the Gram matrix of the centred class means from a simplex: ‖M̃ᵀM̃/‖M̃ᵀM̃‖_F − ETF_K‖_F.
+
+    ETF_K = (I − 11ᵀ/K)/√(K−1), of norm 1.
+
+    Args:
+        view: any layer.
+
+    Returns: in [0, √2]; 0 at collapse. Random means in a wide layer read √(2 − 2/√(1+K/d)).
+
+    Raises: Undefined when a class has no samples, the class means coincide, or K = 2 with class weighting.
+
+    Source: Zhu et al. 2021; Kothapalli 2023.
+    """
+    return etf_distance(_centred(view))
+
+
+def nc2_condition(view: LayerView) -> float:
+    """Condition number of the class means, not centred: κ(M) = s_1/s_K.
+
+    Args:
+        view: any layer.
+
+    Returns: ≥ 1, no unit; 1 for orthogonal means of one length.
+
+    Raises: Undefined when a class has no samples, or when fewer than K singular values stand above the storage
+        precision, so that κ is infinite.
+
+    Source: Jacot, Súkeník, Wang and Mondelli 2024 (their NC2).
+    """
+    s, rank = mean_singular_values(view.stats)
+    if rank < view.stats.n_classes:
+        raise Undefined(f"infinite: the class means have rank {rank} < {view.stats.n_classes}")
+    return float(s[0] / s[-1])
+
+
+def uncentred_rank(view: LayerView) -> Rank:
+    """The rank of M."""
+    return Rank(mean_singular_values(view.stats)[1], certain=True)
+
+
+def equinorm(vectors: Float64[np.ndarray, "K n"]) -> float:
+    """std/mean of the lengths of K vectors, ddof 1."""
+    norms = np.linalg.norm(vectors, axis=1)
+    return float(np.std(norms, ddof=1) / np.mean(norms))
+
+
+def equiangular(vectors: Float64[np.ndarray, "K n"]) -> float:
+    """Mean over pairs of |cos + 1/(K−1)|."""
+    K = len(vectors)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = (unit @ unit.T)[np.triu_indices(K, k=1)]
+    return float(np.mean(np.abs(cosines + 1 / (K - 1))))
+
+
+def etf_distance(vectors: Float64[np.ndarray, "K n"]) -> float:
+    """Distance of the normalised Gram matrix of K vectors from ETF_K."""
+    return matrix_etf_distance(vectors @ vectors.T)
+
+
+def matrix_etf_distance(matrix: Float64[np.ndarray, "K K"]) -> float:
+    """‖A/‖A‖_F − ETF_K‖_F of a K×K matrix."""
+    K = len(matrix)
+    etf = (np.eye(K) - 1 / K) / np.sqrt(K - 1)
+    return float(np.linalg.norm(matrix / np.linalg.norm(matrix) - etf))
+
+
+def _centred(view: LayerView) -> Float64[np.ndarray, "K r"]:
+    """M̃, where it can differ from a simplex at all."""
+    stats = view.stats
+    vectors = stats.centred(view.weighting)
+    if stats.n_classes == 2 and view.weighting == "class":
+        raise Undefined("trivial at K = 2")
+    if np.linalg.norm(vectors, axis=1).max() <= stats.tolerance:
+        raise Undefined("the class means coincide, as far as the storage precision can tell")
+    return vectors

@@ -1,0 +1,331 @@
+"""Measures of the weights alone: balance of consecutive linear maps, conditioning of maps and of the linear head.
+
+In: weights and biases by the name of their map, and the graph that says which map feeds which. Out: WeightRow, one
+per number. Which maps are consecutive, and what stands between, comes from the traced pass, never from names.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from ncscan.errors import Undefined
+from ncscan.graph import Link, TapGraph
+from ncscan.metrics import Definition
+from ncscan.statistics import storage_tolerance
+
+Weights = Mapping[str, tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."] | None]]
+"""By name of the map: W as (outputs, inputs, …), and b or None."""
+
+_WIDEST_DENSE = 4096
+"""Up to this width D is formed; beyond it only its products with vectors are."""
+
+WEIGHT_METRICS: tuple[Definition, ...] = (
+    Definition(
+        name="balancedness",
+        formula="‖D‖, D = W_{ℓ+1}ᵀW_{ℓ+1} − W_ℓW_ℓᵀ",
+        range="[0, ∞)",
+        at_collapse="0",
+        convention="quantities `op`, `fro`: raw; `op_relative`, `fro_relative`: divided by the smaller of the two terms' norms, in the same norm",
+        source="Arora et al. 2018; Jacot, Súkeník, Wang, Mondelli 2024",
+        reading="Gradient flow keeps D, weight decay shrinks it: near 0 two neighbouring maps share their singular values.",
+        undefined="anything stands between the two maps; a convolution or an embedding; `relative` where a map is zero",
+    ),
+    Definition(
+        name="balancedness_bias",
+        formula="‖D − b_ℓb_ℓᵀ‖",
+        range="[0, ∞)",
+        at_collapse="0",
+        convention="as balancedness; only where the first map has a bias",
+        source="derived",
+        reading="What gradient flow conserves where layers have biases.",
+        undefined="as balancedness",
+    ),
+    Definition(
+        name="balancedness_diagonal",
+        formula="‖diag(D − b_ℓb_ℓᵀ)‖",
+        range="[0, ∞)",
+        at_collapse="0",
+        convention="across one ReLU; `op` is the largest entry, `fro` the Euclidean norm; relative to the smaller of the two terms' diagonals",
+        source="derived",
+        reading="Across a ReLU only the diagonal is conserved: incoming against outgoing norm, unit by unit.",
+        undefined="more than one activation stands between; a convolution or an embedding; `relative` where a map is zero",
+    ),
+    Definition(
+        name="weight_condition",
+        formula="κ(W_ℓ) = s_1/s_r over non-zero s",
+        range="[1, ∞)",
+        at_collapse="–",
+        convention="quantities `condition`, `s_1`, `s_r`, `stable_rank` ‖W‖_F²/‖W‖², `fro`; non-zero: above what rounding to the stored type can give a singular value",
+        source="Jacot, Súkeník, Wang, Mondelli 2024",
+        reading="Read it with its rank.",
+        undefined="a convolution or an embedding; W is zero or not finite",
+    ),
+    Definition(
+        name="head_condition",
+        formula="κ(W_L…W_{L1+1}); κ^{1/L2}",
+        range="[1, ∞)",
+        at_collapse="1",
+        convention="quantities `condition`, `root` = κ^{1/L2}, `last` = κ(W_L); all over non-zero s, the first two with the rank of the product",
+        source="Jacot, Súkeník, Wang, Mondelli 2024",
+        reading="The linear head as one map. Under exact balance `root` equals `last`.",
+        undefined="there is no linear head; a map of it is zero or not finite",
+    ),
+)
+"""What is measured of the weights, in the order of the rows."""
+
+
+@dataclass(frozen=True)
+class WeightRow:
+    """One number of one linear map, of a pair of consecutive ones, or of the product of the linear head."""
+
+    map: str
+    """Name of the map; a product is written `first..last`."""
+    next_map: str
+    """The map that follows, for a pair; else empty."""
+    metric: str
+    quantity: str
+    value: float | None
+    rank: int | None
+    reason: str
+    """Why there is no value, else empty."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The sizes of a matrix over its non-zero singular values."""
+
+    condition: float
+    s_1: float
+    s_r: float
+    stable_rank: float
+    fro: float
+    rank: int
+
+
+NORMS = ("op", "fro", "op_relative", "fro_relative")
+"""Quantities of the balancedness of a pair."""
+
+SIZES = ("condition", "s_1", "s_r", "stable_rank", "fro")
+"""Quantities of a single map."""
+
+
+def measure_weights(weights: Weights, graph: TapGraph) -> list[WeightRow]:
+    """Every measure of the weights of a traced model: pairs, single maps, then the head."""
+    rows = [row for link in graph.links for row in _pair(link, weights, graph)]
+    rows += [row for linear_map in graph.maps for row in _single(linear_map.name, weights, graph)]
+    return rows + list(_head(weights, graph))
+
+
+def balance(
+    first: Float64[np.ndarray, "n m"],
+    following: Float64[np.ndarray, "p n"],
+    bias: Float64[np.ndarray, "n"] | None = None,
+) -> dict[str, float | Undefined]:
+    """How far two consecutive maps are from balance: norms of D = W₂ᵀW₂ − W₁W₁ᵀ − b₁b₁ᵀ, raw and relative.
+
+    Args:
+        first: W₁ (n, m).
+        following: W₂ (p, n), which reads what W₁ writes.
+        bias: b₁, where it counts.
+
+    Returns: `op`, `fro` in the unit of squared weights; `op_relative`, `fro_relative` divided by the smaller of the
+        norms of W₂ᵀW₂ and W₁W₁ᵀ. All 0 under exact balance.
+
+    Source: Arora, Cohen and Hazan 2018; Jacot, Súkeník, Wang and Mondelli 2024.
+
+    >>> W = np.array([[2.0, 0.0], [0.0, 1.0]])
+    >>> balance(W, W.T)["op"], balance(W, np.eye(2))["fro"]
+    (0.0, 3.0)
+    """
+    incoming = first if bias is None else np.column_stack([first, bias])  # W₁W₁ᵀ + b₁b₁ᵀ is one Gram matrix
+    op, fro = _difference_norms(following, incoming)
+    terms_op = min(_operator_norm(following) ** 2, _operator_norm(first) ** 2)
+    terms_fro = min(_gram_norm(following), _gram_norm(first.T))
+    return _with_relative(op, fro, terms_op, terms_fro)
+
+
+def balance_diagonal(
+    first: Float64[np.ndarray, "n m"],
+    following: Float64[np.ndarray, "p n"],
+    bias: Float64[np.ndarray, "n"] | None = None,
+) -> dict[str, float | Undefined]:
+    """The same of the diagonal of D alone, all that a ReLU between the two maps lets gradient flow conserve.
+
+    >>> balance_diagonal(np.array([[3.0], [1.0]]), np.array([[1.0, 1.0]]))["op"]
+    8.0
+    """
+    outgoing, incoming = (following**2).sum(axis=0), (first**2).sum(axis=1)
+    d = outgoing - incoming - (0.0 if bias is None else bias**2)
+    terms = (outgoing, incoming)
+    return _with_relative(
+        float(np.abs(d).max()),
+        float(np.linalg.norm(d)),
+        float(min(t.max() for t in terms)),
+        float(min(np.linalg.norm(t) for t in terms)),
+    )
+
+
+def _with_relative(op: float, fro: float, terms_op: float, terms_fro: float) -> dict[str, float | Undefined]:
+    zero = Undefined("a map is zero: nothing to be relative to")
+    return {
+        "op": op,
+        "fro": fro,
+        "op_relative": op / terms_op if terms_op else zero,
+        "fro_relative": fro / terms_fro if terms_fro else zero,
+    }
+
+
+def _difference_norms(A: Float64[np.ndarray, "p n"], B: Float64[np.ndarray, "n m"]) -> tuple[float, float]:
+    """‖AᵀA − BBᵀ‖ and ‖AᵀA − BBᵀ‖_F."""
+    n = len(B)
+    if n <= _WIDEST_DENSE:
+        D = A.T @ A - B @ B.T
+        return float(np.abs(np.linalg.eigvalsh(D)).max()), float(np.linalg.norm(D))
+    # Too wide to form. The Frobenius norm comes from rows of D at a time, the operator norm from products with vectors.
+    squares = sum(float(np.linalg.norm(A.T[i : i + 1024] @ A - B[i : i + 1024] @ B.T) ** 2) for i in range(0, n, 1024))
+    D = LinearOperator((n, n), matvec=lambda v: A.T @ (A @ v) - B @ (B.T @ v), dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(n)
+    largest = eigsh(D, k=1, which="LM", v0=start, tol=1e-10, return_eigenvectors=False)
+    return float(np.abs(largest[0])), float(np.sqrt(squares))
+
+
+def _operator_norm(W: Float64[np.ndarray, "n m"]) -> float:
+    return float(np.linalg.norm(W, 2))
+
+
+def _gram_norm(A: Float64[np.ndarray, "p n"]) -> float:
+    """‖AᵀA‖_F, from the smaller of AᵀA and AAᵀ."""
+    return float(np.linalg.norm(A @ A.T if len(A) <= A.shape[1] else A.T @ A))
+
+
+def condition(W: Float64[np.ndarray, "n m"], tolerance: float) -> Condition:
+    """κ(W) = s_1/s_r over the r singular values above the tolerance.
+
+    Args:
+        W: any matrix.
+        tolerance: what rounding alone can give a singular value, from statistics.py.
+
+    Returns: κ ≥ 1, its rank r, s_1, s_r, the stable rank ‖W‖_F²/‖W‖² and ‖W‖_F.
+
+    Raises: Undefined when no singular value is above the tolerance.
+
+    Source: Jacot, Súkeník, Wang and Mondelli 2024.
+
+    >>> condition(np.diag([3.0, 1.5, 0.0]), 1e-9).condition
+    2.0
+    """
+    s = np.linalg.svd(W, compute_uv=False)
+    rank = int((s > tolerance).sum())
+    if rank == 0:
+        raise Undefined("the map is zero")
+    square = float((W**2).sum())
+    return Condition(
+        condition=float(s[0] / s[rank - 1]),
+        s_1=float(s[0]),
+        s_r=float(s[rank - 1]),
+        stable_rank=square / float(s[0]) ** 2,
+        fro=float(np.sqrt(square)),
+        rank=rank,
+    )
+
+
+def _pair(link: Link, weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
+    """Balance of one link: in full where nothing stands between, on the diagonal across one activation."""
+    has_bias = weights[link.first][1] is not None
+    if link.between == ("activation",):
+        metrics: tuple[str, ...] = ("balancedness_diagonal",)
+    else:
+        metrics = ("balancedness", "balancedness_bias") if has_bias else ("balancedness",)
+    for metric in metrics:
+        values: Mapping[str, float | Undefined]
+        try:
+            values = _balance_of(metric, link, weights, graph)
+        except Undefined as why:
+            values = dict.fromkeys(NORMS, why)
+        for quantity in NORMS:
+            yield _row(link.first, link.next, metric, quantity, values[quantity], None)
+
+
+def _balance_of(metric: str, link: Link, weights: Weights, graph: TapGraph) -> Mapping[str, float | Undefined]:
+    if metric != "balancedness_diagonal" and link.between:
+        raise Undefined(f"{' and '.join(link.between)} between the two maps")
+    first, following = _matrix(link.first, weights, graph), _matrix(link.next, weights, graph)
+    if len(first) != following.shape[1]:
+        raise Undefined(f"the first map writes {len(first)} numbers where the next reads {following.shape[1]}")
+    bias = weights[link.first][1]
+    b = None if bias is None else bias.astype(np.float64)
+    if metric == "balancedness_diagonal":
+        return balance_diagonal(first, following, b)
+    return balance(first, following, b if metric == "balancedness_bias" else None)
+
+
+def _single(name: str, weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
+    try:
+        W = _matrix(name, weights, graph)
+        found = condition(W, storage_tolerance(W, str(weights[name][0].dtype)))
+    except Undefined as why:
+        for quantity in SIZES:
+            yield _row(name, "", "weight_condition", quantity, why, None)
+        return
+    for quantity in SIZES:
+        yield _row(name, "", "weight_condition", quantity, getattr(found, quantity), found.rank)
+
+
+def _head(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
+    """The linear head as one map. In a head without a middle this is the last map itself."""
+    if not graph.head:
+        return
+    name = graph.head[0] if len(graph.head) == 1 else f"{graph.head[0]}..{graph.head[-1]}"
+    try:
+        maps = [_matrix(m, weights, graph) for m in graph.head]
+        tolerances = [storage_tolerance(W, str(weights[m][0].dtype)) for m, W in zip(graph.head, maps, strict=True)]
+        product = condition(*_product(maps, tolerances))
+        last = condition(maps[-1], tolerances[-1])
+    except Undefined as why:
+        for quantity in ("condition", "root", "last"):
+            yield _row(name, "", "head_condition", quantity, why, None)
+        return
+    yield _row(name, "", "head_condition", "condition", product.condition, product.rank)
+    yield _row(name, "", "head_condition", "root", product.condition ** (1 / len(maps)), product.rank)
+    yield _row(name, "", "head_condition", "last", last.condition, last.rank)
+
+
+def _product(
+    maps: Sequence[Float64[np.ndarray, "n m"]], tolerances: Sequence[float]
+) -> tuple[Float64[np.ndarray, "n m"], float]:
+    """W_L…W_{L1+1}, and its tolerance: a rounding of one map comes out scaled by the norms of the others."""
+    product = maps[-1]
+    for W in reversed(maps[:-1]):  # from the narrow end
+        product = product @ W
+    norms = [_operator_norm(W) for W in maps]
+    stored = sum(t * np.prod([n for j, n in enumerate(norms) if j != i]) for i, t in enumerate(tolerances))
+    multiplied = len(maps) * np.finfo(np.float64).eps * np.sqrt(max(product.shape)) * np.prod(norms)
+    return product, float(stored + multiplied)
+
+
+def _matrix(name: str, weights: Weights, graph: TapGraph) -> Float64[np.ndarray, "n m"]:
+    """The weight of a linear map as a float64 matrix; Undefined where it is none."""
+    kind, W = graph.map(name).kind, weights[name][0]
+    if kind != "linear" or W.ndim != 2:
+        raise Undefined(f"{name} is {'an' if kind == 'embedding' else 'a'} {kind}, not a matrix")
+    if not np.isfinite(W).all():
+        raise Undefined(f"{name} has non-finite weights")
+    return W.astype(np.float64)
+
+
+def _row(
+    map_name: str, next_map: str, metric: str, quantity: str, value: float | Undefined, rank: int | None
+) -> WeightRow:
+    undefined = isinstance(value, Undefined)
+    return WeightRow(
+        map=map_name,
+        next_map=next_map,
+        metric=metric,
+        quantity=quantity,
+        value=None if undefined else float(value),
+        rank=rank,
+        reason=str(value) if undefined else "",
+    )
