@@ -1,0 +1,137 @@
+"""What a run came to, in plain words: a sentence and a handful of numbers, first and last.
+
+In: what is known of a run's checkpoints and the rows that are drawn. Out: one `Run` for the top of the page.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+HEADLINES: tuple[tuple[str, str, str, str], ...] = (
+    ("error", "training error", "network", "0"),
+    ("nc1_pinv", "variability within classes", "features", "0"),
+    ("nc2_etf", "distance from an even frame", "features", "0"),
+    ("nc3_distance", "distance from the classifier", "features", "0"),
+    ("balancedness", "imbalance of the weights", "weights", "0"),
+)
+"""The metric, what it is in words, where it is read (the features are those that the classifier reads), its goal."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One number of a run at its first and last checkpoint."""
+
+    metric: str
+    words: str
+    first: float
+    last: float
+    goal: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in the summary."""
+
+    name: str
+    sentences: list[str]
+    reads: str
+    """The layer that the classifier reads; empty when no row names a classifier."""
+    several: bool
+    """Whether there is a first and a last checkpoint to compare."""
+    headlines: list[Headline]
+
+
+def run_summary(checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame, maps: pd.DataFrame) -> Run:
+    """The summary of one run, from its own rows; checkpoints are in the order of their steps."""
+    layers = layers[layers["panel"] == next(iter(layers["panel"]), "")]
+    read = layers[layers["classifier"] != ""]
+    reads = str(read.sort_values("rank", kind="stable")["layer"].iloc[-1]) if len(read) else ""
+    tables = {"network": layers, "features": layers[layers["layer"] == reads], "weights": maps}
+    headlines = []
+    for metric, words, where, goal in HEADLINES:
+        rows = tables[where][lambda table, name=metric: table["metric"] == name]
+        largest = rows.groupby("checkpoint")["value"].max()  # of a pair metric, the worst pair counts
+        values = [float(largest.get(known["checkpoint"], math.nan)) for known in checkpoints]
+        if metric == "error":
+            values = [_error(value, known) for value, known in zip(values, checkpoints, strict=True)]
+        defined = [value for value in values if not math.isnan(value)]
+        if defined:
+            headlines.append(Headline(metric, words, defined[0], defined[-1], goal))
+    return Run(
+        name=str(checkpoints[0]["run"]),
+        sentences=list(_sentences(checkpoints, headlines)),
+        reads=reads,
+        several=len(checkpoints) > 1,
+        headlines=headlines,
+    )
+
+
+def number(value: float) -> str:
+    """A number to read: three digits, and an exponent only where it is needed.
+
+    >>> [number(v) for v in (0.0, 1.0, 0.01234, 0.5, 12345.6, 1.23e-7, -3e8)]
+    ['0', '1', '0.0123', '0.500', '12346', '1.2e−7', '−3e8']
+    """
+    size = abs(value)
+    if size < 1e5 and value == int(value):
+        text = str(int(value))
+    elif 1e-3 <= size < 1e5:
+        text = f"{value:.{max(0, 2 - math.floor(math.log10(size)))}f}"
+    else:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        text = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return text.replace("-", "−")
+
+
+def _error(value: float, checkpoint: Mapping[str, Any]) -> float:
+    """The error that was measured, else what the replay's accuracy says."""
+    accuracy = checkpoint.get("accuracy")
+    return 1 - accuracy if math.isnan(value) and accuracy is not None else value
+
+
+def _sentences(checkpoints: Sequence[Mapping[str, Any]], headlines: Sequence[Headline]) -> list[str]:
+    first, last = checkpoints[0], checkpoints[-1]
+    if len(checkpoints) == 1:
+        what = f"One checkpoint, {_when(first)}"
+    else:
+        what = f"{len(checkpoints)} checkpoints, {_when(first)} to {_when(last)}"
+    if last.get("n_samples") is not None and last.get("n_classes") is not None:
+        what += f", on {last['n_samples']:,} samples of {last['n_classes']} classes"
+    error = next((f"The training error ends at {percent(h.last)}." for h in headlines if h.metric == "error"), "")
+    changes = [f"{h.words} {_change(h.first, h.last)}" for h in headlines if h.metric != "error"]
+    story = f"{', '.join(changes)}.".capitalize() if changes and len(checkpoints) > 1 else ""
+    return [sentence for sentence in (f"{what}.", error, story) if sentence]
+
+
+def _when(checkpoint: Mapping[str, Any]) -> str:
+    step = checkpoint.get("step")
+    return str(checkpoint["checkpoint"]) if step is None else f"{checkpoint.get('step_unit', '')} {step:,}".strip()
+
+
+def percent(share: float) -> str:
+    """A share of one as a percentage that does not round something down to nothing.
+
+    >>> percent(0.0), percent(0.00004), percent(0.123)
+    ('0 %', 'under 0.1 %', '12.3 %')
+    """
+    if 0 < share < 0.001:
+        return "under 0.1 %"
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
+def _change(first: float, last: float) -> str:
+    if last == first:
+        return "stayed as it was"
+    if last == 0:
+        return "fell to 0"
+    if first <= 0 or last < 0:
+        return f"went from {number(first)} to {number(last)}"
+    ratio = last / first
+    if 0.9 < ratio < 1.1:
+        return "hardly moved"
+    if ratio < 1:
+        return f"fell to {percent(ratio)} of where it began"
+    return f"grew to {number(ratio)} times where it began"

@@ -1,0 +1,279 @@
+"""The tables that other programs read: rows → tidy frames → metrics.csv, weights.csv, summary.csv, report.json.
+
+In: rows of the measures with what is known about their checkpoint and layer. Out: frames with exactly the columns
+of the contract, and their text. The only file that decides how a number or a stranger's text is written down.
+"""
+
+import csv
+import io
+import json
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+TEXT, WHOLE, NUMBER, FLAG = "object", "Int64", "float64", "boolean"
+"""How a column is kept. Text stays `object`: a layer name may hold what an Arrow string cannot (lone surrogates)."""
+
+METRIC_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("run", TEXT),
+    ("group", TEXT),
+    ("checkpoint", TEXT),
+    ("step", WHOLE),
+    ("step_unit", TEXT),
+    ("split", TEXT),
+    ("layer", TEXT),
+    ("depth", WHOLE),
+    ("kind", TEXT),
+    ("classifier", TEXT),
+    ("metric", TEXT),
+    ("quantity", TEXT),
+    ("value", NUMBER),
+    ("reason", TEXT),
+    ("weighting", TEXT),
+    ("centred", FLAG),
+    ("reduction", TEXT),
+    ("rank", WHOLE),
+    ("estimate", FLAG),
+    ("at_floor", FLAG),
+    ("low", NUMBER),
+    ("high", NUMBER),
+)
+"""metrics.csv: one row per number."""
+
+WEIGHT_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("run", TEXT),
+    ("group", TEXT),
+    ("checkpoint", TEXT),
+    ("step", WHOLE),
+    ("step_unit", TEXT),
+    ("map", TEXT),
+    ("next_map", TEXT),
+    ("metric", TEXT),
+    ("quantity", TEXT),
+    ("value", NUMBER),
+    ("rank", WHOLE),
+    ("reason", TEXT),
+)
+"""weights.csv: one row per number; a product of maps is `a..b`."""
+
+SUMMARY_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("run", TEXT),
+    ("group", TEXT),
+    ("checkpoint", TEXT),
+    ("step", WHOLE),
+    ("step_unit", TEXT),
+    ("split", TEXT),
+    ("layer", TEXT),
+    ("depth", WHOLE),
+    ("kind", TEXT),
+    ("reduction", TEXT),
+)
+"""summary.csv: one wide row per checkpoint and layer; after these, a column per metric."""
+
+SCHEMA, SCHEMA_VERSION = "ncscan.report", 1
+
+_NOT_FINITE = "not a finite number"
+
+Entry = tuple[Mapping[str, Any], Mapping[str, Any], object]
+WeightEntry = tuple[Mapping[str, Any], object]
+
+
+def metrics_frame(entries: Iterable[Entry]) -> pd.DataFrame:
+    """The tidy table of everything measured on activations.
+
+    Each entry is (what is known of the checkpoint, what is known of the layer, the row of the measure). A contract
+    column that none of the three has stays empty. A value that is no finite number becomes empty, with a reason.
+    """
+    records = [({**checkpoint, **layer}, row) for checkpoint, layer, row in entries]
+    return _frame(METRIC_COLUMNS, records)
+
+
+def weights_frame(entries: Iterable[WeightEntry]) -> pd.DataFrame:
+    """The tidy table of everything measured on weights; each entry is (what is known of the checkpoint, the row)."""
+    return _frame(WEIGHT_COLUMNS, list(entries))
+
+
+def conform(frame: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """The same table with the contract's columns, order and types; ValueError when a column is missing or unknown."""
+    names = [name for name, _ in columns]
+    if set(frame.columns) != set(names):
+        odd = sorted(map(str, set(frame.columns) ^ set(names)))
+        raise ValueError(f"a table with other columns than its contract: {', '.join(odd)}")
+    conformed = {name: _typed(frame[name].tolist(), kind) for name, kind in columns}
+    _explain_missing(conformed)
+    return pd.DataFrame(conformed, columns=names)
+
+
+def main_rows(frame: pd.DataFrame, place: Sequence[str]) -> pd.DataFrame:
+    """One row per checkpoint, place and metric: the first, whose quantity and convention lead the metric."""
+    keys = [key for key in ("run", "checkpoint", "split", *place, "metric") if key in frame.columns]
+    return frame.drop_duplicates(keys, keep="first")
+
+
+def summary_frame(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
+    """One wide row per checkpoint and layer, with the main quantity of every metric.
+
+    A linear map is named after the layer it writes, so its weight metrics stand in that layer's row; those of a
+    product of maps belong to no single layer and stay in the weights table.
+    """
+    head = [name for name, _ in SUMMARY_COLUMNS]
+    per_layer = main_rows(metrics, ["layer"])
+    values = {
+        (run, checkpoint, split, layer, metric): value
+        for run, checkpoint, split, layer, metric, value in zip(
+            *(per_layer[key] for key in ("run", "checkpoint", "split", "layer", "metric", "value")), strict=True
+        )
+    }
+    per_map = main_rows(weights, ["map"])
+    map_values = {
+        (run, checkpoint, layer, metric): value
+        for run, checkpoint, layer, metric, value in zip(
+            *(per_map[key] for key in ("run", "checkpoint", "map", "metric", "value")), strict=True
+        )
+    }
+    layers = per_layer.drop_duplicates(["run", "checkpoint", "split", "layer"])[head]
+    keys = list(zip(*(layers[key] for key in ("run", "checkpoint", "split", "layer")), strict=True))
+    wide = {name: layers[name].tolist() for name in head}
+    for metric in dict.fromkeys(per_layer["metric"]):
+        wide[metric] = [values.get((*key, metric), math.nan) for key in keys]
+    for metric in dict.fromkeys(per_map["metric"]):
+        column = [map_values.get((run, checkpoint, layer, metric), math.nan) for run, checkpoint, _, layer in keys]
+        if not np.isnan(column).all():
+            wide[metric] = column
+    kinds = dict(SUMMARY_COLUMNS)
+    return pd.DataFrame({name: _typed(column, kinds.get(name, NUMBER)) for name, column in wide.items()})
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    r"""A frame as CSV: numbers that read back exactly, `true`/`false`, nothing for what is missing, `\n` line ends.
+
+    Spreadsheets run a cell that starts with `=`, `+`, `-` or `@`, also after a tab or line break, so a text cell that
+    starts with one of those gets a `'` in front. Numbers are untouched.
+
+    >>> print(csv_text(pd.DataFrame({"layer": ["=cmd", "fc"], "value": [-0.1, None]})), end="")
+    layer,value
+    '=cmd,-0.1
+    fc,
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([_guarded(str(name)) for name in frame.columns])
+    writer.writerows(zip(*(_cells(frame[name]) for name in frame.columns), strict=True))
+    return out.getvalue()
+
+
+def json_text(
+    metrics: pd.DataFrame,
+    weights: pd.DataFrame,
+    checkpoints: Sequence[Mapping[str, Any]],
+    skipped: Sequence[tuple[str, str]],
+    warnings: Sequence[str],
+) -> str:
+    """All of a report as strict JSON: a table is its column names and one list per row.
+
+    JSON has no token for them, so an infinite or undefined number in a checkpoint's own notes is written as text.
+    """
+    parts = {
+        "schema": json.dumps(SCHEMA),
+        "schema_version": json.dumps(SCHEMA_VERSION),
+        "checkpoints": _lines([plain(checkpoint) for checkpoint in checkpoints]),
+        "skipped": _lines([{"input": name, "reason": reason} for name, reason in skipped]),
+        "warnings": _lines(list(warnings)),
+        "metrics": _json_table(metrics),
+        "weights": _json_table(weights),
+    }
+    return "{\n" + ",\n".join(f'"{key}": {text}' for key, text in parts.items()) + "\n}\n"
+
+
+def plain(value: Any) -> Any:
+    """Nested mappings, sequences, paths and numpy numbers as what JSON knows; TypeError for anything else."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+        case np.generic():
+            return plain(value.item())
+        case Mapping():
+            return {str(key): plain(inner) for key, inner in value.items()}
+        case PurePath():
+            return value.as_posix()
+        case Sequence() | np.ndarray():
+            return [plain(inner) for inner in value]
+    raise TypeError(f"{type(value).__name__} has no place in a report")
+
+
+def visible(text: str) -> str:
+    r"""A stranger's text with what cannot be seen made visible: control characters, direction marks, half characters.
+
+    XML and HTML cannot hold some of them at all, and others reorder the text around them.
+
+    >>> visible("fc\x00\u202e1")
+    'fc␀�1'
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_visible_character, text))
+
+
+def _visible_character(character: str) -> str:
+    if character < " ":
+        return chr(0x2400 + ord(character))
+    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character)[0] == "C" else character
+
+
+def _frame(columns: Sequence[tuple[str, str]], records: Sequence[tuple[Mapping[str, Any], object]]) -> pd.DataFrame:
+    table = {
+        name: _typed([getattr(row, name, facts.get(name)) for facts, row in records], kind) for name, kind in columns
+    }
+    _explain_missing(table)
+    return pd.DataFrame(table, columns=[name for name, _ in columns])
+
+
+def _typed(values: Sequence[Any], kind: str) -> pd.Series:
+    if kind == TEXT:
+        return pd.Series(["" if pd.isna(value) else str(value) for value in values], dtype=object)
+    if kind == NUMBER:
+        numbers = [math.nan if pd.isna(value) else float(value) for value in values]
+        return pd.Series([number if math.isfinite(number) else math.nan for number in numbers], dtype=kind)
+    return pd.Series([pd.NA if pd.isna(value) else value for value in values], dtype=kind)
+
+
+def _explain_missing(table: dict[str, pd.Series]) -> None:
+    """A value is a number or has a reason: a measure that gave neither must not read as a blank."""
+    unexplained = table["value"].isna() & (table["reason"] == "")
+    table["reason"] = table["reason"].mask(unexplained, _NOT_FINITE)
+
+
+def _cells(column: pd.Series) -> list[str]:
+    cells = column.tolist()
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return ["" if pd.isna(cell) else str(cell).lower() for cell in cells]
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return ["" if pd.isna(cell) else repr(cell) for cell in cells]
+    known = {text: _guarded(text) for text in dict.fromkeys(cells)}  # few names, many rows
+    return [known[text] for text in cells]
+
+
+def _guarded(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def _json_table(frame: pd.DataFrame) -> str:
+    columns = [[None if pd.isna(value) else value for value in frame[name].tolist()] for name in frame.columns]
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return f'{{"columns": {_dump(list(frame.columns))},\n "rows": {_lines(rows)}}}'
+
+
+def _lines(items: Sequence[Any]) -> str:
+    """One item a line, so that two reports can be compared by eye."""
+    return "[" + ",".join(f"\n  {_dump(item)}" for item in items) + ("\n]" if items else "]")
+
+
+def _dump(item: Any) -> str:
+    return json.dumps(item, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
