@@ -87,12 +87,12 @@ def find(path: Path) -> list[Path]:
     seen = outside = 0
     for file in _files(path):
         seen += 1
-        if not file.name.endswith(ENDINGS) or NO_MODEL.fullmatch(file.name):
+        if not file.name.endswith(ENDINGS) or NO_MODEL.fullmatch(file.name) or not file.is_file():
             continue
         target = file.resolve()
         if not target.is_relative_to(root):
             outside += 1
-        elif target.is_file() and (target not in found or found[target].is_symlink()):
+        elif target not in found or found[target].is_symlink():
             found[target] = file
     if not found:
         links = f" ({outside} links lead out of it and are not followed: name their targets)" if outside else ""
@@ -302,7 +302,9 @@ def _state(
     # An unknown name is taken when nothing else could be meant; it is recorded like a known one.
     choice = known or [key for key in inner if "optim" not in key.lower()]
     if not choice:
-        raise CheckpointError(f"{path}: holds no tensors of a model (it has: {_listed(content)}); {RESAVE}")
+        raise CheckpointError(
+            f"{path}: holds no tensors of a model (it has: {_listed(content) or 'nothing'}); {RESAVE}"
+        )
     if not known and len(choice) > 1:
         raise CheckpointError(
             f"{path}: holds several states ({_listed(choice)}), none under a usual name; "
@@ -379,4 +381,7 @@ def _shape(tensor: torch.Tensor) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """The heart of a library's message, without its advice: torch's is to try again unsafely."""
+    text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+    text = " ".join(text.partition("\n\n")[0].split())[:200]
+    return type(error).__name__ if not text or "weights_only" in text else text

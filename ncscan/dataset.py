@@ -197,9 +197,6 @@ def _labels(labels: object, where: str) -> torch.Tensor:
         raise DataError(f"{where}: labels are {array.dtype}, though whole numbers; convert them: .astype('int64')")
     if array.dtype.kind not in "iu":
         raise DataError(f"{where}: labels are {array.dtype}, not class numbers")
-    wrong = np.flatnonzero((array < 0) | (array >= MAX_CLASSES))
-    if len(wrong):
-        raise DataError(f"{where}: label {array[wrong[0]]} in row {wrong[0]}; classes are numbered 0 … K − 1")
     return torch.from_numpy(array.astype(np.int64))
 
 
@@ -277,6 +274,9 @@ def _check_normalize(values: torch.Tensor, name: str, normalize: Normalize | Non
 
 
 def _class_names(labels: Int64[np.ndarray, "N"], names: tuple[str, ...], spec: str) -> tuple[str, ...]:
+    wrong = np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES))
+    if len(wrong):
+        raise DataError(f"{spec}: label {labels[wrong[0]]} in row {wrong[0]}; classes are numbered 0 … K − 1")
     if len(np.unique(labels)) < 2:
         raise DataError(
             f"{spec}: all {len(labels)} samples are of class {labels[0]}; neural collapse needs two or more"

@@ -1,0 +1,155 @@
+"""Small files made to harm a reader: what a folder from a stranger may hold."""
+
+import gzip
+import io
+import json
+import struct
+import tarfile
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQ"
+"""The opcodes of a storage of six floats, which `archive` stores with every pickle."""
+DEEP = 200_000
+
+
+def archive(pickled: bytes, **members: bytes) -> bytes:
+    """A torch.save archive around a pickle."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as contents:
+        for name, data in {"data.pkl": pickled, "data/0": bytes(24), "version": b"3\n", **members}.items():
+            contents.writestr(f"archive/{name}", data)
+    return stream.getvalue()
+
+
+def saved(content: object) -> bytes:
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    return stream.getvalue()
+
+
+def call(name: str, argument: str) -> bytes:
+    """A pickle that calls a function when it is loaded."""
+    module, _, function = name.rpartition(".")
+    text = argument.encode()
+    return b"\x80\x02c%s\n%s\nX%s%s\x85R." % (module.encode(), function.encode(), struct.pack("<I", len(text)), text)
+
+
+def whole(number: int) -> bytes:
+    """The opcode of an integer of any size."""
+    return b"\x8a\x09" + number.to_bytes(9, "little", signed=True)
+
+
+def view(shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> bytes:
+    """A state_dict with one tensor: a view of six floats."""
+    sizes, steps = (b"(" + b"".join(map(whole, numbers)) + b"t" for numbers in (shape, strides))
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + whole(offset) + sizes + steps
+    return archive(b"\x80\x02}X\x01\x00\x00\x00w" + rebuild + b"\x89ccollections\nOrderedDict\n)RtRs.")
+
+
+def safetensors(header: Mapping[str, object] | bytes, data: bytes = b"", claimed: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if claimed is None else claimed) + text + data
+
+
+def entry(start: int, stop: int, shape: list[int], dtype: str = "F32") -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+def rezipped(data: bytes, method: int) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(stream, "w", method) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return stream.getvalue()
+
+
+def bomb() -> bytes:
+    """262 kB that inflate to 268 MB."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as contents:
+        contents.writestr("archive/data.pkl", b"\x80\x02}.")
+        with contents.open("archive/data/0", "w", force_zip64=True) as member:
+            for _ in range(256):
+                member.write(bytes(2**20))
+    return stream.getvalue()
+
+
+def twice(name: str, again: str) -> bytes:
+    """A member that comes twice, the second time perhaps in other letters."""
+    placeholder = "?" * len(again)
+    data = archive(b"\x80\x02}.", **{name: b"1", placeholder: b"2"})
+    return data.replace(placeholder.encode(), again.encode())
+
+
+def flagged(bit: int) -> bytes:
+    """The first member's flag set in the directory: 1 says that it is encrypted."""
+    data = bytearray(archive(b"\x80\x02}."))
+    data[data.index(b"PK\x01\x02") + 8] |= bit
+    return bytes(data)
+
+
+def overlapping() -> bytes:
+    """Many members that are all the same bytes: each entry of the directory points to the first."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as contents:
+        contents.writestr("archive/data.pkl", b"\x80\x02}.")
+        contents.writestr("archive/data/0", bytes(100_000))
+        first = contents.infolist()[1]
+        for number in range(1, 50):
+            again = zipfile.ZipInfo(f"archive/data/{number}")
+            again.file_size = again.compress_size = 100_000
+            again.CRC, again.header_offset = first.CRC, first.header_offset
+            contents.filelist.append(again)
+            contents.NameToInfo[again.filename] = again
+    return stream.getvalue()
+
+
+def tarred(data: bytes) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as contents:
+        info = tarfile.TarInfo("pickle")
+        info.size = len(data)
+        contents.addfile(info, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def laughs(levels: int) -> bytes:
+    """Lists that each hold the one before twice: 2^levels values in a few hundred bytes."""
+    value: list[object] = [1]
+    for _ in range(levels):
+        value = [value, value]
+    return saved({"laughs": value, "state_dict": {"w": torch.zeros(2)}})
+
+
+def npy(header: str, data: bytes = b"") -> bytes:
+    text = header.encode().ljust(118) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data
+
+
+def npz(**arrays: object) -> bytes:
+    members: dict[str, bytes] = {}
+    for name, array in arrays.items():
+        stream = io.BytesIO()
+        np.save(stream, np.asarray(array))
+        members[f"{name}.npy"] = stream.getvalue()
+    return npz_of(members)
+
+
+def npz_of(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as contents:
+        for name, data in members.items():
+            contents.writestr(name, data)
+    return stream.getvalue()
+
+
+def idx(shape: tuple[int, ...], data: bytes, kind: int = 8) -> bytes:
+    return struct.pack(f">HBB{len(shape)}I", 0, kind, len(shape), *shape) + data
+
+
+def idx_bomb() -> bytes:
+    return gzip.compress(idx((300_000, 28, 28), bytes(300_000 * 784)))

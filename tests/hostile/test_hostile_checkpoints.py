@@ -1,0 +1,242 @@
+"""Checkpoints made to harm: each ends in one line, quickly, in little memory, with nothing executed."""
+
+import io
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from hostile_files import (
+    DEEP,
+    archive,
+    bomb,
+    call,
+    entry,
+    flagged,
+    laughs,
+    npz,
+    overlapping,
+    rezipped,
+    safetensors,
+    saved,
+    tarred,
+    twice,
+    view,
+    whole,
+)
+
+from ncscan.checkpoint import find, load
+from ncscan.errors import CheckpointError
+
+GOOD = view((6,), (1,))
+SMALL_ZIP = saved({"w": torch.rand(40), "epoch": 3})
+SMALL_SAFETENSORS = safetensors({"a": entry(0, 8, [2])}, bytes(8))
+KEY = b"X\x01\x00\x00\x00w"
+SECONDS = 5.0
+"""Nothing here takes one; a loaded machine may need more."""
+GROWTH = 300 * 2**20
+"""Bytes that reading all of them may add: the bomb alone would be 268 MB, a stride-0 tensor 4 TB."""
+
+
+def legacy() -> bytes:
+    stream = io.BytesIO()
+    torch.save({"w": torch.zeros(3)}, stream, _use_new_zipfile_serialization=False)
+    return stream.getvalue()
+
+
+def exported() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as contents:
+        contents.writestr("model/archive_format", "pt2")
+        contents.writestr("model/models/model.json", "{}")
+    return stream.getvalue()
+
+
+def bare(pickled: bytes) -> bytes:
+    return archive(b"\x80\x02" + pickled + b".")
+
+
+HOSTILE: dict[str, tuple[bytes, str]] = {
+    "system": (archive(call("posix.system", "touch marker")), "posix.system"),
+    "system-os": (archive(call("os.system", "touch marker")), "os.system"),
+    "import": (archive(call("importlib.import_module", "antigravity")), "importlib.import_module"),
+    "resolve": (archive(call("pkgutil.resolve_name", "os:system")), "pkgutil.resolve_name"),
+    "eval": (archive(call("builtins.eval", "open('marker', 'w')")), "builtins.eval"),
+    "torch-load": (archive(call("torch.serialization.load", "other.pt")), "torch.serialization.load"),
+    "getattr-chain": (bare(b"cbuiltins\ngetattr\n(cos\nsystem\nX\x01\x00\x00\x00atR"), "builtins.getattr, os.system"),
+    "protocol-4": (archive(b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x01a\x85R."), "SHORT_BINUNICODE"),
+    "old-instance": (archive(b"(X\x05\x00\x00\x00lsmarios\nsystem\n."), "INST"),
+    "bytearray": (bare(b"}" + KEY + b"c__builtin__\nbytearray\n" + whole(10**12) + b"\x85Rs"), "__builtin__.bytearray"),
+    "tensor-of-size": (bare(b"}" + KEY + b"ctorch\nTensor\n" + whole(10**10) + b"\x85Rs"), "memory|file has"),
+    "storage-of-size": (
+        bare(b"}" + KEY + b"ctorch.storage\nUntypedStorage\n" + whole(10**11) + b"\x85Rs"),
+        "memory|no tensors",
+    ),
+    "deep-tuple": (bare(b")" + b"\x85" * DEEP), "nests tuples"),
+    "deep-key": (bare(b"})" + b"\x85" * DEEP + b"K\x01s"), "nests tuples"),
+    "deep-list": (bare(b"]" * DEEP + b"a" * (DEEP - 1)), "holds a list"),
+    "deep-dict": (bare(b"}" + b"K\x01}" * DEEP + b"s" * DEEP), "holds no tensors"),
+    "long-pickle": (bare(b"N0" * 1000 + b"]" * (33 * 2**20)), "far more than any state_dict"),
+    "holds-itself": (bare(b"}q\x00X\x05\x00\x00\x00modelh\x00s"), "holds no tensors"),
+    "damaged-pickle": (archive(b"\x80\x02}q"), "damaged pickle"),
+    "empty-stack": (bare(b"\x85"), "damaged pickle"),
+    "no-such-memo": (bare(b"h\x07"), "damaged pickle"),
+    "stride-0": (view((10**6, 10**6), (0, 0)), "of shape 1000000×1000000 shows 4,000,000,000,000 bytes of which 24"),
+    "overflowing-shape": (view((2**32, 2**32), (0, 0)), "overflow"),
+    "beyond-storage": (view((6,), (1,), 3), "torch cannot read"),
+    "negative-offset": (view((1,), (1,), -3), "torch cannot read"),
+    "negative-shape": (view((-1,), (1,)), "torch cannot read"),
+    "sparse": (saved({"w": torch.eye(3).to_sparse()}), "not dense"),
+    "meta": (saved({"w": torch.zeros(3, device="meta")}), "not dense"),
+    "zip-bomb": (bomb(), "inflates from 260,916 to 268,435,456"),
+    "compressed": (rezipped(GOOD, zipfile.ZIP_DEFLATED), "was compressed"),
+    "member-twice": (twice("data.twi", "data.twi"), "two members of one name"),
+    "member-in-capitals": (twice("data.twi", "DATA.TWI"), "two members of one name"),
+    "encrypted": (flagged(1), "encrypted"),
+    "overlapping": (overlapping(), "overlap"),
+    "two-folders": (GOOD.replace(b"archive/version", b"brchive/version"), "not one that torch.save wrote"),
+    "tar": (tarred(GOOD), "tar archive"),
+    "polyglot-front": (b"GIF89a" + GOOD, "neither a torch.save file nor safetensors"),
+    "polyglot-behind": (GOOD + b"<script>", "behind its end"),
+    "polyglot-comment": (GOOD[:-2] + b"\x01\x00x", "behind its end"),
+    "polyglot-safetensors": (safetensors({"a": entry(0, 4, [1])}, bytes(4) + GOOD), "not fully covered"),
+    "legacy": (legacy(), "torch before 1.6"),
+    "pickle": (call("posix.system", "touch marker"), "bare pickle"),
+    "whole-module": (saved(torch.nn.Linear(2, 2)), "whole pickled model"),
+    "torchscript": (rezipped(archive(b"", **{"constants.pkl": b"\x80\x02)."}), zipfile.ZIP_STORED), "TorchScript"),
+    "exported": (exported(), "torch.export"),
+    "npz": (npz(a=[1]), "NumPy archive"),
+    "gzip": (b"\x1f\x8b" + bytes(30), "gzip"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(30), "HDF5"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+    "web-page": (b"<!DOCTYPE html><html>404</html>", "web page"),
+    "empty": (b"", "0 bytes"),
+    "noise": (bytes(range(255, 0, -1)), "neither a torch.save file nor safetensors"),
+    "safetensors-2GB-header": (safetensors(b"{}", claimed=2**31), "claims 2,147,483,648 bytes"),
+    "safetensors-2^63-header": (safetensors(b"{}", claimed=2**63), "more than the file has"),
+    "safetensors-overlap": (
+        safetensors({"a": entry(0, 8, [2]), "b": entry(4, 12, [2])}, bytes(12)),
+        "damaged or hostile",
+    ),
+    "safetensors-beyond": (safetensors({"a": entry(0, 800, [200])}, bytes(12)), "damaged or hostile"),
+    "safetensors-hole": (safetensors({"a": entry(0, 4, [1]), "b": entry(8, 12, [1])}, bytes(12)), "damaged or hostile"),
+    "safetensors-shape": (safetensors({"a": entry(0, 4, [2**40])}, bytes(4)), "damaged or hostile"),
+    "safetensors-type": (safetensors({"a": entry(0, 8, [2], "F77")}, bytes(8)), "F77"),
+    "safetensors-deep": (safetensors(b'{"a":' + b"[" * 50_000), "recursion limit"),
+    "safetensors-no-json": (safetensors(b"{" + b"\xff" * 20), "damaged or hostile"),
+    "safetensors-notes": (safetensors({"a": entry(0, 4, [1]), "__metadata__": {"a": {}}}, bytes(4)), "damaged or host"),
+    "safetensors-nothing": (safetensors({}), "no tensors"),
+    "name-of-control-characters": (saved({"a\0b\x1b[2J": torch.zeros(2)}), "is no name"),
+    "name-of-kilobytes": (saved({"a" * 2000: torch.zeros(2)}), "is no name"),
+    "name-of-numbers": (saved({"state_dict": {3: torch.zeros(2)}}), "is no name"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("hostile")
+    for name, (data, _) in HOSTILE.items():
+        (place / f"{name}.pt").write_bytes(data)
+    return place
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_ends_in_one_line(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    path = folder / f"{name}.pt"
+    started = time.monotonic()
+    with pytest.raises(CheckpointError, match=HOSTILE[name][1].replace("^", r"\^")) as caught:
+        load(path)
+    assert time.monotonic() - started < SECONDS
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ")
+    assert "\n" not in line
+    assert line.isprintable()
+    assert len(line) < 600 + len(str(path))
+    assert "weights_only" not in line
+    assert not (folder / "marker").exists()
+
+
+def test_reading_hostile_files_takes_little_memory_and_does_not_crash(folder: Path) -> None:
+    script = """
+import resource, sys
+from pathlib import Path
+from ncscan.checkpoint import find, load
+from ncscan.errors import CheckpointError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+refused = 0
+for path in find(Path(sys.argv[1])):
+    try:
+        load(path)
+    except CheckpointError:
+        refused += 1
+print(refused, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+    done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=True)
+    refused, grown = map(int, done.stdout.split())
+    assert refused == len(HOSTILE)
+    assert grown < GROWTH
+
+
+@pytest.mark.parametrize("whole_file", [SMALL_ZIP, SMALL_SAFETENSORS])
+def test_a_file_cut_off_anywhere_is_refused(whole_file: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "cut.pt"
+    for length in range(len(whole_file)):
+        path.write_bytes(whole_file[:length])
+        with pytest.raises(CheckpointError):
+            load(path)
+
+
+@pytest.mark.parametrize("whole_file", [SMALL_ZIP, SMALL_SAFETENSORS])
+def test_a_file_with_any_byte_changed_is_read_or_refused(whole_file: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "changed.pt"
+    outcomes = set()
+    for place in range(len(whole_file)):
+        changed = bytearray(whole_file)
+        changed[place] ^= 0xA5
+        path.write_bytes(changed)
+        try:
+            load(path)
+            outcomes.add("read")
+        except CheckpointError:
+            outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
+
+
+def test_doubling_lists_are_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "laughs.pt"
+    path.write_bytes(laughs(60))
+    started = time.monotonic()
+    assert dict(load(path).notes) == {}
+    assert time.monotonic() - started < SECONDS
+
+
+def test_a_thousand_views_of_one_storage_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "views.pt"
+    base = torch.zeros(100_000)
+    torch.save({f"w{i}": base for i in range(1000)}, path)
+    with pytest.raises(CheckpointError, match="its tensors show 400,000,000 bytes"):
+        load(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        load(tmp_path / "pipe.pt")
+    with pytest.raises(CheckpointError, match="no checkpoint among the 1 files"):
+        find(tmp_path)
+
+
+def test_links_out_of_a_folder_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret.pt").write_bytes(GOOD)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "link.pt").symlink_to(tmp_path / "secret.pt")
+    (folder / "up").symlink_to(tmp_path)
+    (folder / "loop.pt").symlink_to(folder / "loop.pt")
+    with pytest.raises(CheckpointError, match="1 links lead out of it"):
+        find(folder)
