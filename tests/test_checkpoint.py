@@ -1,0 +1,294 @@
+"""Checkpoints as people have them: what is found, under which wrapper, with which notes."""
+
+import hashlib
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from ncscan.checkpoint import Checkpoint, find, load
+from ncscan.errors import CheckpointError
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+STATE = network().state_dict()
+
+
+def saved(path: Path, content: object) -> Checkpoint:
+    torch.save(content, path)
+    return load(path)
+
+
+def stepped(optimizer: torch.optim.Optimizer, times: int = 3) -> torch.optim.Optimizer:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    for _ in range(times):
+        optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "content"),
+    [
+        ("", STATE),
+        ("", dict(STATE)),
+        ("", {**STATE, "epoch": 3}),
+        ("state_dict", {"state_dict": STATE, "epoch": 3}),
+        ("model", {"model": STATE, "optimizer": {"state": {}, "param_groups": []}}),
+        ("model_state_dict", {"model_state_dict": STATE, "loss": torch.tensor(0.5)}),
+        ("net", {"net": STATE, "best_acc": 93.1, "epoch": 3}),
+        ("module", {"module": STATE, "ds_config": {}}),
+        ("model", {"model_ema": STATE, "model": STATE, "args": {"lr": 0.1}}),
+        ("state_dict", {"state_dict_ema": STATE, "state_dict": STATE}),
+        ("state_dict_ema", {"state_dict_ema": STATE, "epoch": 1}),
+        ("model.state_dict", {"model": {"state_dict": STATE, "name": "resnet"}}),
+        ("encoder", {"encoder": STATE, "optim": {"a": torch.zeros(3)}}),
+        ("state_dict", {"state_dict": OrderedDict(STATE), "mean": torch.zeros(3)}),
+    ],
+)
+def test_tensors_are_found_when_wrapped(wrapper: str, content: object, tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "x.pt", content)
+    assert wrapper == checkpoint.wrapper
+    assert len(STATE) == len(checkpoint.tensors)
+    for expected, (name, tensor) in zip(STATE.values(), checkpoint.tensors.items(), strict=True):
+        assert torch.equal(expected, tensor), name
+
+
+def test_passed_over_states_are_named_when_there_are_several(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "x.pt", {"model_ema": STATE, "model": STATE, "state_dict": STATE})
+    assert checkpoint.wrapper == "state_dict"
+    assert checkpoint.notes == {"other_states": "model, model_ema"}
+
+
+def test_nothing_is_guessed_when_states_have_unusual_names(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="several states \\('generator', 'critic'\\)"):
+        saved(tmp_path / "x.pt", {"generator": STATE, "critic": STATE})
+
+
+def test_an_optimizer_alone_is_refused_as_a_model(tmp_path: Path) -> None:
+    optimizer = stepped(torch.optim.Adam(network().parameters()))
+    with pytest.raises(CheckpointError, match="holds no tensors of a model \\(it has: 'state', 'param_groups'\\)"):
+        saved(tmp_path / "x.pt", optimizer.state_dict())
+
+
+def test_facts_are_of_the_bytes_when_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "resnet18_epoch-007.pth"
+    checkpoint = saved(path, STATE)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == checkpoint.sha256
+    assert path.stat().st_size == checkpoint.n_bytes
+    assert (checkpoint.format, checkpoint.path) == ("torch-zip", path)
+    assert (None, 7, 7) == (checkpoint.step, checkpoint.epoch, checkpoint.file_number)
+
+
+def test_digest_of_tensors_is_one_when_files_differ(tmp_path: Path) -> None:
+    plain = saved(tmp_path / "a.pt", STATE)
+    wrapped = saved(tmp_path / "b.pt", {"model": dict(reversed(STATE.items())), "epoch": 1})
+    safetensors.torch.save_file(STATE, tmp_path / "c.safetensors")
+    other = load(tmp_path / "c.safetensors")
+    assert plain.tensors_sha256 == wrapped.tensors_sha256 == other.tensors_sha256
+    assert len({plain.sha256, wrapped.sha256, other.sha256}) == 3
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {**STATE, "0.bias": STATE["0.bias"] + 1e-6},
+        {**STATE, "0.bias": STATE["0.bias"].half()},
+        {**STATE, "0.weight": STATE["0.weight"].reshape(4, 3)},
+        {("0.bios" if name == "0.bias" else name): tensor for name, tensor in STATE.items()},
+        {name: tensor for name, tensor in STATE.items() if name != "0.bias"},
+    ],
+)
+def test_digest_of_tensors_differs_when_anything_does(changed: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    assert saved(tmp_path / "a.pt", STATE).tensors_sha256 != saved(tmp_path / "b.pt", changed).tensors_sha256
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn, torch.int8, torch.bool]
+)
+def test_types_stay_as_stored(dtype: torch.dtype, tmp_path: Path) -> None:
+    values = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).to(dtype)
+    zipped = saved(tmp_path / "a.pt", {"w": values})
+    safetensors.torch.save_file({"w": values}, tmp_path / "b.safetensors")
+    other = load(tmp_path / "b.safetensors")
+    assert dtype == zipped.tensors["w"].dtype == other.tensors["w"].dtype
+    assert zipped.tensors_sha256 == other.tensors_sha256
+
+
+def test_order_is_the_files_when_safetensors_shuffles(tmp_path: Path) -> None:
+    tensors = {f"{i}.weight": torch.zeros(2) for i in range(9)}
+    safetensors.torch.save_file(tensors, tmp_path / "a.safetensors", {"epoch": "3", "lr": "1e-3", "who": "nobody"})
+    first = load(tmp_path / "a.safetensors")
+    assert list(tensors) == list(first.tensors)
+    assert {"epoch": 3, "lr": 0.001, "who": "nobody"} == first.notes
+    assert first.epoch == 3
+
+
+def test_parameters_become_plain_tensors(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "a.pt", {"state_dict": dict(network().named_parameters())})
+    assert all(type(tensor) is torch.Tensor and not tensor.requires_grad for tensor in checkpoint.tensors.values())
+
+
+def test_notes_are_flat_and_plain(tmp_path: Path) -> None:
+    content = {
+        "state_dict": STATE,
+        "global_step": 120,
+        "epoch": 3,
+        "best_acc": torch.tensor(0.5),
+        "done": True,
+        "nothing": None,
+        "hyper_parameters": {"lr": 0.1, "widths": [64, 32], "deep": {"er": "x"}, 7: "seven"},
+        "history": list(range(100)),
+        "huge": 2**100,
+        "text": "a" * 5000,
+        "bell": "a\a\ud800",
+        "vector": torch.zeros(4),
+        "model_ema": STATE,
+    }
+    notes = dict(saved(tmp_path / "x.pt", content).notes)
+    text = str(notes.pop("text"))
+    assert (len(text), text[-1]) == (1000, "…")
+    assert notes == {
+        "global_step": 120,
+        "epoch": 3,
+        "best_acc": 0.5,
+        "done": True,
+        "hyper_parameters.lr": 0.1,
+        "hyper_parameters.widths.0": 64,
+        "hyper_parameters.widths.1": 32,
+        "hyper_parameters.deep.er": "x",
+        "hyper_parameters.7": "seven",
+        "bell": "a\ufffd\ufffd",
+        "other_states": "model_ema",
+    }
+
+
+def test_notes_are_at_most_a_thousand_with_the_shallow_first(tmp_path: Path) -> None:
+    content = {"config": {f"k{i}": i for i in range(5000)}, "model": STATE, "epoch": 3}
+    checkpoint = saved(tmp_path / "x.pt", content)
+    assert len(checkpoint.notes) == 1000
+    assert checkpoint.epoch == 3
+
+
+def test_optimizer_tells_its_settings_when_groups_agree(tmp_path: Path) -> None:
+    model = network()
+    optimizer = torch.optim.SGD([{"params": [p]} for p in model.parameters()], lr=0.1, momentum=0.9, weight_decay=5e-4)
+    notes = saved(tmp_path / "x.pt", {"model": STATE, "optimizer": stepped(optimizer).state_dict(), "lr": 7.0}).notes
+    assert {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "dampening": 0, "nesterov": False} == notes
+
+
+def test_optimizer_groups_keep_their_own_when_they_differ(tmp_path: Path) -> None:
+    model = network()
+    groups: list[dict[str, object]] = [
+        {"params": model[0].parameters(), "weight_decay": 0.1},
+        {"params": model[2].parameters()},
+    ]
+    optimizer = stepped(torch.optim.AdamW(groups, lr=0.1, weight_decay=0.0), times=5)
+    checkpoint = saved(tmp_path / "x.pt", {"state_dict": STATE, "optimizer_states": [optimizer.state_dict()]})
+    notes = checkpoint.notes
+    assert (0.1, 0.0) == (notes["optimizer.0.weight_decay"], notes["optimizer.1.weight_decay"])
+    assert "weight_decay" not in notes
+    assert (0.1, 0.9, 0.999) == (notes["lr"], notes["betas.0"], notes["betas.1"])
+    assert (5, 5) == (notes["step"], checkpoint.step)
+
+
+def test_a_noted_step_wins_over_adams_count(tmp_path: Path) -> None:
+    optimizer = stepped(torch.optim.Adam(network().parameters()))
+    checkpoint = saved(tmp_path / "step_9.pt", {"model": STATE, "iteration": 77, "optimizer": optimizer.state_dict()})
+    assert checkpoint.step == 77
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "epoch", "number"),
+    [
+        ("step_000100.pt", 100, None, 100),
+        ("iter-100.pt", 100, None, 100),
+        ("epoch_010.pth", None, 10, 10),
+        ("resnet_ep10.pth", None, 10, 10),
+        ("epoch=3-step=1200.ckpt", 1200, 3, 1200),
+        ("global_step7/model.bin", 7, None, None),
+        ("step1000/model2.bin", 1000, None, 2),
+        ("checkpoint-500.pt", None, None, 500),
+        ("stepanov-3.pt", None, None, 3),
+        ("deep12.pt", None, None, 12),
+        ("last.pt", None, None, None),
+        ("step_99999999999999999999.pt", None, None, None),
+    ],
+)
+def test_steps_are_read_from_names_when_there_are_no_notes(
+    name: str, step: int | None, epoch: int | None, number: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    checkpoint = saved(tmp_path / name, STATE)
+    assert (step, epoch, number) == (checkpoint.step, checkpoint.epoch, checkpoint.file_number)
+
+
+@pytest.mark.parametrize("note", [True, -1, 2.5, float("nan"), "soon", 2**70])
+def test_a_note_that_counts_nothing_is_no_step(note: object, tmp_path: Path) -> None:
+    assert saved(tmp_path / "step_4.pt", {"model": STATE, "step": note}).step == 4
+
+
+def test_a_folder_is_walked_in_numeric_order(tmp_path: Path) -> None:
+    names = ["ep2.pt", "ep10.pth", "run/step_9.ckpt", "run/step_10.safetensors", "run/step_100.bin"]
+    others = ["notes.txt", ".hidden.pt", ".git/x.pt", "ep3.pt.partial", "run/optimizer.pt", "run/rng_state_0.pth"]
+    for name in (*reversed(names), *others):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "last.pt").symlink_to(tmp_path / "ep10.pth")
+    assert names == [file.relative_to(tmp_path).as_posix() for file in find(tmp_path)]
+
+
+def test_a_file_named_directly_may_have_any_ending(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "weights.model")
+    assert find(tmp_path / "weights.model") == [tmp_path / "weights.model"]
+
+
+def test_links_inside_a_folder_are_followed_when_only_they_have_the_ending(tmp_path: Path) -> None:
+    (tmp_path / "blob").touch()
+    (tmp_path / "model.bin").symlink_to(tmp_path / "blob")
+    assert find(tmp_path) == [tmp_path / "model.bin"]
+
+
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [("absent", "no such file or folder"), ("empty", "is empty"), ("other", "among the 2 files.*\\.safetensors")],
+)
+def test_find_says_what_is_missing(place: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.txt").touch()
+    (tmp_path / "other" / "b.h5").touch()
+    with pytest.raises(CheckpointError, match=problem):
+        find(tmp_path / place)
+
+
+def test_a_shard_is_not_taken_for_a_model(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="one shard of several"):
+        saved(tmp_path / "model-00001-of-00002.safetensors", STATE)
+
+
+def test_load_says_when_there_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no such file"):
+        load(tmp_path / "absent.pt")
+
+
+def test_an_old_torch_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(STATE, tmp_path / "x.pt")
+    monkeypatch.setattr(torch, "__version__", type(torch.__version__)("2.9.1"))
+    with pytest.raises(CheckpointError, match=r"install torch>=2\.10"):
+        load(tmp_path / "x.pt")
+
+
+def test_an_exported_program_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    program = torch.export.export(nn.Linear(4, 3), (torch.zeros(2, 4),))
+    torch.export.save(program, tmp_path / "x.pt2")
+    with pytest.raises(CheckpointError, match=r"torch\.export\.load"):
+        load(tmp_path / "x.pt2")
