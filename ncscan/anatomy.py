@@ -66,8 +66,8 @@ def understand(model: nn.Module, recording: Recording, smaller: Recording) -> An
     modules = dict(model.named_modules())
     steps = _fold_biases(_steps(recording, modules, known), recording, known)
     seen = _Pass(recording, modules, known, steps)
-    names = _names(seen)
     homes = _homes(seen)
+    names = _names(seen, homes)
     taps, spots = _taps(seen, names, homes)
     maps, weights = _maps(seen, names, homes)
     graph = TapGraph(
@@ -143,10 +143,13 @@ def _fold_biases(steps: list[Step], recording: Recording, known: list[Fact]) -> 
     return [step for step in folded if step.writes]
 
 
-def _names(seen: _Pass) -> dict[int, tuple[str, str]]:
+def _names(seen: _Pass, homes: Mapping[int, int]) -> dict[int, tuple[str, str]]:
     """By value: its name, and the class or function that made it."""
     names = {value: (name, "input") for name, value in seen.recording.inputs.items()}
-    returned = {visit.serial: value for visit, value in seen.recording.returned}
+    results = {}
+    for visit, value in seen.recording.returned:
+        # A module may return another arrangement of what it computed: its name goes to the tap.
+        results[visit.serial] = value if homes.get(seen.root(value)) != homes.get(value) else seen.root(value)
     count: Counter[str] = Counter()
     for call in seen.recording.calls:
         module = seen.modules[call.visit.module]
@@ -154,8 +157,13 @@ def _names(seen: _Pass) -> dict[int, tuple[str, str]]:
         numbered = f"{plain}:{count[plain]}" if count[plain] else plain
         count[plain] += 1
         for position, value in enumerate(call.writes):
-            if call.visit.module and not _is_container(module) and returned.get(call.visit.serial) == value:
-                names[value] = (call.visit.name, type(module).__name__)
+            if call.visit.module and not _is_container(module) and results.get(call.visit.serial) == value:
+                # A module may be called like an input.
+                clash = call.visit.name in seen.recording.inputs
+                names[value] = (
+                    f"{call.visit.name}:{call.visit.nth + 1}" if clash else call.visit.name,
+                    type(module).__name__,
+                )
             else:
                 names[value] = (f"{numbered}.{position}" if len(call.writes) > 1 else numbered, call.name)
     for value in seen.recording.stale:
@@ -173,9 +181,10 @@ def _is_container(module: nn.Module) -> bool:
 def _homes(seen: _Pass) -> dict[int, int]:
     """By value: the value that is the tap for it.
 
-    All arrangements of the same numbers are one tap, met in the first one that has a row per sample. Two exceptions:
-    attention is met as the map behind it reads it, heads side by side, and a map that reads features
-    which are spread differently (a flattened map, a transposed sequence) has what it reads as a tap of its own.
+    All arrangements of the same numbers are one tap, met in the first one that has a row per sample. Three exceptions:
+    attention is met as the map behind it reads it, heads side by side; what was written through a view is met in the
+    tensor that was viewed; and a map that reads features which are spread differently (a flattened map, a transposed
+    sequence) has what it reads as a tap of its own.
     """
     arrangements: dict[int, list[int]] = defaultdict(list)
     for value, fact in enumerate(seen.facts):
@@ -186,7 +195,8 @@ def _homes(seen: _Pass) -> dict[int, int]:
     homes: dict[int, int] = {}
     for root, members in arrangements.items():
         read = [s.operand for s in operands if s.operand in members]
-        home = read[0] if read and seen.facts[root].kind == "attention" else members[0]
+        whole = [value for value in members if value in seen.recording.stale]
+        home = read[0] if read and seen.facts[root].kind == "attention" else (whole or members)[0]
         homes |= {value: home for value, fact in enumerate(seen.facts) if fact.root == root}
     for step in operands:
         fact, shape = seen.facts[step.operand], seen.recording.shapes[step.operand]
@@ -213,7 +223,8 @@ def _taps(
     needed = _needed(makers, seen.root(recording.output))
     activations = {v: s.writes[0] for s in reversed(seen.steps) if s.kind == "activation" for v in s.reads}
     scores = {v for s in seen.steps if s.kind == "attention" for v in s.reads if s.form is None}
-    read_by_maps = {homes.get(step.operand) for step in seen.steps if step.form}
+    reading = {step.operand: step.form.features for step in reversed(seen.steps) if step.form}
+    mapped = {homes.get(v) for step in seen.steps if step.form for v in (step.operand, *step.writes)}
     returned: dict[int, list[tuple[str, nn.Module]]] = defaultdict(list)
     for visit, value in recording.returned:
         if visit.module and value in homes:
@@ -226,6 +237,8 @@ def _taps(
             continue
         root = seen.root(home)
         own = homes.get(root, home) != home
+        if own:
+            layout = replace(layout, channel=reading[home] % len(recording.shapes[home]))
         name, made_by = names[home if own else root]
         maker = makers.get(root)
         kind: Kind = "other" if own else maker.kind if maker else "input" if root in inputs else "other"
@@ -250,7 +263,7 @@ def _taps(
                 activated_by=names[activations[root]][0] if root in activations and not own else "",
                 is_output=is_output,
                 types=(made_by, *(type(module).__name__ for _, module in others)),
-                minor=not (is_output or home in read_by_maps or (makes and not own and (kind != "other" or layered))),
+                minor=not (is_output or home in mapped or (makes and not own and (kind != "other" or layered))),
             )
         )
         spots[name] = (recording.places.get(home), name, layout)
@@ -311,9 +324,10 @@ def _links(seen: _Pass, names: Mapping[int, tuple[str, str]]) -> Iterable[Link]:
                 kinds = (*between, step.kind)
                 if step.form is not None and step.writes[0] not in linked:
                     linked.add(step.writes[0])
-                    # Features laid out otherwise than they were made are no plain product.
-                    layout: tuple[Kind, ...] = () if _is_straight(seen, step) else ("other",)
-                    yield Link(names[first.writes[0]][0], names[step.writes[0]][0], between + layout)
+                    # Features that are spread otherwise than they were made are no plain product.
+                    straight = _is_straight(seen, step) or "attention" in between
+                    way = between if straight else (*between, "other")
+                    yield Link(names[first.writes[0]][0], names[step.writes[0]][0], way)
                 elif step.form is None and kinds.count("residual") < 2:
                     queue.extend((made, kinds) for made in step.writes if made not in visited)
                     visited.update(step.writes)

@@ -23,9 +23,11 @@ def _words(text: str) -> frozenset[str]:
 KINDS_BY_CALL: tuple[tuple[Kind, frozenset[str]], ...] = (
     (
         "activation",
-        _words("""celu clamp clamp_max clamp_min clip elu erf exp gelu glu hardshrink hardsigmoid
-            hardswish hardtanh             leaky_relu             log_softmax logsigmoid maximum minimum mish prelu relu relu6 rrelu selu sigmoid silu sin
-            softmax softmin             softplus             softshrink softsign square tanh tanhshrink threshold abs cos"""),
+        _words("""
+            celu clamp clamp_max clamp_min clip elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu
+            log_softmax logsigmoid maximum minimum mish prelu relu relu6 rrelu selu sigmoid silu sin softmax softmin
+            softplus softshrink softsign tanh tanhshrink threshold
+        """),
     ),
     (
         "normalisation",
@@ -47,18 +49,23 @@ KINDS_BY_CALL: tuple[tuple[Kind, frozenset[str]], ...] = (
 REDUCTIONS = _words("amax amin logsumexp max mean median min norm prod std sum var")
 """Pooling, when they leave fewer numbers than they read."""
 
-MOVES = _words("""as_strided channel_shuffle chunk clone contiguous data detach expand expand_as flatten flip gather
-    getitem H     index_select mT movedim moveaxis mH narrow native_channel_shuffle permute pixel_shuffle pixel_unshuffle positive
-    repeat repeat_interleave reshape reshape_as roll rot90 select split split_with_sizes squeeze swapaxes swapdims T
-    t take_along_dim tensor_split tile transpose unbind unflatten unfold unsqueeze view view_as alias
-    hsplit vsplit dsplit ravel squeeze_ unsqueeze_ transpose_ t_""")
+MOVES = _words("""
+    alias as_strided channel_shuffle chunk clone contiguous data detach dsplit expand expand_as flatten
+    flip gather getitem H hsplit index_select mH moveaxis movedim mT narrow native_channel_shuffle
+    permute pixel_shuffle pixel_unshuffle positive ravel repeat repeat_interleave reshape reshape_as
+    roll rot90 select split split_with_sizes squeeze squeeze_ swapaxes swapdims T t t_ take_along_dim
+    tensor_split tile transpose transpose_ unbind unflatten unfold unsqueeze unsqueeze_ view view_as
+    vsplit
+""")
 """They compute nothing: what went where is found by repeating them on positions."""
 
 CASTS = _words("to type type_as float half bfloat16 double cpu cuda")
 """The same numbers, in another precision or place."""
 
-EMPTY = _words("""empty_like full_like ones_like rand_like randn_like zeros_like new_empty new_full new_ones new_tensor
-    new_zeros""")
+EMPTY = _words("""
+    empty_like full_like new_empty new_full new_ones new_tensor new_zeros ones_like rand_like randn_like
+    zeros_like
+""")
 """They take the shape of what they read, not its numbers."""
 
 PRODUCTS = _words("matmul mm bmm baddbmm addmm rmatmul einsum")

@@ -16,7 +16,7 @@ from ncscan.anatomy import understand
 from ncscan.errors import TapError, UsageError
 from ncscan.graph import Tap, TapGraph
 from ncscan.layout import Layout, samples_first
-from ncscan.tracing import Expected, Follower, Inputs, Place, hooked, logits_in, quiet, record, tensors_in
+from ncscan.tracing import Expected, Follower, Inputs, Place, copied, hooked, logits_in, quiet, record, tensors_in
 
 REDUCTIONS = ("mean", "flatten", "cls", "last", "max")
 """How a map becomes a vector; recorded with every number that comes of it."""
@@ -121,7 +121,7 @@ def watch(
     def forward(inputs: Inputs) -> torch.Tensor:
         del modules[1:]
         with quiet():
-            own = _copied(inputs) if traced._writes_input else inputs
+            own = copied(inputs) if traced._writes_input else inputs
             for i, name in from_input:
                 take(i, own if isinstance(own, torch.Tensor) else own[name.removeprefix("input/")])
             follower = Follower(expected(len(next(tensors_in(own)))), traced._silent, take, modules)
@@ -224,10 +224,6 @@ def _followable(model: nn.Module) -> nn.Module:
 
 def _rows(inputs: Inputs, n: int) -> Inputs:
     return {name: value[:n] for name, value in inputs.items()} if isinstance(inputs, dict) else inputs[:n]
-
-
-def _copied(inputs: Inputs) -> Inputs:
-    return {name: value.clone() for name, value in inputs.items()} if isinstance(inputs, dict) else inputs.clone()
 
 
 def _shape_for(n: int, sizes: tuple[int, int], a: torch.Size | None, b: torch.Size | None) -> torch.Size | None:

@@ -78,6 +78,11 @@ class Recording:
     output: int = -1
 
 
+def copied(inputs: Inputs) -> Inputs:
+    """Inputs that a model may write into."""
+    return {name: value.clone() for name, value in inputs.items()} if isinstance(inputs, dict) else inputs.clone()
+
+
 def tensors_in(thing: object) -> Iterator[torch.Tensor]:
     """Every tensor in nested arguments or results, in order."""
     if isinstance(thing, torch.Tensor):
@@ -102,9 +107,10 @@ def logits_in(output: object) -> torch.Tensor:
     if found is None:
         raise TapError(f"the model returns no logits: {type(output).__name__} holds no floating tensor of shape (n, K)")
     if found.ndim != 2 or not found.is_floating_point():
+        dtype = str(found.dtype).removeprefix("torch.")
         raise TapError(
-            f"the model returns {str(found.dtype).removeprefix('torch.')} of shape {tuple(found.shape)}, not one row of "
-            + "logits per sample: wrap it so that it returns (n, K)"
+            f"the model returns {dtype} of shape {tuple(found.shape)}, not one row of logits per sample: wrap it so "
+            "that it returns (n, K)"
         )
     return found
 
@@ -230,11 +236,11 @@ def _storage(tensor: torch.Tensor) -> int:
 
 def record(model: nn.Module, inputs: Inputs, n: int) -> tuple[Recording, bool]:
     """Runs the model on its own copy of the inputs. Also says whether it wrote into them."""
-    own = {k: v.clone() for k, v in inputs.items()} if isinstance(inputs, dict) else inputs.clone()
-    recorder = Recorder(own, n)
-    versions = [t._version for t in tensors_in(own)]
-    with hooked(model, recorder.enter, recorder.leave), quiet():
-        with recorder:
+    with quiet():
+        own = copied(inputs)
+        recorder = Recorder(own, n)
+        versions = [t._version for t in tensors_in(own)]
+        with hooked(model, recorder.enter, recorder.leave), recorder:
             output = model(**own) if isinstance(own, dict) else model(own)
         recorder.recording.output = recorder.number(logits_in(output))
     return recorder.recording, versions != [t._version for t in tensors_in(own)]
