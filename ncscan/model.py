@@ -78,10 +78,6 @@ def build(
 
     Raises: ModelError when the network cannot be built, the checkpoint does not fill it, or weights are not finite.
     """
-    for name, tensor in checkpoint.tensors.items():
-        # Masks are buffers and may well hold -inf; a layer's weights may not.
-        if name.rpartition(".")[2] in ("weight", "bias") and not torch.isfinite(tensor).all():
-            raise ModelError(f"{checkpoint.path}: tensor {name!a:.100} holds NaN or inf; this training had diverged")
     if source == "mlp":
         module = _rebuilt(checkpoint, activation, linear_head)
     elif ":" in source:
@@ -230,9 +226,7 @@ def _fill(
         module.load_state_dict({**module.state_dict(), **values}, assign=True)
     except RuntimeError as error:
         raise ModelError(f"{checkpoint.path}: {source} refuses its tensors ({' '.join(str(error).split())})") from error
-    for name, value in itertools.chain(module.named_parameters(), module.named_buffers()):
-        if value.is_meta:
-            raise ModelError(f"{checkpoint.path}: {name} of {source} is on the meta device and was not filled")
+    _check_values(module, checkpoint, source)
     return LoadedModel(
         module=module.eval().requires_grad_(requires_grad=False),
         source=source,
@@ -245,14 +239,23 @@ def _fill(
     )
 
 
+def _check_values(module: nn.Module, checkpoint: Checkpoint, source: str) -> None:
+    for name, value in itertools.chain(module.named_parameters(), module.named_buffers()):
+        if value.is_meta:
+            raise ModelError(f"{checkpoint.path}: {name} of {source} is on the meta device and was not filled")
+        # A mask is a buffer and may well hold -inf; no weight may, and nothing may be NaN.
+        wrong = ~torch.isfinite(value) if isinstance(value, nn.Parameter) else torch.isnan(value)
+        if wrong.any():
+            raise ModelError(f"{checkpoint.path}: {name} of {source} holds NaN or inf; this training had diverged")
+
+
 def _fill_ties(values: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
     """One parameter under two names may be stored under one (safetensors does) or both, but not as two values."""
     first: dict[int, str] = {}
-    for name in own:
-        if name in values and not torch.equal(values[first.setdefault(id(own[name]), name)], values[name]):
-            raise ModelError(
-                f"{checkpoint.path}: {first[id(own[name])]} and {name} are one tensor in the model, but differ here"
-            )
+    for name in (name for name in own if name in values):
+        holder = first.setdefault(id(own[name]), name)
+        if holder != name and not torch.equal(values[holder], values[name]):
+            raise ModelError(f"{checkpoint.path}: {holder} and {name} are one tensor in the model, but differ here")
     for name in own:
         if name not in values and id(own[name]) in first:
             values[name] = values[first[id(own[name])]]
@@ -270,7 +273,7 @@ def _widened(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _form(tensor: torch.Tensor) -> str:
-    return f"{'×'.join(map(str, tensor.shape)) or 'scalar'} {_dtypes([tensor])}"
+    return f"{'×'.join(map(str, tensor.shape)) or 'scalar'} {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _dtypes(tensors: Iterable[torch.Tensor]) -> str:
