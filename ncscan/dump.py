@@ -1,0 +1,250 @@
+"""The dump: one HDF5 file per checkpoint. What is in it, and reading it.
+
+In: a path. Out: `Dump`, with all that a report needs: neither the model nor the data. With store.py, which writes the
+same schema, the only file that knows it; docs/dump-format.md tells it to others. No torch here.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Int64
+
+from ncscan import hdf5
+from ncscan.config import Plain
+from ncscan.errors import DumpError, RefusedPlan
+from ncscan.graph import Tap, TapGraph
+
+FORMAT = "ncscan dump"
+FORMAT_VERSION = 1
+HOW = ("device", "batch_size", "versions")
+"""Fields of the provenance that say how a dump was computed; all others say what was asked for."""
+STORED_AS = {
+    "float16": "<f2",
+    "bfloat16": "<u2",  # HDF5 has no such type: its 16 bits as they are, and the name beside them
+    "float32": "<f4",
+    "float64": "<f8",
+    "uint8": "|u1",
+    "int8": "|i1",
+    "int16": "<i2",
+    "int32": "<i4",
+    "int64": "<i8",
+    "bool": "|u1",
+}
+"""What torch computes → what the file holds."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a dump comes from, in plain values: no time, no absolute path, so the same inputs give the same bytes."""
+
+    run: str
+    group: str
+    checkpoint: str
+    checkpoint_sha256: str
+    tensors_sha256: str
+    checkpoint_format: str
+    step: int | None
+    epoch: int | None
+    file_number: int | None
+    notes: Mapping[str, Plain]
+    model_source: str
+    prefix_map: tuple[tuple[str, str], ...]
+    matched: int
+    total: int
+    dataset: str
+    dataset_fingerprint: str
+    split: str
+    class_names: tuple[str, ...]
+    selectors: tuple[str, ...]
+    reduction: str
+    dtype: str
+    """`as computed`, or the type that was asked for."""
+    device: str
+    batch_size: int
+    versions: Mapping[str, str]
+    train: Mapping[str, Plain]
+    """The [train] section of ncscan.toml."""
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """What `asdict` wrote, after a round trip through JSON."""
+        known = {f.name: plain[f.name] for f in fields(cls)}
+        known["prefix_map"] = tuple((str(a), str(b)) for a, b in plain["prefix_map"])
+        known["class_names"], known["selectors"] = tuple(plain["class_names"]), tuple(plain["selectors"])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One tap as the dump keeps it."""
+
+    index: int
+    """Which group of the file: `/layers/0007`."""
+    tap: Tap
+    reduction: str
+    dtype: str
+    n_features: int
+
+
+class Dump:
+    """A dump, open for reading.
+
+    Args:
+        path: where it is.
+        unfinished: whether it may lack the mark of completeness: for the one who is writing it.
+
+    Raises:
+        DumpError: when it is damaged, unfinished, of another version, or no dump at all.
+    """
+
+    def __init__(self, path: Path, *, unfinished: bool = False) -> None:
+        self.path = path
+        self._file = hdf5.open_safely(path, unfinished=unfinished)
+        try:
+            with hdf5.explained(path, "reading its description"):
+                self._read_description(unfinished=unfinished)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_description(self, *, unfinished: bool) -> None:
+        if "format" not in self._file.attrs or hdf5.attribute(self._file, "format") != FORMAT:
+            raise DumpError(f"{self.path} is no dump of ncscan")
+        version = hdf5.attribute(self._file, "format_version")
+        if version != FORMAT_VERSION:
+            raise DumpError(f"{self.path} has format version {version}; this ncscan reads {FORMAT_VERSION}")
+        self.n_samples, self.rows_written = self._count("n_samples"), self._count("rows_written")
+        if not unfinished and self._count("rows_complete") != self.n_samples:
+            raise DumpError(f"{self.path} is unfinished: run the same extract again, it goes on where it stopped")
+        self.provenance = Provenance.from_plain(self._json("provenance"))
+        self.graph = TapGraph.from_plain(self._json("graph"))
+        self.layers = tuple(self._layer(index) for index in range(self._count("n_layers")))
+        self._rows("logits")
+        for layer in self.layers:
+            width = self._rows(f"layers/{layer.index:04}/activations").shape[1]
+            if width != layer.n_features:
+                raise DumpError(f"{self.path}: layer {layer.tap.name!a} has {width} features, not {layer.n_features}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    @cached_property
+    def labels(self) -> Int64[np.ndarray, "N"]:
+        """The class of each sample."""
+        labels = hdf5.read_array(hdf5.dataset(self._file, "labels"))
+        if labels.shape != (self.n_samples,) or labels.dtype != np.int64:
+            raise DumpError(f"{self.path}: {labels.shape} labels of {labels.dtype} for {self.n_samples} samples")
+        if labels.min() < 0 or labels.max() >= len(self.provenance.class_names):
+            raise DumpError(f"{self.path}: a label is outside 0 … {len(self.provenance.class_names) - 1}")
+        return labels
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """What the network returned, (N, K)."""
+        source = self._rows("logits")
+        return np.concatenate([_decoded(rows, self._dtype(source)) for _, rows in hdf5.read_rows(source)])
+
+    @cached_property
+    def weights(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """Weight and bias of each linear map, by its name."""
+        return {m.name: self._weights(i) for i, m in enumerate(self.graph.maps) if f"maps/{i:04}" in self._file}
+
+    def chunks(self, layer: Layer) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, features (n, d)) in the order of the labels; bfloat16 comes as float32, exactly."""
+        source = self._rows(f"layers/{layer.index:04}/activations")
+        return ((start, _decoded(rows, layer.dtype)) for start, rows in hdf5.read_rows(source))
+
+    def tables(self) -> Iterator[hdf5.Dataset]:
+        """Everything with one row per sample that is written batch by batch."""
+        yield self._rows("logits")
+        for layer in self.layers:
+            yield self._rows(f"layers/{layer.index:04}/activations")
+
+    def _count(self, name: str) -> int:
+        value = hdf5.attribute(self._file, name)
+        if not isinstance(value, int) or value < 0:
+            raise DumpError(f"{self.path}: {name} is {value!a}, not a count")
+        return value
+
+    def _json(self, name: str) -> dict[str, Any]:
+        plain = json.loads(hdf5.read_array(hdf5.dataset(self._file, name)).tobytes())
+        if not isinstance(plain, dict):
+            raise DumpError(f"{self.path}: {name} is not an object")
+        return plain
+
+    def _layer(self, index: int) -> Layer:
+        group = self._file[f"layers/{index:04}"]
+        facts = {name: hdf5.attribute(group, name) for name in ("tap", "reduction", "dtype", "n_features")}
+        if facts["dtype"] not in STORED_AS:
+            raise DumpError(f"{self.path}: layer {index} is stored as {facts['dtype']!a}, which is not known")
+        tap = self.graph.taps[int(facts["tap"])]
+        return Layer(index, tap, str(facts["reduction"]), str(facts["dtype"]), int(facts["n_features"]))
+
+    def _rows(self, name: str) -> hdf5.Dataset:
+        source = hdf5.dataset(self._file, name)
+        if source.ndim != 2 or len(source) != self.n_samples:
+            raise DumpError(f"{self.path}: {name} has shape {source.shape} for {self.n_samples} samples")
+        return source
+
+    def _dtype(self, source: hdf5.Dataset) -> str:
+        return str(hdf5.attribute(source, "dtype"))
+
+    def _weights(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        group = self._file[f"maps/{index:04}"]
+        weight, bias = (hdf5.dataset(group, name) if name in group else None for name in ("weight", "bias"))
+        if weight is None:
+            raise DumpError(f"{self.path}: map {index} has no weight")
+        values = [None if s is None else _decoded(hdf5.read_array(s), self._dtype(s)) for s in (weight, bias)]
+        assert values[0] is not None  # noqa: S101
+        return values[0], values[1]
+
+
+def finished(path: Path, provenance: Provenance, *, force: bool = False) -> bool:
+    """Whether a complete dump of what is asked for is there already.
+
+    Complete is what carries the mark and as many rows as it says, in every dataset; that a file exists says nothing.
+
+    Raises:
+        RefusedPlan: when something else stands there, and `force` does not say that it may be overwritten.
+    """
+    if not path.exists():
+        return False
+    try:
+        with Dump(path) as dump:
+            there = dump.provenance
+    except DumpError as error:
+        if force:
+            return False
+        raise RefusedPlan(f"{error}; --force overwrites it") from error
+    differing = [name for name in _asked(provenance) if _asked(provenance)[name] != _asked(there)[name]]
+    if differing and not force:
+        raise RefusedPlan(
+            f"{path} is a dump with another {', '.join(differing)}; choose another --out, or overwrite it with --force"
+        )
+    return not differing
+
+
+def _asked(provenance: Provenance) -> dict[str, str]:
+    """As JSON texts: a NaN in a note equals itself there, and a list a tuple."""
+    return {name: json.dumps(value) for name, value in asdict(provenance).items() if name not in HOW}
+
+
+def _decoded(rows: np.ndarray, dtype: str) -> np.ndarray:
+    """Stored values as numbers: a bfloat16 is the upper half of a float32."""
+    if dtype != "bfloat16":
+        return rows
+    return (rows.astype(np.uint32) << 16).view(np.float32)

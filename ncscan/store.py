@@ -1,0 +1,344 @@
+"""Batches → a dump on the disk, whole or not at all.
+
+In: batches of logits and features, and where they come from. Out: a file as dump.py reads it.
+The only file that writes dumps.
+
+A dump is written under another name, `.partial`, flushed batch by batch, read back, marked as complete and renamed.
+So whatever stands under its own name is whole, and whatever was killed goes on from its last flushed batch.
+"""
+
+import errno
+import fcntl
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from ncscan import hdf5
+from ncscan.dump import FORMAT, FORMAT_VERSION, STORED_AS
+from ncscan.dump import Dump as Dump
+from ncscan.dump import Layer as Layer
+from ncscan.dump import Provenance as Provenance
+from ncscan.dump import finished as finished
+from ncscan.errors import DataError, DumpError
+from ncscan.graph import Tap, TapGraph
+from ncscan.replay import Batch
+from ncscan.sizeplan import AS_COMPUTED, chunk_rows, layers_of, logits_tap, partial_path
+from ncscan.sizeplan import SizePlan as SizePlan
+from ncscan.sizeplan import plan as plan
+from ncscan.taps import Trace
+
+IN_FLIGHT = 2
+"""Batches that wait for the writer: one that is being written and one that is ready."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class DumpFacts:
+    """What became of a dump."""
+
+    path: Path
+    n_samples: int
+    n_bytes: int
+    resumed_at: int
+    """Rows that were there already."""
+
+
+def write_dump(
+    path: Path,
+    provenance: Provenance,
+    traced: Trace,
+    taps: Sequence[Tap],
+    labels: Int64[np.ndarray, "N"],
+    batches: Callable[[int], Iterable[Batch]],
+    *,
+    compress: bool = False,
+) -> DumpFacts:
+    """Write a dump, or go on with one that was interrupted.
+
+    Args:
+        path: where it will stand; what stands there is replaced in one step, at the end.
+        provenance: kept in the dump, and says how: reduction, storage type, batch size. A partial dump with any other
+            is written anew.
+        traced: the traced pass, with the weights of its linear maps.
+        taps: what to keep, in the order of the features of a batch.
+        labels: one class per sample.
+        batches: gives the batches from a row on: `lambda start: replay(…, start=start)`.
+        compress: gzip: smaller, and more than ten times slower.
+
+    Raises:
+        DumpError: when the disk is full, another process writes this dump, or it does not read back as written.
+    """
+    partial = partial_path(path)
+    layers = layers_of(taps, provenance.reduction, None if provenance.dtype == AS_COMPUTED else provenance.dtype)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(partial):
+        start = _rows_to_keep(partial, provenance, traced.graph, layers, len(labels))
+        with _disk_errors(partial):
+            file = hdf5.reopen(partial) if start else hdf5.create(partial)
+        with _closing(file, partial):
+            if not start:
+                with _disk_errors(partial):
+                    _describe(file, provenance, traced, layers, labels, gzip=compress)
+            _append_all(file, partial, layers, labels, batches(start), start)
+        _verify(partial, labels)
+        with _disk_errors(partial), hdf5.reopen(partial) as file:
+            hdf5.set_attribute(file, "rows_complete", len(labels))
+        hdf5.sync(partial)
+        partial.replace(path)
+        hdf5.sync(path.parent)
+    return DumpFacts(path, len(labels), path.stat().st_size, start)
+
+
+def _describe(
+    file: hdf5.File,
+    provenance: Provenance,
+    traced: Trace,
+    layers: Sequence[Layer],
+    labels: Int64[np.ndarray, "N"],
+    *,
+    gzip: bool,
+) -> None:
+    """All of the dump but its rows."""
+    graph, n = traced.graph, len(labels)
+    output = logits_tap(graph)
+    batch = min(provenance.batch_size, n)
+    hdf5.set_attribute(file, "format", FORMAT)
+    for name, count in (("format_version", FORMAT_VERSION), ("n_samples", n), ("n_layers", len(layers))):
+        hdf5.set_attribute(file, name, count)
+    for name in (
+        "rows_written",
+        "rows_complete",
+    ):  # there from the start, so that they are only ever rewritten in place
+        hdf5.set_attribute(file, name, 0)
+    for name, text in (("provenance", _json(asdict(provenance))), ("graph", _json(graph.to_plain()))):
+        hdf5.write_array(file, name, np.frombuffer(text.encode(), np.uint8))
+    hdf5.write_array(file, "labels", labels)
+    hdf5.write_array(file, "sample_ids", np.arange(n))
+    rows = _create_rows(file, "logits", n, output.shape[-1], output.dtype, batch, gzip=gzip)
+    hdf5.set_attribute(rows, "dtype", output.dtype)
+    maps = hdf5.create_group(file, "maps")
+    for index, linear_map in enumerate(graph.maps):
+        group = hdf5.create_group(maps, f"{index:04}")
+        hdf5.set_attribute(group, "name", linear_map.name[:1000])
+        for name, tensor in zip(("weight", "bias"), traced.weights[linear_map.name], strict=True):
+            if tensor is not None:
+                dtype = str(tensor.dtype).removeprefix("torch.")
+                hdf5.set_attribute(hdf5.write_array(group, name, _encoded(tensor, dtype)), "dtype", dtype)
+    parent = hdf5.create_group(file, "layers")
+    for layer in layers:
+        group = hdf5.create_group(parent, f"{layer.index:04}")
+        # The name is there to be looked at; the tap's own is in the graph, whatever characters it has.
+        hdf5.set_attribute(group, "name", layer.tap.name[:1000])
+        hdf5.set_attribute(group, "kind", layer.tap.kind)
+        hdf5.set_attribute(group, "tap", graph.taps.index(layer.tap))
+        hdf5.set_attribute(group, "reduction", layer.reduction)
+        hdf5.set_attribute(group, "dtype", layer.dtype)
+        hdf5.set_attribute(group, "n_features", layer.n_features)
+        _create_rows(group, "activations", n, layer.n_features, layer.dtype, batch, gzip=gzip)
+    hdf5.flush(file)
+
+
+def _append_all(
+    file: hdf5.File,
+    partial: Path,
+    layers: Sequence[Layer],
+    labels: Int64[np.ndarray, "N"],
+    batches: Iterable[Batch],
+    start: int,
+) -> None:
+    """Batches are computed in this thread while one other thread, the only one that touches the file, writes them."""
+    names = ["logits", *(f"layers/{layer.index:04}/activations" for layer in layers)]
+    targets = [hdf5.dataset(file, name) for name in names]
+    dtypes = [str(hdf5.attribute(targets[0], "dtype")), *(layer.dtype for layer in layers)]
+
+    def append(batch: Batch, ready: torch.cuda.Event | None) -> None:
+        values = (batch.logits, *batch.features)
+        with _disk_errors(partial):
+            for name, target, value in zip(names, targets, _fetched(values, dtypes, names, ready), strict=True):
+                if value.shape[1:] != target.shape[1:]:
+                    raise DumpError(f"{partial}: {name} takes rows of {target.shape[1]}, not of {value.shape[1:]}")
+                hdf5.write_rows(target, batch.start, value)
+            hdf5.set_attribute(file, "rows_written", batch.start + len(batch.logits))
+            hdf5.flush(file)
+
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1, "ncscan-writer") as writer:
+        try:
+            for batch in batches:
+                if batch.start != start:
+                    raise DataError(f"{partial}: expected the batch from row {start}, got that from row {batch.start}")
+                start += len(batch.logits)
+                waiting.append(writer.submit(append, batch, _recorded(batch.logits)))
+                del batch  # it is the writer's now; one batch less in memory while the next is computed
+                if len(waiting) > IN_FLIGHT:
+                    waiting.popleft().result()
+            while waiting:
+                waiting.popleft().result()
+        except BaseException:
+            # After a failed write none may follow it; after an interrupt those under way are worth finishing.
+            writer.shutdown(wait=True, cancel_futures=True)
+            raise
+        finally:
+            if isinstance(batches, Generator):
+                batches.close()
+    if start != len(labels):
+        raise DataError(f"{partial}: {len(labels)} labels, and the model gave {start} rows")
+
+
+def _recorded(value: torch.Tensor) -> torch.cuda.Event | None:
+    """A mark behind all that the device has to compute for a batch."""
+    if not value.is_cuda:
+        return None
+    ready = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    ready.record(torch.cuda.current_stream(value.device))
+    return ready
+
+
+def _fetched(
+    values: Sequence[torch.Tensor], dtypes: Sequence[str], names: Sequence[str], ready: torch.cuda.Event | None
+) -> list[np.ndarray]:
+    """Values on the host as they are stored. From a GPU they come on a stream of their own, beside the next batch."""
+    if ready is None:
+        return [_encoded(*pair) for pair in zip(values, dtypes, names, strict=True)]
+    stream = torch.cuda.Stream(values[0].device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    with torch.cuda.stream(stream):
+        stream.wait_event(ready)
+        narrow = [_narrowed(*each) for each in zip(values, dtypes, names, strict=True)]
+        host = [torch.empty(v.shape, dtype=v.dtype, pin_memory=True).copy_(v, non_blocking=True) for v in narrow]
+        stream.synchronize()
+    return [_encoded(*pair) for pair in zip(host, dtypes, names, strict=True)]
+
+
+def _narrowed(value: torch.Tensor, dtype: str, name: str) -> torch.Tensor:
+    wanted: torch.dtype = getattr(torch, dtype)
+    if value.dtype == wanted:
+        return value.detach()
+    narrow = value.detach().to(wanted)
+    if dtype == "float16" and bool((narrow.isinf() & value.isfinite()).any()):
+        raise DumpError(f"{name} has values beyond float16's 65504: use --dtype bfloat16, or keep them as computed")
+    return narrow
+
+
+def _encoded(value: torch.Tensor, dtype: str, name: str = "") -> np.ndarray:
+    """A tensor as the file holds it: bfloat16 as its 16 bits."""
+    host = _narrowed(value, dtype, name).cpu().contiguous()
+    if dtype == "bfloat16":
+        return host.view(torch.uint16).numpy()
+    return host.view(torch.uint8).numpy() if dtype == "bool" else host.numpy()
+
+
+def _rows_to_keep(
+    partial: Path, provenance: Provenance, graph: TapGraph, layers: Sequence[Layer], n_samples: int
+) -> int:
+    """Rows of an interrupted dump that can stay: whole batches, of the same settings, that read back sound.
+
+    A kill in the middle of a flush can leave an index that knows of more chunks than rows were counted; a power cut,
+    rows that were counted and never written, zeros whose checksum is zero. Either way the dump is written anew.
+    """
+    if not partial.stat().st_size:
+        return 0
+    try:
+        with Dump(partial, unfinished=True) as there:
+            same = (_json(asdict(there.provenance)), there.graph, there.layers, there.n_samples)
+            if same != (_json(asdict(provenance)), graph, tuple(layers), n_samples):
+                return 0
+            counted, batch = there.rows_written, min(provenance.batch_size, n_samples)
+            sound = all(_is_sound(table, counted) for table in there.tables())
+            if not sound:
+                return 0
+            return counted if counted == n_samples else counted - counted % batch
+    except DumpError:
+        return 0
+
+
+def _is_sound(table: hdf5.Dataset, rows: int) -> bool:
+    exact = hdf5.chunks_written(table) == -(-rows // table.chunks[0])
+    return exact and all(bool(read.any()) for _, read in hdf5.read_rows(table, rows))
+
+
+def _verify(partial: Path, labels: Int64[np.ndarray, "N"]) -> None:
+    """Read back as any reader would: every checksum, every row count, and the labels; what fails is removed."""
+    try:
+        hdf5.open_safely(partial).close()  # which counts the chunks: reading a missing one would give no error
+        with Dump(partial, unfinished=True) as dump:
+            if not np.array_equal(dump.labels, labels):
+                raise DumpError(f"{partial}: the labels read back are not those written")
+            for table in dump.tables():
+                deque(hdf5.read_rows(table), maxlen=0)
+    except DumpError as error:
+        partial.unlink()
+        raise DumpError(f"{error}; the dump did not read back as written and was removed: check the disk") from error
+
+
+@contextmanager
+def _locked(partial: Path) -> Generator[None]:
+    """Inside, the partial file is there and this process is the only one to write it; the kernel forgets the dead."""
+    while True:
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise DumpError(
+                f"{partial} is being written by another process: wait for it, or choose another --out"
+            ) from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), partial.stat()):
+                break
+        os.close(handle)  # the other one was done in between, and what we hold now has its final name
+    try:
+        yield
+    finally:
+        if not os.fstat(handle).st_size:
+            partial.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def _disk_errors(partial: Path) -> Generator[None]:
+    """Inside, a full disk is one clear error, and the room is given back."""
+    try:
+        yield
+    except OSError as error:
+        full = next((code for code in _DISK_FULL if error.errno == code or os.strerror(code) in str(error)), None)
+        if full is None:
+            raise DumpError(f"{partial}: writing failed: {str(error).splitlines()[0]}") from error
+        partial.unlink(missing_ok=True)
+        raise DumpError(
+            f"{partial}: {os.strerror(full).lower()}; this partial dump was removed, others are untouched: make room, "
+            "or take fewer layers (--layers), --reduction mean or --dtype float16"
+        ) from error
+
+
+@contextmanager
+def _closing(file: hdf5.File, partial: Path) -> Generator[None]:
+    """Closes a file; of two errors the first is the one to tell."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, RuntimeError):
+            file.close()
+        raise
+    with _disk_errors(partial):
+        file.close()
+
+
+def _create_rows(
+    group: hdf5.Group, name: str, n: int, features: int, dtype: str, batch: int, *, gzip: bool
+) -> hdf5.Dataset:
+    rows = chunk_rows(batch, features, dtype)
+    return hdf5.create_rows(group, name, (n, features), STORED_AS[dtype], rows, gzip=gzip)
+
+
+def _json(plain: dict[str, Any]) -> str:
+    return json.dumps(plain, sort_keys=True)
