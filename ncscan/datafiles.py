@@ -9,6 +9,7 @@ import io
 import math
 import re
 import struct
+import tokenize
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -91,7 +92,7 @@ def _array(name: str, data: bytes) -> np.ndarray:
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(stream)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+    except (ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError) as error:
         raise ValueError(f"array {name!a:.60} has a damaged header") from error
     if dtype.hasobject:
         raise ValueError(f"array {name!a:.60} holds Python objects, which could run anything; save it as plain numbers")
