@@ -70,15 +70,9 @@ def measure(
     N, d = rows.shape
     if len(y) != N:
         raise DataError(f"there are {N} rows of features and {len(y)} labels; they must match one to one")
-    W = None if weight is None else _matrix(weight, "weight", (None, d))
-    K = (
-        len(W)
-        if W is not None
-        else np.shape(logits)[1]
-        if logits is not None and np.ndim(logits) == 2
-        else int(y.max()) + 1
-    )
-    f = None if logits is None else _matrix(logits, "logits", (N, K))
+    W = None if weight is None else _matrix(weight, "weight", ("K", d))
+    f = None if logits is None else _matrix(logits, "logits", (N, "K" if W is None else len(W)))
+    K = len(W) if W is not None else f.shape[1] if f is not None else int(y.max()) + 1
     if bias is not None and W is None:
         raise DataError("there is a bias without a weight; give the weight too")
     if f is None and W is not None:
@@ -128,11 +122,10 @@ def _labels(labels: Array) -> Int64[np.ndarray, "N"]:
     return y.astype(np.int64)
 
 
-def _matrix(given: Array, name: str, shape: tuple[int | None, int]) -> Float64[np.ndarray, "n m"]:
+def _matrix(given: Array, name: str, shape: tuple[int | str, int | str]) -> Float64[np.ndarray, "n m"]:
     matrix = _plain(given)
-    if matrix.ndim != 2 or any(want not in (None, have) for want, have in zip(shape, matrix.shape, strict=True)):
-        wanted = ", ".join("K" if want is None else str(want) for want in shape)
-        raise DataError(f"{name} has shape {matrix.shape}; here it must be ({wanted})")
+    if matrix.ndim != 2 or any(want not in ("K", have) for want, have in zip(shape, matrix.shape, strict=True)):
+        raise DataError(f"{name} has shape {matrix.shape}; here it must be ({shape[0]}, {shape[1]})")
     return matrix.astype(np.float64)
 
 

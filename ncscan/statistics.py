@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from ncscan.errors import DataError, Undefined
 
@@ -36,10 +36,11 @@ FLOAT_FORMATS = (
 WIDEST_GRAM = 4096
 """Above this min(N, d) a spectrum is not exact any more: its Gram matrix costs min(N, d)² numbers."""
 
-# Both in units of machine epsilon, from random spectra in random bases and from trained layers (test_statistics.py
-# repeats it): an eigenvalue above the sum of the two errors is at most 2 % off, so a singular value at most 1 %.
-_GRAM_ERROR = 50.0
-_EIGENVALUE_ERROR = 50.0
+_RESOLVED = 50.0
+"""An eigenvalue this many times its error is 2 % off at most, and the singular value 1 %."""
+
+_EIGENVALUE_ERROR = 1.0
+"""Error of an eigenvalue of a float64 Gram matrix, of its sums and of LAPACK together, in units of eps·s_1²."""
 
 Sum = TypeVar("Sum", Float64[np.ndarray, "..."] | None, Int64[np.ndarray, "..."] | None, float | None)
 
@@ -53,7 +54,9 @@ def float_format(name: str) -> FloatFormat:
 
 
 def ulp(x: Float64[np.ndarray, "..."], precision: str) -> Float64[np.ndarray, "..."]:
-    """The distance between neighbouring numbers of a storage format around x: 2^{max(⌊log₂|x|⌋, e_min) − (p−1)}, ulp(0) = 0.
+    """The distance between neighbouring numbers of a storage format around x: 2^{max(⌊log₂|x|⌋, e_min) − (p−1)}.
+
+    ulp(0) = 0: a zero is stored exactly.
 
     >>> ulp(np.array([0.0, 1.0, 1.5, 1000.0]), "float16").tolist()
     [0.0, 0.0009765625, 0.0009765625, 0.5]
@@ -74,6 +77,13 @@ class ClassSums:
     first_nonfinite: int
     """The first of them; N or more when there is none."""
     batches: int
+
+    @property
+    def obstacle(self) -> str:
+        """Why nothing of this layer can be measured, else empty."""
+        if self.nonfinite:
+            return f"{self.nonfinite} samples have non-finite activations, first in sample {self.first_nonfinite}"
+        return "" if np.isfinite(self.sums).all() else "the activations are so large that their sums overflow"
 
     def __add__(self, other: Self) -> Self:
         """The sums over both sets of samples."""
@@ -113,12 +123,11 @@ def frame(sums: ClassSums) -> Frame:
     present = sums.counts > 0
     if present.sum() < 2:
         raise DataError(
-            f"only {present.sum()} of {len(present)} classes has samples; collapse is a relation between classes, so label "
-            "at least two"
+            f"samples of one class only ({present.sum()} of {len(present)} classes have any): collapse is a relation "
+            "between classes, so give at least two"
         )
     # Where activations are not finite, no metric of the layer has a value; the zeros are never read.
-    usable = sums.nonfinite == 0 and bool(np.isfinite(sums.sums).all())
-    means = np.where(usable, sums.sums, 0.0) / np.maximum(sums.counts, 1)[:, None]
+    means = (np.zeros_like(sums.sums) if sums.obstacle else sums.sums) / np.maximum(sums.counts, 1)[:, None]
     centred = means[present] - means[present].mean(axis=0)
     _, s, axes = np.linalg.svd(centred, full_matrices=False)
     rounding = 16 * np.finfo(np.float64).eps * np.linalg.norm(means)
@@ -148,8 +157,10 @@ class Scatter:
     """Samples whose activations are all zero: no cosine (counted where there is a classifier)."""
     gram: Float64[np.ndarray, "d d"] | None
     """Σ x_i x_iᵀ, upper triangle."""
-    gram_epsilon: float
-    """Rounding unit of the products in `gram`."""
+    gram_error: float
+    """Error of `gram` in units of its trace, as measured on a block; 0 where all of it is float64."""
+    rows: Float[np.ndarray, "n d"] | None
+    """The activations themselves, where there are few samples and many features, so that ZZᵀ is the smaller Gram."""
     negative_gram: Float64[np.ndarray, "d d"] | None
     """Σ of min(h_i, 0) min(h_i, 0)ᵀ, upper triangle."""
     negative_square: float | None
@@ -168,7 +179,8 @@ class Scatter:
             cosines=_added(self.cosines, other.cosines),
             zero_samples=self.zero_samples + other.zero_samples,
             gram=_added(self.gram, other.gram),
-            gram_epsilon=max(self.gram_epsilon, other.gram_epsilon),
+            rows=None if self.rows is None or other.rows is None else np.concatenate([self.rows, other.rows]),
+            gram_error=max(self.gram_error, other.gram_error),
             negative_gram=_added(self.negative_gram, other.negative_gram),
             negative_square=_added(self.negative_square, other.negative_square),
             batches=self.batches + other.batches,
@@ -218,7 +230,7 @@ class Negative:
 class Rank(NamedTuple):
     """A decision about a rank."""
 
-    count: int
+    value: int
     certain: bool
     """False where directions that storage would have kept may hide under the resolution of the arithmetic."""
 
@@ -259,7 +271,7 @@ class LayerStats:
     @property
     def n_features(self) -> int:
         """d."""
-        return self.means.shape[1]
+        return int(self.means.shape[1])
 
     @cached_property
     def total_square(self) -> float:
@@ -268,17 +280,20 @@ class LayerStats:
 
     def weights(self, weighting: Weighting) -> Float64[np.ndarray, "K"]:
         """w_c, summing to 1."""
-        return np.full(self.n_classes, 1 / self.n_classes) if weighting == "class" else self.counts / self.n_samples
+        K = self.n_classes
+        return np.full(K, 1 / K) if weighting == "class" else self.counts / float(self.n_samples)
 
     def centred(self, weighting: Weighting) -> Float64[np.ndarray, "K r"]:
         """The columns of M̃ = M − μ_G 1ᵀ as rows, in the basis of their span; Undefined when a class has no samples."""
         self.require_every_class()
-        return self.coordinates - self.weights(weighting) @ self.coordinates
+        centred: Float64[np.ndarray, "K r"] = self.coordinates - self.weights(weighting) @ self.coordinates
+        return centred
 
     def global_mean(self, weighting: Weighting) -> Float64[np.ndarray, "d"]:
         """μ_G = Σ_c w_c μ_c; Undefined when a class has no samples."""
         self.require_every_class()
-        return self.weights(weighting) @ self.means
+        mean: Float64[np.ndarray, d] = self.weights(weighting) @ self.means
+        return mean
 
     def require_every_class(self) -> None:
         """Undefined when a class has no samples, so no mean."""
@@ -356,12 +371,11 @@ def layer_stats_from(
 
     Raises: DataError when the second pass saw other activations than the first.
     """
-    obstacle = _obstacle(sums)
-    if not obstacle:
+    if not sums.obstacle:
         _check_same_samples(of, scatter, precision)
     return LayerStats(
         precision=precision,
-        obstacle=obstacle,
+        obstacle=sums.obstacle,
         batches=max(sums.batches, 1),
         counts=of.counts,
         means=of.means,
@@ -378,14 +392,6 @@ def layer_stats_from(
     )
 
 
-def _obstacle(sums: ClassSums) -> str:
-    if sums.nonfinite:
-        return f"{sums.nonfinite} samples have non-finite activations, first in sample {sums.first_nonfinite}"
-    if not np.isfinite(sums.sums).all():
-        return "the activations are so large that their sums overflow"
-    return ""
-
-
 def _check_same_samples(of: Frame, scatter: Scatter, precision: str) -> None:
     """Around their mean, the samples of a class sum to zero, if they are those that made the mean."""
     squares = of.counts * np.einsum("kd,kd->k", of.means, of.means) + scatter.within
@@ -394,31 +400,32 @@ def _check_same_samples(of: Frame, scatter: Scatter, precision: str) -> None:
     off = np.linalg.norm(scatter.residuals, axis=1) > allowed * np.sqrt(of.counts * squares)
     if off.any():
         raise DataError(
-            f"the second pass saw other activations than the first ({_classes(np.flatnonzero(off))} another mean): the source "
-            "shuffles, augments or is not deterministic; give it a fixed order and switch augmentation and dropout off"
+            f"the second pass saw other activations than the first ({_classes(np.flatnonzero(off))} another mean): the "
+            "source shuffles, augments or is not deterministic; give it a fixed order, without augmentation or dropout"
         )
 
 
 def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str) -> Spectrum | None:
-    """Singular values of Z from ZᵀZ = Σ x_i x_iᵀ + Σ_c n_c μ_c μ_cᵀ, the second term exact in float64."""
-    if scatter.gram is None:
-        return Spectrum(np.zeros(0), 0, 0.0, 0.0, too_wide) if too_wide else None
+    """Singular values of Z, from ZᵀZ or ZZᵀ, whichever was accumulated."""
+    if too_wide:
+        return Spectrum(np.zeros(0), 0, 0.0, 0.0, too_wide)
+    if scatter.gram is not None:
+        # ZᵀZ = Σ x_i x_iᵀ + Σ_c n_c μ_c μ_cᵀ, the second term exact in float64.
+        gram = scatter.gram + np.triu((of.means.T * of.counts) @ of.means)
+        live = np.flatnonzero(np.diag(gram))  # a dead unit is an exact zero, which rounding must not blur
+        gram, n_live = gram[np.ix_(live, live)], len(live)
+    elif scatter.rows is not None:
+        gram, n_live = _row_gram(scatter.rows), int(scatter.rows.any(axis=0).sum())
+    else:
+        return None
     N, d = int(of.counts.sum()), of.means.shape[1]
-    gram = scatter.gram + np.triu((of.means.T * of.counts) @ of.means)
-    live = np.flatnonzero(np.diag(gram))  # a dead unit is an exact zero, which rounding must not blur
-    squares = np.linalg.eigvalsh(gram[np.ix_(live, live)], UPLO="U")[::-1] if len(live) else np.zeros(0)
-    full = min(N, len(live))
-    total = float(np.trace(gram))
+    squares = np.linalg.eigvalsh(gram, UPLO="U")[::-1] if len(gram) else np.zeros(1)
+    full = min(N, n_live)
     # As rounding of independent entries: N×d of them of variance ≤ (2^{1−p} rms)²/12, and twice that to be safe.
-    rounding = 2.0 ** (1 - float_format(precision).digits) * np.sqrt(total / (N * d) / 12)
+    rounding = 2.0 ** (1 - float_format(precision).digits) * np.sqrt(np.trace(gram) / (N * d) / 12)
     storage = float(2 * (np.sqrt(N) + np.sqrt(d)) * rounding)
-    largest = float(squares[0]) if len(live) else 0.0
-    resolution = float(
-        np.sqrt(
-            _GRAM_ERROR * scatter.gram_epsilon * scatter.within.sum()
-            + _EIGENVALUE_ERROR * np.finfo(np.float64).eps * largest
-        )
-    )
+    error = scatter.gram_error * scatter.within.sum() + _EIGENVALUE_ERROR * np.finfo(np.float64).eps * squares[0]
+    resolution = float(np.sqrt(_RESOLVED * error))
     values = np.sqrt(np.maximum(squares[:full], 0.0))
     return Spectrum(values[values > max(storage, resolution)], full, storage, resolution, "")
 
@@ -426,10 +433,21 @@ def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str) -> Spe
 def _negative(scatter: Scatter) -> Negative | None:
     if scatter.negative_square is None:
         return None
-    if scatter.negative_gram is None:
+    gram = scatter.negative_gram
+    if gram is None and scatter.rows is not None:
+        gram = _row_gram(np.minimum(scatter.rows, 0))
+    if gram is None:
         return Negative(scatter.negative_square, None)
-    largest = float(np.linalg.eigvalsh(scatter.negative_gram, UPLO="U")[-1])
-    return Negative(scatter.negative_square, float(np.sqrt(max(largest, 0.0))))
+    return Negative(scatter.negative_square, float(np.sqrt(max(np.linalg.eigvalsh(gram, UPLO="U")[-1], 0.0))))
+
+
+def _row_gram(rows: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n n"]:
+    """ZZᵀ in float64, some columns at a time: no copy of all of Z."""
+    gram = np.zeros((len(rows), len(rows)))
+    for start in range(0, rows.shape[1], 4096):
+        columns = rows[:, start : start + 4096].astype(np.float64)
+        gram += columns @ columns.T
+    return gram
 
 
 def _classes(indices: Int64[np.ndarray, "n"]) -> str:

@@ -28,9 +28,9 @@ WEIGHT_METRICS: tuple[Definition, ...] = (
         formula="‖D‖, D = W_{ℓ+1}ᵀW_{ℓ+1} − W_ℓW_ℓᵀ",
         range="[0, ∞)",
         at_collapse="0",
-        convention="quantities `op`, `fro`: raw; `op_relative`, `fro_relative`: divided by the smaller of the two terms' norms, in the same norm",
+        convention="`op`, `fro` raw; `op_relative`, `fro_relative` over the smaller of the two terms' norms",
         source="Arora et al. 2018; Jacot, Súkeník, Wang, Mondelli 2024",
-        reading="Gradient flow keeps D, weight decay shrinks it: near 0 two neighbouring maps share their singular values.",
+        reading="Gradient flow keeps D, weight decay shrinks it: at 0 neighbouring maps share their singular values.",
         undefined="anything stands between the two maps; a convolution or an embedding; `relative` where a map is zero",
     ),
     Definition(
@@ -48,17 +48,17 @@ WEIGHT_METRICS: tuple[Definition, ...] = (
         formula="‖diag(D − b_ℓb_ℓᵀ)‖",
         range="[0, ∞)",
         at_collapse="0",
-        convention="across one ReLU; `op` is the largest entry, `fro` the Euclidean norm; relative to the smaller of the two terms' diagonals",
+        convention="across one ReLU; `op` is the largest entry, `fro` the Euclidean norm; relative as balancedness",
         source="derived",
         reading="Across a ReLU only the diagonal is conserved: incoming against outgoing norm, unit by unit.",
-        undefined="more than one activation stands between; a convolution or an embedding; `relative` where a map is zero",
+        undefined="a convolution or an embedding; `relative` where a map is zero",
     ),
     Definition(
         name="weight_condition",
         formula="κ(W_ℓ) = s_1/s_r over non-zero s",
         range="[1, ∞)",
         at_collapse="–",
-        convention="quantities `condition`, `s_1`, `s_r`, `stable_rank` ‖W‖_F²/‖W‖², `fro`; non-zero: above what rounding to the stored type can give a singular value",
+        convention="`condition`, `s_1`, `s_r`, `stable_rank` ‖W‖_F²/‖W‖², `fro`; zero is what rounding can make of 0",
         source="Jacot, Súkeník, Wang, Mondelli 2024",
         reading="Read it with its rank.",
         undefined="a convolution or an embedding; W is zero or not finite",
@@ -68,7 +68,7 @@ WEIGHT_METRICS: tuple[Definition, ...] = (
         formula="κ(W_L…W_{L1+1}); κ^{1/L2}",
         range="[1, ∞)",
         at_collapse="1",
-        convention="quantities `condition`, `root` = κ^{1/L2}, `last` = κ(W_L); all over non-zero s, the first two with the rank of the product",
+        convention="`condition` of the product, `root` κ^{1/L2}, `last` κ(W_L), each over non-zero s",
         source="Jacot, Súkeník, Wang, Mondelli 2024",
         reading="The linear head as one map. Under exact balance `root` equals `last`.",
         undefined="there is no linear head; a map of it is zero or not finite",
@@ -319,13 +319,12 @@ def _matrix(name: str, weights: Weights, graph: TapGraph) -> Float64[np.ndarray,
 def _row(
     map_name: str, next_map: str, metric: str, quantity: str, value: float | Undefined, rank: int | None
 ) -> WeightRow:
-    undefined = isinstance(value, Undefined)
     return WeightRow(
         map=map_name,
         next_map=next_map,
         metric=metric,
         quantity=quantity,
-        value=None if undefined else float(value),
+        value=None if isinstance(value, Undefined) else value,
         rank=rank,
-        reason=str(value) if undefined else "",
+        reason=str(value) if isinstance(value, Undefined) else "",
     )

@@ -65,7 +65,7 @@ def nc3_cosine(view: LayerView) -> Value:
 
     Source: Jacot, Súkeník, Wang and Mondelli 2024 (their NC3).
     """
-    W, stats = view.W, view.stats
+    W, stats = view.rows, view.stats
     stats.require_every_class()
     zero = np.flatnonzero(np.linalg.norm(W, axis=1) == 0)
     if len(zero):
@@ -91,6 +91,6 @@ def _mean_cosine(W: Float64[np.ndarray, "K d"], stats: LayerStats) -> float | Un
 
 
 def _nonzero(view: LayerView) -> np.ndarray:
-    if not view.W.any():
+    if not view.rows.any():
         raise Undefined("the classifier is zero")
-    return view.W
+    return view.rows

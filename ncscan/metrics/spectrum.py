@@ -7,7 +7,7 @@ import numpy as np
 
 from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView, Value
-from ncscan.statistics import Rank, Spectrum
+from ncscan.statistics import Negative, Rank, Spectrum
 
 
 def feature_condition(view: LayerView) -> float:
@@ -54,17 +54,15 @@ def negativity(view: LayerView) -> Value:
         raise Undefined("not a pre-activation")
     if total == 0:
         raise Undefined("all activations are zero")
-    return {"op": _operator_negativity(view), "fro": float(np.sqrt(negative.square / total))}
+    return {"op": _operator_negativity(view, negative), "fro": float(np.sqrt(negative.square / total))}
 
 
-def _operator_negativity(view: LayerView) -> float | Undefined:
-    negative = view.stats.negative
-    assert negative is not None
+def _operator_negativity(view: LayerView, negative: Negative) -> float | Undefined:
     try:
         s = _spectrum(view).values
     except Undefined as why:
         return why
-    return Undefined("too wide for an exact spectrum") if negative.largest is None else float(negative.largest / s[0])
+    return Undefined("no Gram matrix was accumulated") if negative.largest is None else float(negative.largest / s[0])
 
 
 def _spectrum(view: LayerView) -> Spectrum:

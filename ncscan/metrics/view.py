@@ -38,8 +38,8 @@ class LayerView:
     classifier: Classifier | None = None
 
     @property
-    def W(self) -> Float64[np.ndarray, "K d"]:
-        """The classifier's rows; Undefined where no classifier reads this layer."""
+    def rows(self) -> Float64[np.ndarray, "K d"]:
+        """W, the rows of the classifier; Undefined where none reads this layer."""
         if self.classifier is None:
             raise Undefined("no classifier reads this layer")
         return self.classifier.weight

@@ -1,0 +1,68 @@
+"""docs/metrics.md, made from the tables, so that what is written is what is measured.
+
+In: METRICS, NETWORK and WEIGHT_METRICS. Out: the page as text.
+"""
+
+from collections.abc import Sequence
+
+from ncscan.metrics.table import METRICS, NETWORK
+from ncscan.metrics.view import Definition
+from ncscan.weights import WEIGHT_METRICS
+
+_INTRODUCTION = """\
+# What ncscan measures
+
+This page is made from the tables in `ncscan/metrics/table.py` and `ncscan/weights.py`; a test fails when it is stale.
+
+## Notation
+
+K classes; class c has n_c samples; N = Σ n_c. At one layer the activations of a sample are a vector h ∈ R^d. μ_c is the
+mean of class c, M the d×K matrix of class means, μ_G = Σ_c w_c μ_c and M̃ = M − μ_G 1ᵀ. Z holds the activations of all
+samples, f the outputs (logits) of the network. W_ℓ, b_ℓ are weight and bias of linear map ℓ; W is the classifier's.
+
+    Σ_W = (1/N) Σ_i (h_i − μ_{y_i})(·)ᵀ      Σ_B = Σ_c w_c (μ_c − μ_G)(·)ᵀ      ETF_K = (I − 11ᵀ/K)/√(K−1)
+
+‖·‖ is the operator norm, ‖·‖_F Frobenius; s_1 ≥ s_2 ≥ … singular values; κ the largest over the smallest non-zero one.
+
+## Conventions that change published numbers
+
+- `weighting`: w_c = 1/K (`class`, the default) or n_c/N (`sample`). They agree when classes are balanced. Empty where
+  they play no part.
+- `centred`: whether a frame is made of M̃ (a simplex) or of M (an orthogonal frame, what ReLU features become).
+- `rank`: how many singular values a number rests on. Class means count in directions above
+  τ = (√d + √K)·max(2ω_p, 16√B·ω_53), what rounding to the storage precision p (ω_p², the mean of ulp²/12) and summing B
+  batches in float64 can give; at most K−1 when centred. Weights count above (√n + √m)·2ω_p.
+- `estimate`: the singular values of Z come from a Gram matrix, which resolves them down to √(50 e), e its error: the
+  rounding of its products, as measured on a block (zero when all are float64: up to N·d² = 2³³), times ‖X‖_F² of the
+  samples minus their class means, plus eps·s_1². What lies above is right to 1 %. Where something may lie between that
+  and (√N + √d)·2ω_p of the stored activations, κ is over the resolved ones and the row says `estimate`.
+- A metric that has no value says why in `reason`; its `value` is empty, never NaN.
+"""
+
+
+def document() -> str:
+    """The page docs/metrics.md."""
+    parts = [
+        _INTRODUCTION,
+        _section("Per layer", [m for m in METRICS if m.scope != "classifier"]),
+        _section("The classifier against the layer it reads", [m for m in METRICS if m.scope == "classifier"]),
+        _section("The network", NETWORK),
+        _section("Weights", WEIGHT_METRICS),
+    ]
+    return "\n".join(parts)
+
+
+def _section(title: str, definitions: Sequence[Definition]) -> str:
+    return f"## {title}\n\n" + "\n".join(_entry(d) for d in definitions)
+
+
+def _entry(d: Definition) -> str:
+    facts = (
+        ("Range", d.range),
+        ("At collapse", d.at_collapse),
+        ("Convention", d.convention),
+        ("Undefined when", d.undefined),
+        ("Source", d.source),
+    )
+    lines = [f"- {name}: {text}" for name, text in facts if text not in ("", "–")]
+    return f"### `{d.name}`\n\n    {d.formula}\n\n{d.reading}\n\n" + "\n".join(lines) + "\n"
