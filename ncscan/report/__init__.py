@@ -64,8 +64,7 @@ def _files(
 def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.partial")
     try:
-        # A lone half of a surrogate pair, as in an undecodable file name, has no UTF-8; JSON reads its escape as it is.
-        partial.write_bytes(text.encode("utf-8", "backslashreplace"))
+        partial.write_bytes(text.encode())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import altair as alt
 import pandas as pd
 
 from ncscan.report.svg import DEPTH_RAMP, INK, STEP_RAMP, render
-from ncscan.report.tables import main_rows, visible
+from ncscan.report.tables import main_rows, number, visible
 
 Axis = Literal["steps", "depth"]
 
@@ -58,7 +58,7 @@ class Scale:
 
 
 def metric_points(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are drawn, one per layer and metric, each with its panel, place (the layer) and rank (the depth)."""
+    """The rows that are drawn: one per layer and metric, with its panel, place (the layer) and rank (the depth)."""
     points = main_rows(metrics, ["layer"])
     splits = points.groupby("run", sort=False)["split"].transform("nunique")
     panel = points["run"].where(splits < 2, points["run"] + " · " + points["split"])
@@ -73,18 +73,18 @@ def weight_points(weights: pd.DataFrame) -> pd.DataFrame:
     return points.assign(panel=points["run"], place=place, rank=place.map(order), kind="")
 
 
-def draw(points: pd.DataFrame, metric: str) -> list[Chart]:
+def draw(points: pd.DataFrame, metric: str, *, signed: bool = False) -> list[Chart]:
     """The charts of one metric: per run one over steps, then per run one over depth, as far as there are two of either.
 
     A single layer at a single step is a dot over steps. A layer where the metric never has a value is not drawn, and
-    nothing is when it has none anywhere.
+    nothing is when it has none anywhere. A metric that may be negative (`signed`) stays on a linear scale.
     """
     own = points[points["metric"] == metric]
     somewhere = own["value"].notna().groupby([own["panel"], own["place"]]).transform("any")
     own = own[somewhere]
     if own.empty:
         return []
-    scale = scale_of(own["value"].dropna())
+    scale = scale_of(own["value"].dropna(), decades=math.inf if signed else 1.0)
     panels = [(str(panel), group) for panel, group in own.groupby("panel", sort=False)]
     over_depth = [_depth_chart(metric, p, g, scale) for p, g in panels if g["place"].nunique() > 1]
     drawn = {chart.panel for chart in over_depth}
@@ -97,8 +97,8 @@ def draw(points: pd.DataFrame, metric: str) -> list[Chart]:
 def scale_of(values: Iterable[float], *, decades: float = 1.0) -> Scale:
     """Logarithmic for positive values that span more than `decades`, linear near zero where zeros are among them.
 
-    >>> scale_of([1e-3, 1.0]).type, scale_of([0.0, 1e-3, 1.0]).type, scale_of([2.0, 3.0]).type, scale_of([-1, 9]).type
-    ('log', 'symlog', 'linear', 'linear')
+    >>> [scale_of(values).type for values in ([1e-3, 1.0], [0.0, 1e-3, 1.0], [2.0, 3.0], [-1.0, 9.0])]
+    ['log', 'symlog', 'linear', 'linear']
     """
     present = sorted(set(values))
     low, high = present[0], present[-1]
@@ -178,7 +178,7 @@ def _depth_chart(metric: str, panel: str, group: pd.DataFrame, scale: Scale) -> 
         title=None,
         scale=alt.Scale(type="point", domain=labels, padding=0.3),
         axis=alt.Axis(
-            labelAngle=-45, labelOverlap=False, labelLimit=110, grid=False, values=labels[:: -(-len(labels) // 24)]
+            labelAngle=-45, labelOverlap=False, labelLimit=150, grid=False, values=labels[:: -(-len(labels) // 24)]
         ),
     )
     left_out = [
@@ -203,7 +203,8 @@ def _render(data: pd.DataFrame, x: alt.X, scale: Scale, ramp: Sequence[str], axi
     line = _chart(data).mark_line().encode(**encoded, description="line:N")
     defined = data["y"].notna()
     dots = data[defined if defined.sum() <= MOST_DOTS else defined & _between_gaps(data)]
-    layers = [line, _chart(dots).mark_circle(size=14).encode(**encoded)] if len(dots) else [line]
+    dots = dots.assign(line=[f"{name}: {number(y)}" for name, y in zip(dots["line"], dots["y"], strict=True)])
+    layers = [line, _chart(dots).mark_circle(size=14).encode(**encoded, description="line:N")] if len(dots) else [line]
     size = {"width": WIDTH, "height": HEIGHT[axis], "autosize": alt.AutoSizeParams(type="fit", contains="padding")}
     return render(alt.layer(*layers).properties(**size, config=_CONFIG), visible(label))
 
@@ -234,7 +235,7 @@ def _ticks(scale: Scale) -> dict[str, Any]:
 
 def _round_ticks(low: float, high: float) -> tuple[float, ...]:
     """At most six powers of ten between two positive numbers; their multiples too where there are few."""
-    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     tens = [float(f"1e{power}") for power in powers]
     inside: list[float] = []
     for steps in ((1,), (1, 3), (1, 2, 5)):
@@ -276,7 +277,7 @@ def _left_out(drawn: int, there: int, what: str) -> str:
 
 _CONFIG = {
     "background": "transparent",
-    "padding": 2,
+    "padding": {"left": 2, "top": 2, "right": 2, "bottom": 8},
     "font": "sans-serif",
     "view": {"stroke": None},
     "line": {"strokeWidth": 1.6, "strokeJoin": "round", "strokeCap": "round"},
@@ -295,5 +296,5 @@ _CONFIG = {
         "titleFontSize": 11,
         "titleFontWeight": "normal",
     },
-    "axisY": {"minExtent": 42, "domain": False, "ticks": False},
+    "axisY": {"minExtent": 42, "domain": False, "ticks": False, "labelPadding": 7},
 }

@@ -5,6 +5,7 @@ through Jinja's escaping; only charts, whose text Vega escaped, go in as they ar
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,9 @@ from markupsafe import Markup, escape
 
 from ncscan.metrics import METRICS, NETWORK, Definition
 from ncscan.report.charts import Chart, draw, metric_points, weight_points
-from ncscan.report.summary import number, run_summary
+from ncscan.report.summary import run_summary, when
 from ncscan.report.svg import DEPTH_DARK, DEPTH_RAMP, STEP_DARK, STEP_RAMP
-from ncscan.report.tables import plain, visible
+from ncscan.report.tables import number, plain, visible
 from ncscan.weights import WEIGHT_METRICS
 
 FAMILIES: tuple[tuple[str, str, str], ...] = (
@@ -112,7 +113,7 @@ def page(
     """The whole report as HTML."""
     layers, maps = metric_points(metrics), weight_points(weights)
     by_run: dict[str, list[Mapping[str, Any]]] = {}
-    for checkpoint in checkpoints:
+    for checkpoint in map(plain, checkpoints):
         by_run.setdefault(checkpoint["run"], []).append(checkpoint)
     drawn = list(by_run)[:MOST_RUNS]
     environment = jinja2.Environment(
@@ -123,7 +124,7 @@ def page(
         lstrip_blocks=True,
         finalize=_visible,
     )
-    environment.filters |= {"breakable": _breakable, "number": number}
+    environment.filters |= {"breakable": _breakable, "prose": _prose, "number": number}
     return environment.get_template("page.html").render(
         n_runs=len(by_run),
         n_checkpoints=len(checkpoints),
@@ -164,7 +165,7 @@ def _sections(layers: pd.DataFrame, maps: pd.DataFrame) -> Iterator[Section]:
 
 
 def _card(name: str, definition: Definition | None, points: pd.DataFrame) -> Card:
-    charts = draw(points, name)
+    charts = draw(points, name, signed=definition is not None and definition.range.startswith("[−"))
     own = _of(points, metric=name)
     return Card(
         name=name,
@@ -179,7 +180,7 @@ def _moment(checkpoint: Mapping[str, Any], layers: pd.DataFrame, maps: pd.DataFr
     where = {"run": checkpoint["run"], "checkpoint": checkpoint["checkpoint"]}
     layers, maps = _of(layers, **where), _of(maps, **where)
     network = layers["metric"].isin(_NETWORK)
-    facts = [f"{checkpoint['step_unit']} {checkpoint['step']:,}"] if checkpoint["step"] is not None else []
+    facts = [when(checkpoint)]
     facts += [
         f"{metric} {number(value)}"
         for metric, value in zip(layers["metric"][network], layers["value"][network], strict=True)
@@ -264,3 +265,15 @@ def _breakable(name: str) -> Markup:
     """A name that a narrow column may break after a `_`, `.` or `/`."""
     text = str(escape(visible(name)))
     return Markup(text.replace("_", "_<wbr>").replace(".", ".<wbr>").replace("/", "/<wbr>"))  # noqa: S704 - escaped
+
+
+def _prose(text: str) -> Markup:
+    """A definition as it should read: code between backticks, `_x` and `_{xy}` lowered, `^{xy}` raised elsewhere."""
+    parts = str(escape(visible(text))).split("`")
+    for i in range(0, len(parts), 2):
+        lowered = re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", parts[i])
+        lowered = re.sub(r"_(\w)(?!\w)", r"<sub>\1</sub>", lowered)
+        parts[i] = re.sub(r"\^\{([^}]*)\}", r"<sup>\1</sup>", lowered)
+    for i in range(1, len(parts), 2):
+        parts[i] = f"<code>{parts[i]}</code>"
+    return Markup("".join(parts))  # noqa: S704 - escaped above

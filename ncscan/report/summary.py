@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from ncscan.report.tables import number, percent
+
 HEADLINES: tuple[tuple[str, str, str, str], ...] = (
     ("error", "training error", "network", "0"),
     ("nc1_pinv", "variability within classes", "features", "0"),
@@ -69,23 +71,6 @@ def run_summary(checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame, 
     )
 
 
-def number(value: float) -> str:
-    """A number to read: three digits, and an exponent only where it is needed.
-
-    >>> [number(v) for v in (0.0, 1.0, 0.01234, 0.5, 12345.6, 1.23e-7, -3e8)]
-    ['0', '1', '0.0123', '0.500', '12346', '1.2e−7', '−3e8']
-    """
-    size = abs(value)
-    if size < 1e5 and value == int(value):
-        text = str(int(value))
-    elif 1e-3 <= size < 1e5:
-        text = f"{value:.{max(0, 2 - math.floor(math.log10(size)))}f}"
-    else:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        text = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    return text.replace("-", "−")
-
-
 def _error(value: float, checkpoint: Mapping[str, Any]) -> float:
     """The error that was measured, else what the replay's accuracy says."""
     accuracy = checkpoint.get("accuracy")
@@ -95,43 +80,29 @@ def _error(value: float, checkpoint: Mapping[str, Any]) -> float:
 def _sentences(checkpoints: Sequence[Mapping[str, Any]], headlines: Sequence[Headline]) -> list[str]:
     first, last = checkpoints[0], checkpoints[-1]
     if len(checkpoints) == 1:
-        what = f"One checkpoint, {_when(first)}"
+        what = f"One checkpoint, {when(first)}"
     else:
-        what = f"{len(checkpoints)} checkpoints, {_when(first)} to {_when(last)}"
+        what = f"{len(checkpoints)} checkpoints, {when(first)} to {when(last)}"
     if last.get("n_samples") is not None and last.get("n_classes") is not None:
         what += f", on {last['n_samples']:,} samples of {last['n_classes']} classes"
     error = next((f"The training error ends at {percent(h.last)}." for h in headlines if h.metric == "error"), "")
     changes = [f"{h.words} {_change(h.first, h.last)}" for h in headlines if h.metric != "error"]
-    story = f"{', '.join(changes)}.".capitalize() if changes and len(checkpoints) > 1 else ""
+    story = f"Against the first checkpoint: {', '.join(changes)}." if changes and len(checkpoints) > 1 else ""
     return [sentence for sentence in (f"{what}.", error, story) if sentence]
 
 
-def _when(checkpoint: Mapping[str, Any]) -> str:
+def when(checkpoint: Mapping[str, Any]) -> str:
+    """The step of a checkpoint with its unit, or its name where it has no step."""
     step = checkpoint.get("step")
     return str(checkpoint["checkpoint"]) if step is None else f"{checkpoint.get('step_unit', '')} {step:,}".strip()
 
 
-def percent(share: float) -> str:
-    """A share of one as a percentage that does not round something down to nothing.
-
-    >>> percent(0.0), percent(0.00004), percent(0.123)
-    ('0 %', 'under 0.1 %', '12.3 %')
-    """
-    if 0 < share < 0.001:
-        return "under 0.1 %"
-    return f"{100 * share:.1f}".removesuffix(".0") + " %"
-
-
 def _change(first: float, last: float) -> str:
     if last == first:
-        return "stayed as it was"
-    if last == 0:
-        return "fell to 0"
+        return "unchanged"
     if first <= 0 or last < 0:
-        return f"went from {number(first)} to {number(last)}"
+        return f"from {number(first)} to {number(last)}"
     ratio = last / first
     if 0.9 < ratio < 1.1:
-        return "hardly moved"
-    if ratio < 1:
-        return f"fell to {percent(ratio)} of where it began"
-    return f"grew to {number(ratio)} times where it began"
+        return "about the same"
+    return f"down to {percent(ratio)}" if ratio < 1 else f"up to {number(ratio)} times"

@@ -4,8 +4,6 @@ In: rows of the measures with what is known about their checkpoint and layer. Ou
 of the contract, and their text. The only file that decides how a number or a stranger's text is written down.
 """
 
-import csv
-import io
 import json
 import math
 import unicodedata
@@ -17,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 TEXT, WHOLE, NUMBER, FLAG = "object", "Int64", "float64", "boolean"
-"""How a column is kept. Text stays `object`: a layer name may hold what an Arrow string cannot (lone surrogates)."""
+"""How a column is kept; a whole number or a flag may be missing, a text is then empty."""
 
 METRIC_COLUMNS: tuple[tuple[str, str], ...] = (
     ("run", TEXT),
@@ -160,11 +158,8 @@ def csv_text(frame: pd.DataFrame) -> str:
     '=cmd,-0.1
     fc,
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_guarded(str(name)) for name in frame.columns])
-    writer.writerows(zip(*(_cells(frame[name]) for name in frame.columns), strict=True))
-    return out.getvalue()
+    columns = [[_cell(str(name)), *_cells(frame[name])] for name in frame.columns]
+    return "".join(",".join(row) + "\n" for row in zip(*columns, strict=True))
 
 
 def json_text(
@@ -182,8 +177,8 @@ def json_text(
         "schema": json.dumps(SCHEMA),
         "schema_version": json.dumps(SCHEMA_VERSION),
         "checkpoints": _lines([plain(checkpoint) for checkpoint in checkpoints]),
-        "skipped": _lines([{"input": name, "reason": reason} for name, reason in skipped]),
-        "warnings": _lines(list(warnings)),
+        "skipped": _lines([{"input": plain(name), "reason": plain(reason)} for name, reason in skipped]),
+        "warnings": _lines([plain(warning) for warning in warnings]),
         "metrics": _json_table(metrics),
         "weights": _json_table(weights),
     }
@@ -193,19 +188,58 @@ def json_text(
 def plain(value: Any) -> Any:
     """Nested mappings, sequences, paths and numpy numbers as what JSON knows; TypeError for anything else."""
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | int():
             return value
+        case str():
+            return encodable(value)
         case float():
             return value if math.isfinite(value) else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
         case np.generic():
             return plain(value.item())
         case Mapping():
-            return {str(key): plain(inner) for key, inner in value.items()}
+            return {encodable(str(key)): plain(inner) for key, inner in value.items()}
         case PurePath():
-            return value.as_posix()
+            return encodable(value.as_posix())
         case Sequence() | np.ndarray():
             return [plain(inner) for inner in value]
     raise TypeError(f"{type(value).__name__} has no place in a report")
+
+
+def encodable(text: str) -> str:
+    r"""A text that UTF-8 can hold: half a surrogate pair, as in a file name that is none, becomes its escape.
+
+    >>> encodable("caf\udce9.pt")
+    'caf\\udce9.pt'
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def number(value: float) -> str:
+    """A number to read: three digits, and an exponent only where it is needed.
+
+    >>> [number(v) for v in (0.0, 1.0, 0.01234, 0.5, 12345.6, 1.23e-7, -3e8)]
+    ['0', '1', '0.0123', '0.500', '12346', '1.2e−7', '−3e8']
+    """
+    size = abs(value)
+    if size < 1e5 and value == int(value):
+        text = str(int(value))
+    elif 1e-3 <= size < 1e5:
+        text = f"{value:.{max(0, 2 - math.floor(math.log10(size)))}f}"
+    else:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        text = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return text.replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share of one as a percentage that does not round something down to nothing.
+
+    >>> percent(0.0), percent(0.00004), percent(0.123)
+    ('0 %', 'under 0.1 %', '12.3 %')
+    """
+    if 0 < share < 0.001:
+        return "under 0.1 %"
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
 
 
 def visible(text: str) -> str:
@@ -237,7 +271,7 @@ def _frame(columns: Sequence[tuple[str, str]], records: Sequence[tuple[Mapping[s
 
 def _typed(values: Sequence[Any], kind: str) -> pd.Series:
     if kind == TEXT:
-        return pd.Series(["" if pd.isna(value) else str(value) for value in values], dtype=object)
+        return pd.Series(["" if pd.isna(value) else encodable(str(value)) for value in values], dtype=object)
     if kind == NUMBER:
         numbers = [math.nan if pd.isna(value) else float(value) for value in values]
         return pd.Series([number if math.isfinite(number) else math.nan for number in numbers], dtype=kind)
@@ -256,12 +290,14 @@ def _cells(column: pd.Series) -> list[str]:
         return ["" if pd.isna(cell) else str(cell).lower() for cell in cells]
     if pd.api.types.is_numeric_dtype(column.dtype):
         return ["" if pd.isna(cell) else repr(cell) for cell in cells]
-    known = {text: _guarded(text) for text in dict.fromkeys(cells)}  # few names, many rows
+    known = {text: _cell(text) for text in dict.fromkeys(cells)}  # few names, many rows
     return [known[text] for text in cells]
 
 
-def _guarded(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+def _cell(text: str) -> str:
+    guarded = f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    # Python's own writer leaves a lone \r bare when lines end in \n, and every reader then sees two rows.
+    return '"' + guarded.replace('"', '""') + '"' if any(mark in guarded for mark in ',"\r\n') else guarded
 
 
 def _json_table(frame: pd.DataFrame) -> str:

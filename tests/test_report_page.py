@@ -1,0 +1,262 @@
+"""The page and the files of a report: whole, self-contained, the same every time, and deaf to what strangers write."""
+
+import importlib.resources
+import math
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from report_samples import LAYERS, RUNS, STEPS, Row, checkpoints, entries, weight_entries
+
+from ncscan import report
+from ncscan.metrics import METRICS, NETWORK
+from ncscan.report.page import FAMILIES, MOST_RUNS, definitions
+from ncscan.weights import WEIGHT_METRICS
+
+VOID = {"meta", "br", "wbr", "hr", "img", "link", "input"}
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</svg></style></title><iframe>",
+    "=cmd|' /C calc'!A0",
+    "{{ 7777*7777 }}{% raw %}",
+    "a\x00\x1b\u202eb",
+    "javascript:alert(1)",
+)
+
+
+class Page(HTMLParser):
+    """Reads a page as a browser would: its elements, attributes and text; fails on a tag that is not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        """What a reader sees, style sheet included."""
+        return "".join(self.texts)
+
+    def count(self, tag: str) -> int:
+        """How many elements of a kind there are."""
+        return sum(name == tag for name, _ in self.elements)
+
+
+def page_of(known: list[dict[str, Any]], **notices: Any) -> str:
+    metrics, weights = report.metrics_frame(entries(known)), report.weights_frame(weight_entries(known))
+    return report.page(metrics, weights, known, notices.get("skipped", []), notices.get("warnings", []))
+
+
+@pytest.fixture(scope="module")
+def two_runs() -> str:
+    """The page of two runs."""
+    return page_of(checkpoints(RUNS[1:]))
+
+
+def test_page_needs_nothing_but_itself(two_runs: str) -> None:
+    page = Page(two_runs)
+    assert not {name for name, _ in page.elements} & {"script", "link", "img", "iframe", "object", "base", "form"}
+    attributes = {key for _, attrs in page.elements for key in attrs}
+    assert not {key for key in attributes if key.startswith("on") or key in ("src", "srcset", "style")}
+    assert all((attrs.get("href") or "#").startswith("#") for _, attrs in page.elements)
+    assert "http" not in two_runs.replace("http-equiv", "")
+    assert "url(" not in two_runs
+    assert "@import" not in two_runs
+
+
+def test_links_of_the_page_lead_somewhere(two_runs: str) -> None:
+    page = Page(two_runs)
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {(attrs["href"] or "")[1:] for name, attrs in page.elements if name == "a"} <= set(ids)
+
+
+def test_page_has_every_metric_with_its_definition_and_charts(two_runs: str) -> None:
+    page = Page(two_runs)
+    drawn = {attrs["aria-label"] for name, attrs in page.elements if name == "svg"}
+    for metric in ("nc1_pinv", "nc2_etf", "ncc_error", "feature_condition", "negativity", "weight_condition"):
+        for run in RUNS[1:]:
+            assert {f"{metric} over steps, {run}", f"{metric} over depth, {run}"} <= drawn
+    assert {f"{metric} over steps, {RUNS[1]}" for metric in ("error", "nc3_cosine", "head_condition")} <= drawn
+    assert "Total noise over total signal." in page.text
+    assert "tr(Σ<sub>W</sub> Σ<sub>B</sub>⁺)/K" in two_runs
+
+
+def test_summary_tells_first_and_last_in_plain_words(two_runs: str) -> None:
+    assert "9 checkpoints, iteration 0 to iteration 9,000, on 1,500 samples of 10 classes." in two_runs
+    assert "The training error ends at 0 %." in two_runs
+    assert "variability within classes down to 0.8 %" in two_runs
+    assert "The classifier reads <code>head.0</code>." in two_runs
+    assert re.search(r"<i>3</i> → <b>0\.0234</b>", two_runs)
+
+
+def test_tables_show_every_layer_of_every_checkpoint(two_runs: str) -> None:
+    page = Page(two_runs)
+    assert page.count("summary") == 2 * len(STEPS) + 2  # a fold per checkpoint, and one per run for its provenance
+    layer_rows = [attrs for name, attrs in page.elements if name == "th" and attrs.get("scope") == "row"]
+    assert len(layer_rows) >= 2 * len(STEPS) * len(LAYERS)
+
+
+def test_undefined_is_a_dash_with_its_reason_and_a_footnote(two_runs: str) -> None:
+    assert '<span title="the features have rank 0">–<sup>a</sup></span>' in two_runs
+    assert "<sup>a</sup> the features have rank 0" in two_runs
+    assert not re.search(r">\s*-?(nan|inf|None|NaN|<NA>)\s*<", two_runs)
+
+
+def test_metric_without_any_value_says_why_instead_of_a_chart() -> None:
+    known = checkpoints(RUNS[:1], (0,))
+    facts = {"layer": "fc", "depth": 0, "kind": "linear", "reduction": "none"}
+    metrics = report.metrics_frame([(known[0], facts, Row("nc2_etf", "", None, "trivial at K = 2"))])
+    text = report.page(metrics, report.weights_frame([]), known, [], [])
+    assert "Not defined: trivial at K = 2." in Page(text).text
+    assert "<svg" not in text
+
+
+def test_provenance_parts_what_is_shared_from_what_differs(two_runs: str) -> None:
+    assert "module. → (none)" in two_runs
+    assert two_runs.count("ab" * 32) == 2  # the data set's fingerprint, once per run
+    assert two_runs.count(checkpoints(RUNS[1:2])[3]["provenance"]["checkpoint_sha256"]) == 1
+
+
+def test_notices_come_first() -> None:
+    text = page_of(checkpoints(RUNS[:1], (0,)), skipped=[("bad.pt", "truncated")], warnings=["near chance"])
+    assert text.index("truncated") < text.index("near chance") < text.index("<h2>Summary")
+    assert "One checkpoint, iteration 0" in text
+
+
+def test_strangers_text_stays_text_everywhere(two_runs: str) -> None:
+    known = checkpoints((RUNS[0],), (0, 50))
+    for i, at in enumerate(known):
+        at |= {"run": HOSTILE[0], "checkpoint": f"{HOSTILE[1]}{i}", "step_unit": HOSTILE[2], "class_names": HOSTILE}
+        at["provenance"] = {name: {name: [name]} for name in HOSTILE}
+    facts = [{"layer": name, "depth": i, "kind": name, "reduction": name} for i, name in enumerate(HOSTILE)]
+    metrics = report.metrics_frame(
+        (at, fact, Row("nc1_pinv", name, 1.0 + i if i != 3 else None, name, classifier=name))
+        for at in known
+        for i, (fact, name) in enumerate(zip(facts, HOSTILE, strict=True))
+    )
+    weights = report.weights_frame(entry for entry in weight_entries(known) if entry[1].metric == "balancedness")
+    weights["map"] = HOSTILE[1]
+    text = report.page(metrics, weights, known, [(name, name) for name in HOSTILE], HOSTILE)
+    page = Page(text)
+    benign = {name for name, _ in Page(two_runs).elements}
+    assert {name for name, _ in page.elements} - benign <= {"ul", "li", "b"}
+    assert not [key for _, attrs in page.elements for key in attrs if key.startswith("on")]
+    assert str(7777 * 7777) not in text
+    assert not re.search("[\x00-\x08\x0e-\x1f\u202e]", text)
+
+
+def test_page_of_a_large_audit_stays_under_two_megabytes() -> None:
+    known = checkpoints((RUNS[0],), tuple(range(0, 1200, 100)))
+    layers = [f"layer{i // 10}.{i % 10}.conv.relu" for i in range(40)]
+    names = [f"metric_{i}" for i in range(8)]
+    metrics = report.metrics_frame(
+        (at, {"layer": layer, "depth": depth, "kind": "activation", "reduction": "mean"}, Row(name, "", value))
+        for at in known
+        for depth, layer in enumerate(layers)
+        for i, name in enumerate(names)
+        for value in [math.exp(-depth / 9 - at["step"] / 300 - i / 7)]
+    )
+    text = report.page(metrics, report.weights_frame([]), known, [], [])
+    assert len(text.encode()) < 2e6 * 8 / 25  # the full table has about 25 metrics
+
+
+def test_charts_of_many_runs_are_limited_and_the_page_says_so() -> None:
+    known = checkpoints(tuple(f"run{i}" for i in range(MOST_RUNS + 2)), (0, 50))
+    facts = {"layer": "fc", "depth": 0, "kind": "linear", "reduction": "none"}
+    metrics = report.metrics_frame((at, facts, Row("nc1_pinv", "", 1.0)) for at in known)
+    text = report.page(metrics, report.weights_frame([]), known, [], [])
+    assert text.count("<svg") == MOST_RUNS
+    assert "Charts are drawn of the first 8 of 10 runs; the tables have all." in text
+
+
+def test_page_of_nothing_still_says_what_was_skipped() -> None:
+    text = report.page(report.metrics_frame([]), report.weights_frame([]), [], [("x.pt", "not a checkpoint")], [])
+    assert "not a checkpoint" in Page(text).text
+
+
+def test_every_metric_has_a_family_of_the_page() -> None:
+    families = {family for family, _ in definitions().values()}
+    assert families <= {key for key, _, _ in FAMILIES} - {"other"}
+    assert list(definitions()) == [d.name for d in (*NETWORK, *METRICS, *WEIGHT_METRICS)]
+
+
+def test_write_gives_every_file_and_the_same_bytes_again(tmp_path: Path) -> None:
+    known = checkpoints(RUNS[:1], (0, 50))
+    few = [entry for entry in entries(known) if entry[2].metric in ("nc1_pinv", "nc3_cosine")]
+    metrics, weights = report.metrics_frame(few), report.weights_frame([])
+    runs = [
+        report.write(
+            tmp_path / name / "deep", metrics=metrics, weights=weights, checkpoints=known, skipped=[], warnings=[]
+        )
+        for name in ("a", "b")
+    ]
+    assert [path.name for path in runs[0]] == [
+        "metrics.csv",
+        "weights.csv",
+        "summary.csv",
+        "report.json",
+        "report.html",
+    ]
+    assert [path.read_bytes() for path in runs[0]] == [path.read_bytes() for path in runs[1]]
+    assert sorted(path.name for path in (tmp_path / "a" / "deep").iterdir()) == sorted(path.name for path in runs[0])
+
+
+def test_write_when_it_fails_leaves_no_half_file(tmp_path: Path) -> None:
+    known = checkpoints(RUNS[:1], (0,))
+    known[0]["provenance"] = {"odd": object()}
+    metrics, weights = report.metrics_frame(entries(known)), report.weights_frame([])
+    (tmp_path / "report.json").write_text("old")
+    with pytest.raises(TypeError, match="object"):
+        report.write(tmp_path, metrics=metrics, weights=weights, checkpoints=known, skipped=[], warnings=[])
+    assert (tmp_path / "report.json").read_text() == "old"
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_write_when_columns_are_not_the_contract_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="contract"):
+        report.write(
+            tmp_path,
+            metrics=pd.DataFrame({"a": []}),
+            weights=report.weights_frame([]),
+            checkpoints=[],
+            skipped=[],
+            warnings=[],
+        )
+
+
+def test_templates_travel_with_the_package() -> None:
+    templates = importlib.resources.files("ncscan.report") / "templates"
+    assert {"page.html", "page.css"} <= {entry.name for entry in templates.iterdir()}
+
+
+def test_report_imports_neither_torch_nor_h5py() -> None:
+    code = "import sys, ncscan.report; print([name for name in ('torch', 'h5py') if name in sys.modules])"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
+    assert out == "[]\n"
