@@ -7,19 +7,31 @@ asked for. The only way to an activation: modules and functional calls, in-place
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from ncscan.anatomy import understand
+from ncscan.anatomy import Anatomy, understand
 from ncscan.errors import TapError, UsageError
 from ncscan.graph import Tap, TapGraph
-from ncscan.layout import Layout, samples_first
+from ncscan.layout import samples_first
 from ncscan.tracing import Expected, Follower, Inputs, Place, copied, hooked, logits_in, quiet, record, tensors_in
 
 REDUCTIONS = ("mean", "flatten", "cls", "last", "max")
 """How a map becomes a vector; recorded with every number that comes of it."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way through the model, call by call."""
+
+    calls: tuple[Expected, ...]
+    shapes: tuple[tuple[torch.Size | None, torch.Size | None], ...]
+    """Of what each call returned, for the two traced batch sizes."""
+    silent: frozenset[Callable[..., object]]
+    anatomy: Anatomy
+    writes_input: bool
 
 
 @dataclass(frozen=True)
@@ -29,12 +41,8 @@ class Trace:
     graph: TapGraph
     weights: Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]
     """By `LinearMap.name`: the weight as the pass used it, (outputs, inputs, …), and the bias."""
-    _expected: tuple[Expected, ...]
-    _sizes: tuple[int, int]
-    _shapes: tuple[tuple[torch.Size | None, torch.Size | None], ...]
-    _silent: frozenset[Callable[..., object]]
-    _spots: Mapping[str, tuple[Place | None, str, Layout]]
-    _writes_input: bool
+    _n: int
+    _routes: tuple[Route, ...]
 
 
 def trace(model: nn.Module, inputs: Inputs) -> Trace:
@@ -51,6 +59,17 @@ def trace(model: nn.Module, inputs: Inputs) -> Trace:
     n = len(next(tensors_in(inputs)))
     if n < 3:
         raise TapError(f"tracing takes three samples or more, not {n}: two batch sizes are compared")
+    routes = [_route(model, inputs, n)]
+    first = routes[0].anatomy
+    for variant in _other_masks(inputs):
+        route = _route(model, variant, n)
+        known = any([c.func for c in route.calls] == [c.func for c in other.calls] for other in routes)
+        if not known and _layers(route.anatomy.graph) == _layers(first.graph):
+            routes.append(route)
+    return Trace(first.graph, first.weights, n, tuple(routes))
+
+
+def _route(model: nn.Module, inputs: Inputs, n: int) -> Route:
     recording, writes_input = record(model, inputs, n)
     smaller, _ = record(model, _rows(inputs, n - 1), n - 1)
     for i, (a, b) in enumerate(zip(recording.calls, smaller.calls, strict=False)):
@@ -63,17 +82,28 @@ def trace(model: nn.Module, inputs: Inputs) -> Trace:
         raise TapError(f"the model's way depends on the batch size: {n} and {n - 1} samples take different calls")
     if recording.shapes[recording.output][0] != n:
         raise TapError("the model does not return one row of logits per sample")
-    anatomy = understand(model, recording, smaller)
-    return Trace(
-        graph=anatomy.graph,
-        weights=anatomy.weights,
-        _expected=tuple(Expected(c.func, c.name, c.visit.module, c.shape, ()) for c in recording.calls),
-        _sizes=(n, n - 1),
-        _shapes=tuple((a.shape, b.shape) for a, b in zip(recording.calls, smaller.calls, strict=True)),
-        _silent=frozenset(recording.silent),
-        _spots=anatomy.spots,
-        _writes_input=writes_input,
+    return Route(
+        calls=tuple(Expected(c.func, c.name, c.visit.module, c.shape, ()) for c in recording.calls),
+        shapes=tuple((a.shape, b.shape) for a, b in zip(recording.calls, smaller.calls, strict=True)),
+        silent=frozenset(recording.silent),
+        anatomy=understand(model, recording, smaller),
+        writes_input=writes_input,
     )
+
+
+def _other_masks(inputs: Inputs) -> list[Inputs]:
+    """Language models take a shorter way when nothing in a batch is padding: both ways are traced."""
+    mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
+    if not isinstance(inputs, dict) or mask is None or mask.ndim != 2 or mask.shape[1] < 2:
+        return []
+    padded = torch.ones_like(mask)
+    padded[:, -1] = 0
+    return [{**inputs, "attention_mask": torch.ones_like(mask)}, {**inputs, "attention_mask": padded}]
+
+
+def _layers(graph: TapGraph) -> object:
+    """What two ways must share to be the same network: they may differ in how a mask is made."""
+    return [replace(tap, depth=0) for tap in graph.taps if not tap.minor], graph.maps, graph.links, graph.head
 
 
 @contextmanager
@@ -89,46 +119,34 @@ def watch(
         TapError: from `forward`, when a pass makes other calls than the traced one.
     """
     model = _followable(model)
-    wanted: dict[int, list[tuple[Place, int]]] = defaultdict(list)
-    from_input: list[tuple[int, str]] = []
-    layouts = []
-    for i, tap in enumerate(taps):
-        place, name, layout = traced._spots[tap.name]
-        layouts.append(layout)
-        if place is None:
-            from_input.append((i, name))
-        else:
-            wanted[place.call].append((place, i))
-    shapes_by_size: dict[int, list[Expected]] = {}
+    layouts = [traced._routes[0].anatomy.spots[tap.name][2] for tap in taps]
+    modules = [""]
+    by_size: dict[int, list[list[Expected]]] = {}
+    # A function that is silent on one way and not on another must not be passed over.
+    silent = frozenset[Callable[..., object]]().union(*(route.silent for route in traced._routes))
+    silent -= {call.func for route in traced._routes for call in route.calls}
 
     def take(i: int, value: torch.Tensor) -> None:
         consume(i, samples_first(value, layouts[i]))
-
-    def expected(n: int) -> list[Expected]:
-        if n not in shapes_by_size:
-            shapes = [_shape_for(n, traced._sizes, *pair) for pair in traced._shapes]
-            shapes_by_size[n] = [
-                Expected(e.func, e.name, e.module, shape, tuple(wanted.get(i, ())))
-                for i, (e, shape) in enumerate(zip(traced._expected, shapes, strict=True))
-            ]
-        return shapes_by_size[n]
-
-    modules: list[str] = [""]
 
     def leave(_name: str, _output: object) -> None:
         modules.pop()
 
     def forward(inputs: Inputs) -> torch.Tensor:
         del modules[1:]
+        n = len(next(tensors_in(inputs)))
+        if n not in by_size:
+            by_size[n] = [_expected(route, taps, n, traced._n) for route in traced._routes]
         with quiet():
-            own = copied(inputs) if traced._writes_input else inputs
-            for i, name in from_input:
-                take(i, own if isinstance(own, torch.Tensor) else own[name.removeprefix("input/")])
-            follower = Follower(expected(len(next(tensors_in(own)))), traced._silent, take, modules)
+            own = copied(inputs) if traced._routes[0].writes_input else inputs
+            for i, tap in enumerate(taps):
+                place, name, _ = traced._routes[0].anatomy.spots[tap.name]
+                if place is None:
+                    take(i, own if isinstance(own, torch.Tensor) else own[name.removeprefix("input/")])
+            follower = Follower(by_size[n], silent, take, modules)
             with follower:
                 output = model(**own) if isinstance(own, dict) else model(own)
-            if follower.position < len(traced._expected):
-                raise follower.differs("the end")
+            follower.end()
             return logits_in(output)
 
     with hooked(model, modules.append, leave):
@@ -175,7 +193,7 @@ def reduce(value: torch.Tensor, tap: Tap, how: str, mask: torch.Tensor | None = 
         return value.flatten(1).clone() if value.ndim != 2 else value.clone()
     channel = tap.channel_dim + 1
     positions = [d for d in range(1, value.ndim) if d != channel]
-    if mask is None or mask.shape[1] != width_of_positions(tap):
+    if mask is None or mask.shape[1] != _n_positions(tap):
         if how == "mean":
             return value.mean(positions)
         if how == "max":
@@ -196,7 +214,8 @@ def reduce(value: torch.Tensor, tap: Tap, how: str, mask: torch.Tensor | None = 
     return rows.masked_fill(~keep[..., None], 0).sum(1) / keep.sum(1, keepdim=True).clamp(min=1)
 
 
-def width_of_positions(tap: Tap) -> int:
+def _n_positions(tap: Tap) -> int:
+    """How many positions a map has: pixels, tokens."""
     return torch.Size(tap.shape).numel() // (tap.shape[tap.channel_dim] if tap.channel_dim is not None else 1)
 
 
@@ -226,8 +245,21 @@ def _rows(inputs: Inputs, n: int) -> Inputs:
     return {name: value[:n] for name, value in inputs.items()} if isinstance(inputs, dict) else inputs[:n]
 
 
-def _shape_for(n: int, sizes: tuple[int, int], a: torch.Size | None, b: torch.Size | None) -> torch.Size | None:
-    """The shape for another batch size: each dimension grows as it did between the two traced ones."""
+def _expected(route: Route, taps: Sequence[Tap], n: int, traced_n: int) -> list[Expected]:
+    """The calls of one way, for a batch of n, with what is wanted at each."""
+    wanted: dict[int, list[tuple[Place, int]]] = defaultdict(list)
+    for i, tap in enumerate(taps):
+        place = route.anatomy.spots[tap.name][0] if tap.name in route.anatomy.spots else None
+        if place is not None:
+            wanted[place.call].append((place, i))
+    return [
+        replace(call, shape=_shape_for(n, traced_n, *shapes), wanted=tuple(wanted.get(i, ())))
+        for i, (call, shapes) in enumerate(zip(route.calls, route.shapes, strict=True))
+    ]
+
+
+def _shape_for(n: int, traced_n: int, a: torch.Size | None, b: torch.Size | None) -> torch.Size | None:
+    """The shape for another batch size: each dimension grows as it did from one traced size to the next."""
     if a is None or b is None:
         return None
-    return torch.Size(x + (x - y) * (n - sizes[0]) // (sizes[0] - sizes[1]) for x, y in zip(a, b, strict=True))
+    return torch.Size(x + (x - y) * (n - traced_n) for x, y in zip(a, b, strict=True))

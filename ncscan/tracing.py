@@ -262,7 +262,7 @@ class Follower(TorchFunctionMode):
 
     def __init__(
         self,
-        expected: Sequence[Expected],
+        routes: Sequence[Sequence[Expected]],
         silent: frozenset[Callable[..., Any]],
         take: Callable[[int, torch.Tensor], None],
         modules: list[str],
@@ -271,7 +271,8 @@ class Follower(TorchFunctionMode):
         self.modules = modules
         """The modules that are running, outermost first, kept by the hooks."""
         self.position = 0
-        self._expected = expected
+        self._routes = routes
+        self._expected = routes[0]
         self._silent = silent
         self._take = take
 
@@ -286,6 +287,8 @@ class Follower(TorchFunctionMode):
                 return _UNPACKED(*args, **kwargs)
         call = self._expected[self.position] if self.position < len(self._expected) else None
         if call is None or func != call.func or self.modules[-1] != call.module:
+            call = self._other_route(func, self.modules[-1])
+        if call is None:
             result = func(*args, **kwargs)
             if next(tensors_in(result), None) is None and call_name(func) != "setitem":
                 return result
@@ -305,6 +308,21 @@ class Follower(TorchFunctionMode):
             elif place.side == "argument":
                 self._take(tap, _nth((args, kwargs), place.position))
         return result
+
+    def _other_route(self, func: Callable[..., Any], module: str) -> Expected | None:
+        """A traced way that went like this one so far and now makes this call."""
+        so_far = [(call.func, call.module) for call in self._expected[: self.position]]
+        for route in self._routes:
+            ways = [(call.func, call.module) for call in route[: self.position + 1]]
+            if ways == [*so_far, (func, module)]:
+                self._expected = route
+                return route[self.position]
+        return None
+
+    def end(self) -> None:
+        """Raises when the traced pass went on."""
+        if self.position < len(self._expected):
+            raise self.differs("the end")
 
     def differs(self, seen: str) -> TapError:
         """The error for a pass that leaves the traced way."""

@@ -213,7 +213,7 @@ def small_bert(attention: str = "sdpa") -> nn.Module:
 
 def sentences() -> dict[str, torch.Tensor]:
     ids = torch.arange(24).reshape(4, 6) % 20
-    mask = torch.tensor([[1] * kept + [0] * (6 - kept) for kept in (5, 4, 5, 3)])
+    mask = torch.tensor([[1] * kept + [0] * (6 - kept) for kept in (6, 4, 6, 3)])
     return {"input_ids": ids, "attention_mask": mask}
 
 

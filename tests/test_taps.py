@@ -285,8 +285,9 @@ def test_weight_is_the_effective_one_when_it_is_computed() -> None:
     with torch.no_grad():
         normed.get_parameter("parametrizations.weight.original0").mul_(2)
     traced = trace(model, torch.randn(4, 4))
-    torch.testing.assert_close(traced.weights["0"][0], normed.weight.detach())
-    torch.testing.assert_close(traced.weights["2"][0], spectral.weight.detach())
+    for name, layer in (("0", normed), ("2", spectral)):
+        assert isinstance(layer.weight, torch.Tensor)
+        torch.testing.assert_close(traced.weights[name][0], layer.weight.detach())
     assert ["0.parametrizations.weight.original1", "2.parametrizations.weight.original"] == [
         m.weight for m in traced.graph.maps
     ]
@@ -400,6 +401,22 @@ def test_a_pass_that_ends_early_is_an_error() -> None:
 def early(model: nn.Module, x: torch.Tensor) -> object:
     y = model.get_submodule("fc")(x)
     return y.relu() if float(x.sum()) > 0 else y
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_batches_without_padding_are_followed_on_their_shorter_way(attention: str) -> None:
+    model, batch = models.small_bert(attention).eval(), models.sentences()
+    traced = trace(model, batch)
+    full = {"input_ids": batch["input_ids"], "attention_mask": torch.ones(4, 6, dtype=torch.int64)}
+    taps = select(traced.graph, ["all"])
+    kept: dict[str, torch.Tensor] = {}
+    with watch(model, traced, taps, lambda i, value: kept.update({taps[i].name: value.clone()})) as forward:
+        padded = forward(batch)
+        logits = forward(full)
+        assert {tap.name for tap in taps} == set(kept)
+        torch.testing.assert_close(logits[0], padded[0], rtol=0, atol=REORDERED)
+        assert torch.equal(forward(batch), padded)
+    assert torch.equal(kept["classifier"], padded)
 
 
 def test_another_shape_than_traced_is_an_error() -> None:
