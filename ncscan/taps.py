@@ -102,8 +102,9 @@ def _other_masks(inputs: Inputs) -> list[Inputs]:
 
 
 def _layers(graph: TapGraph) -> object:
-    """What two ways must share to be the same network: they may differ in how a mask is made."""
-    return [replace(tap, depth=0) for tap in graph.taps if not tap.minor], graph.maps, graph.links, graph.head
+    """What two ways must share to be the same network: they may differ in how a mask is made and added to scores."""
+    layers = [replace(tap, depth=0) for tap in graph.taps if not tap.minor]
+    return layers, graph.maps, [(link.first, link.next) for link in graph.links], graph.head
 
 
 @contextmanager
