@@ -29,6 +29,9 @@ _EXACT_GRAM = 2**33
 _MOST_KEPT = 2**29
 """Up to so many numbers N·d the activations of few samples with many features are kept for ZZᵀ: 2 GiB of float32."""
 
+_HUGE = 1e150
+"""Activations beyond this are as good as infinite: their squares overflow."""
+
 _NONE = 2**62
 """Where no sample is meant; greater than any index."""
 
@@ -114,8 +117,8 @@ class FirstPass:
             rows = self._buffer[: len(block)].copy_(block)
             self._sums.index_add_(0, y, rows)
             self._counts.index_add_(0, y, torch.ones_like(y))
-            # One sum a row finds NaN and infinities; a test per number would cost as much as the sums.
-            bad = ~torch.isfinite(rows.sum(dim=1))
+            # One norm a row finds NaN and infinities; a test per number would cost as much as the sums.
+            bad = ~(torch.linalg.vector_norm(rows, dim=1) < _HUGE)
             self._bad += bad.sum()
             indices = torch.arange(at, at + len(block), device=self.device)
             self._first_bad = torch.minimum(self._first_bad, torch.where(bad, indices, _NONE).min())
@@ -287,7 +290,7 @@ class _Gram:
         self.total.add_(product, alpha=scale**2)
         if self._first:
             self._first = False
-            difference = product * scale**2 - _symmetric_product(x)
+            difference = product.double() * scale**2 - _symmetric_product(x)
             trace = float(norms.square().sum())
             self.error = _operator_norm(difference + torch.triu(difference, 1).T) / trace if trace else 0.0
 

@@ -7,7 +7,7 @@ Only this file decides what counts as zero: which singular values stand above wh
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple, Self, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -73,7 +73,7 @@ class ClassSums:
     counts: Int64[np.ndarray, "K"]
     sums: Float64[np.ndarray, "K d"]
     nonfinite: int
-    """Samples with a NaN or an infinity."""
+    """Samples with a NaN or an infinity, or so large that squares overflow."""
     first_nonfinite: int
     """The first of them; N or more when there is none."""
     batches: int
@@ -81,11 +81,11 @@ class ClassSums:
     @property
     def obstacle(self) -> str:
         """Why nothing of this layer can be measured, else empty."""
-        if self.nonfinite:
-            return f"{self.nonfinite} samples have non-finite activations, first in sample {self.first_nonfinite}"
-        return "" if np.isfinite(self.sums).all() else "the activations are so large that their sums overflow"
+        if not self.nonfinite:
+            return ""
+        return f"{self.nonfinite} samples have non-finite activations, first in sample {self.first_nonfinite}"
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: "ClassSums") -> "ClassSums":
         """The sums over both sets of samples."""
         return replace(
             self,
@@ -167,7 +167,7 @@ class Scatter:
     """‖min(Z, 0)‖_F²."""
     batches: int
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: "Scatter") -> "Scatter":
         """The sums over both sets of samples, centred with the same class means."""
         return replace(
             self,

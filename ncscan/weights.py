@@ -294,7 +294,7 @@ def _head(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
 
 
 def _product(
-    maps: Sequence[Float64[np.ndarray, "n m"]], tolerances: Sequence[float]
+    maps: Sequence[Float64[np.ndarray, "_ _"]], tolerances: Sequence[float]
 ) -> tuple[Float64[np.ndarray, "n m"], float]:
     """W_L…W_{L1+1}, and its tolerance: a rounding of one map comes out scaled by the norms of the others."""
     product = maps[-1]

@@ -23,7 +23,7 @@ def ncc_error(view: LayerView) -> float:
     Source: Papyan, Han and Donoho 2020; Galanti, György and Hutter 2021.
     """
     nearest = view.stats.nearest
-    return float(1 - np.trace(nearest) / nearest.sum())
+    return float((nearest.sum() - np.trace(nearest)) / nearest.sum())
 
 
 def nc4_mismatch(view: LayerView) -> float:

@@ -19,9 +19,9 @@ METRICS: tuple[Metric, ...] = (
         at_collapse="0",
         weighted=True,
         rank=means_rank,
-        convention="Σ_B⁺ over the directions of M̃ above storage precision, at most K−1",
+        convention="Σ_B⁺ over the directions of M̃ above τ, at most K−1",
         source="Papyan, Han, Donoho 2020; Zhu et al. 2021; Kothapalli 2023",
-        reading="Noise within classes in units of the distance between them, in the directions in which classes differ.",
+        reading="Noise within classes in units of the distance between them, where classes differ at all.",
         undefined="a class has no samples; the class means coincide",
     ),
     Metric(
@@ -108,7 +108,7 @@ METRICS: tuple[Metric, ...] = (
         at_collapse="0",
         convention="over samples; ties go to the lowest class; classes without samples are never chosen",
         source="Papyan, Han, Donoho 2020; Galanti, György, Hutter 2021",
-        reading="Error of the simplest classifier on this layer; where it equals the network's, later layers add little.",
+        reading="Error of the simplest classifier on this layer; once it is the network's, later layers add little.",
         undefined="only where activations are not finite",
     ),
     Metric(

@@ -1,0 +1,218 @@
+"""Two passes over chunks: any chunking, any type, either library, and sources that misbehave."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pytest
+import torch
+from helpers import chunked, naive_means, naive_nearest, random_layer, simplex_layer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ncscan.accumulate import layer_stats
+from ncscan.errors import DataError
+from ncscan.metrics import LayerView
+from ncscan.metrics.variability import nc1_pinv, nc1_trace
+from ncscan.statistics import LayerStats
+
+ROUNDING = 1e-12
+FLOAT32 = 1e-5  # projections in float32: 1e-7, over sums of some thousand
+
+
+def assert_same(one: LayerStats, other: LayerStats, tolerance: float = ROUNDING) -> None:
+    assert np.array_equal(one.nearest, other.nearest)
+    assert np.array_equal(one.counts, other.counts)
+    assert one.means == pytest.approx(other.means, rel=tolerance, abs=tolerance)
+    assert one.within == pytest.approx(other.within, rel=tolerance)
+    assert one.projected == pytest.approx(other.projected, rel=tolerance, abs=tolerance * one.within.sum())
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=st.integers(1, 50), seed=st.integers(0, 100))
+def test_chunk_size_does_not_affect_the_sums(size: int, seed: int) -> None:
+    features, labels = random_layer(seed=seed)
+    assert_same(
+        layer_stats(lambda: chunked(features, size), labels, 4), layer_stats(lambda: chunked(features, 36), labels, 4)
+    )
+
+
+def test_a_chunk_is_cut_into_blocks_when_it_is_large() -> None:
+    features, labels = random_layer(4, 300, 1500)
+    stats = layer_stats(lambda: [(0, features)], labels, 4)
+    assert stats.batches > 1
+    assert_same(stats, layer_stats(lambda: chunked(features, 100), labels, 4), 1e-11)
+
+
+def test_sums_are_those_of_numpy() -> None:
+    features, labels = random_layer(3, 5, (4, 1, 30))
+    stats = layer_stats(lambda: chunked(features), labels, 3)
+    M = naive_means(features, labels)
+    assert stats.means == pytest.approx(M, rel=ROUNDING)
+    assert stats.within == pytest.approx([((features[labels == c] - M[c]) ** 2).sum() for c in range(3)], rel=ROUNDING)
+    assert stats.basis @ stats.basis.T == pytest.approx(np.eye(2), abs=ROUNDING)
+    X = (features - M[labels]) @ stats.basis.T
+    assert stats.projected == pytest.approx(X.T @ X, rel=ROUNDING, abs=1e-12)
+    assert stats.total_square == pytest.approx((features**2).sum(), rel=ROUNDING)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_float_type_is_measured_as_stored(dtype: torch.dtype) -> None:
+    features, labels = random_layer(4, 6, 20)
+    stored = torch.from_numpy(features).to(dtype)
+    stats = layer_stats(lambda: [(0, stored)], labels, 4)
+    assert stats.precision == str(dtype).removeprefix("torch.")
+    assert_same(stats, layer_stats(lambda: chunked(stored.double().numpy()), labels, 4))
+
+
+def test_numpy_and_torch_chunks_give_the_same() -> None:
+    features, labels = random_layer()
+    assert_same(
+        layer_stats(lambda: chunked(features), labels, 4),
+        layer_stats(lambda: ((i, torch.from_numpy(c)) for i, c in chunked(features)), labels, 4),
+        0.0,
+    )
+
+
+def test_precision_is_what_the_dump_says_when_it_is_read_as_float32() -> None:
+    features, labels = random_layer()
+    assert layer_stats(lambda: chunked(features), labels, 4, precision="bfloat16").precision == "bfloat16"
+
+
+def test_read_only_and_strided_chunks_are_read() -> None:
+    features, labels = random_layer()
+    frozen, wide = features.copy(), np.repeat(features, 2, axis=1)
+    frozen.flags.writeable = False
+    one = layer_stats(lambda: chunked(features), labels, 4)
+    assert_same(one, layer_stats(lambda: chunked(frozen), labels, 4), 0.0)
+    assert_same(one, layer_stats(lambda: chunked(wide[:, ::2]), labels, 4), 0.0)
+    assert np.array_equal(features, frozen)
+
+
+def test_chunks_are_left_as_they_were() -> None:
+    features, labels = random_layer()
+    before = features.copy()
+    layer_stats(lambda: [(0, features)], labels, 4, classifier=np.eye(4, 6), negative_part=True)
+    assert np.array_equal(features, before)
+
+
+def test_products_in_float32_keep_collapsed_layers_apart_from_their_means() -> None:
+    features, labels = simplex_layer(4, 20, 1.0, 1e-10)
+    shifted = features + 1000
+    views = [LayerView(layer_stats(lambda: chunked(shifted), labels, 4, products=p)) for p in (None, torch.float32)]
+    assert nc1_pinv(views[1]) == pytest.approx(nc1_pinv(views[0]), rel=FLOAT32)
+    assert nc1_trace(views[1]) == pytest.approx(nc1_trace(views[0]), rel=FLOAT32)
+    assert np.array_equal(views[1].stats.nearest, views[0].stats.nearest)
+
+
+def test_products_in_float32_are_exact_where_the_program_chose_less() -> None:
+    features, labels = random_layer(4, 200, 50)
+    exact = layer_stats(lambda: chunked(features), labels, 4, products=torch.float32)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert_same(layer_stats(lambda: chunked(features), labels, 4, products=torch.float32), exact, 0.0)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_offsets_of_a_million_cost_no_more_than_their_digits() -> None:
+    features, labels = random_layer(4, 6, 50)
+    shifted = layer_stats(lambda: chunked(features + 1e6), labels, 4)
+    assert shifted.within == pytest.approx(layer_stats(lambda: chunked(features), labels, 4).within, rel=1e-9)
+    assert shifted.nearest.sum(axis=1).tolist() == [50] * 4
+    assert np.trace(shifted.nearest) == (naive_nearest(features, labels) == labels).sum()
+
+
+Source = Callable[[], Iterable[tuple[int, np.ndarray]]]
+
+
+def second_time(change: Callable[[np.ndarray], np.ndarray]) -> tuple[Source, np.ndarray]:
+    """A source that gives changed features from the second time on."""
+    features, labels = random_layer(4, 6, 50)
+    calls = []
+
+    def chunks() -> Iterable[tuple[int, np.ndarray]]:
+        calls.append(1)
+        return chunked(features if len(calls) == 1 else change(features), 40)
+
+    return chunks, labels
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda z: z[np.random.default_rng(0).permutation(len(z))],
+        lambda z: z + 1e-6 * np.random.default_rng(0).standard_normal(z.shape),
+        lambda z: np.concatenate([z[:-1], z[:1]]),
+        lambda z: np.maximum(z, 0),
+    ],
+    ids=["shuffled", "augmented", "one sample another", "changed in place"],
+)
+def test_the_second_pass_refuses_other_activations(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    chunks, labels = second_time(change)
+    with pytest.raises(DataError, match=r"second pass saw other activations.*shuffles, augments"):
+        layer_stats(chunks, labels, 4)
+
+
+def test_the_second_pass_bears_a_last_digit_when_activations_are_float32() -> None:
+    features, labels = random_layer(4, 6, 50)
+    stored = features.astype(np.float32)
+    calls = []
+
+    def chunks() -> Iterable[tuple[int, np.ndarray]]:
+        calls.append(1)
+        jitter = np.random.default_rng(0).choice([-np.inf, np.inf], stored.shape).astype(np.float32)
+        return chunked(stored if len(calls) == 1 else np.nextafter(stored, jitter))
+
+    assert layer_stats(chunks, labels, 4).n_samples == 200
+
+
+def test_missing_rows_are_refused() -> None:
+    features, labels = random_layer()
+    with pytest.raises(DataError, match="36 labels for 30 rows"):
+        layer_stats(lambda: chunked(features[:30]), labels, 4)
+    with pytest.raises(DataError, match="36 labels for 0 rows"):
+        layer_stats(list, labels, 4)
+
+
+def test_too_many_rows_are_refused() -> None:
+    features, labels = random_layer()
+    with pytest.raises(DataError, match="go on to row 36, but there are 30 labels"):
+        layer_stats(lambda: [(0, features)], labels[:30], 4)
+
+
+def test_rows_of_another_width_are_refused() -> None:
+    features, labels = random_layer()
+    with pytest.raises(DataError, match="row 7 has 5 features where earlier rows have 6"):
+        layer_stats(lambda: [(0, features[:7]), (7, features[7:, :5])], labels, 4)
+
+
+def test_maps_that_are_no_vectors_are_refused() -> None:
+    with pytest.raises(DataError, match=r"shape \(4, 2, 2\)"):
+        layer_stats(lambda: [(0, np.ones((4, 2, 2)))], np.arange(4), 4)
+
+
+@pytest.mark.parametrize("label", [-1, 4])
+def test_labels_out_of_range_are_refused(label: int) -> None:
+    features, labels = random_layer()
+    labels[11] = label
+    with pytest.raises(DataError, match=f"label of sample 11 is {label}, but there are 4 classes"):
+        layer_stats(lambda: chunked(features), labels, 4)
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(DataError, match="no samples"):
+        layer_stats(list, np.zeros(0, dtype=np.int64), 4)
+
+
+def test_the_second_pass_is_spared_when_activations_are_not_finite() -> None:
+    features, labels = random_layer()
+    features[0, 0] = np.nan
+    calls = []
+
+    def chunks() -> Iterable[tuple[int, np.ndarray]]:
+        calls.append(1)
+        return chunked(features)
+
+    assert layer_stats(chunks, labels, 4).obstacle
+    assert len(calls) == 1
