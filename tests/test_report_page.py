@@ -105,13 +105,14 @@ def test_page_has_every_metric_with_its_definition_and_charts(two_runs: str) -> 
     assert {f"{metric} over steps, {RUNS[1]}" for metric in ("error", "nc3_cosine", "head_condition")} <= drawn
     assert "Total noise over total signal." in page.text
     assert "tr(Σ<sub>W</sub> Σ<sub>B</sub>⁺)/K" in two_runs
+    assert "W<sub>ℓ</sub>W<sub>ℓ</sub>ᵀ" in two_runs
 
 
 def test_summary_tells_first_and_last_in_plain_words(two_runs: str) -> None:
     assert "9 checkpoints, iteration 0 to iteration 9,000, on 1,500 samples of 10 classes." in two_runs
     assert "The training error ends at 0 %." in two_runs
     assert "variability within classes down to 0.8 %" in two_runs
-    assert "The classifier reads <code>head.0</code>." in two_runs
+    assert "The classifier reads layer <code>head.0</code>." in two_runs
     assert re.search(r"<i>3</i> → <b>0\.0234</b>", two_runs)
 
 

@@ -133,6 +133,14 @@ def test_json_is_strict_and_complete() -> None:
     assert metrics["value"].dropna().tolist() == [value for value in values if value is not None]
 
 
+def test_json_holds_all_that_the_tables_were_made_of() -> None:
+    known = checkpoints(RUNS[:1], (0, 9000))
+    metrics = metrics_frame(entries(known))
+    table = json.loads(json_text(metrics, weights_frame([]), known, [], []))["metrics"]
+    again = conform(pd.DataFrame(table["rows"], columns=table["columns"]), METRIC_COLUMNS)
+    pd.testing.assert_frame_equal(metrics, again)
+
+
 def test_plain_takes_numpy_and_paths_and_refuses_the_rest() -> None:
     assert plain({"a": np.float32(0.5), "b": (np.int64(3), Path("x/y"))}) == {"a": 0.5, "b": [3, "x/y"]}
     assert plain([math.nan, -math.inf, np.array([1.0])]) == ["NaN", "-Infinity", [1.0]]

@@ -194,7 +194,10 @@ def _render(data: pd.DataFrame, x: alt.X, scale: Scale, ramp: Sequence[str], axi
     encoded: dict[str, Any] = {
         "x": x,
         "y": alt.Y(
-            "y:Q", title=None, scale=_vega_scale(scale), axis=alt.Axis(tickCount=5, format="~g", **_ticks(scale))
+            "y:Q",
+            title=None,
+            scale=_vega_scale(scale),
+            axis=alt.Axis(tickCount=5, labelExpr=_READABLE, **_ticks(scale)),
         ),
         "color": alt.Color("shade:O", legend=None, scale=alt.Scale(domain=list(range(len(ramp))), range=list(ramp))),
         "detail": "line:N",
@@ -274,6 +277,11 @@ def moment_names(moments: pd.DataFrame) -> list[str]:
 def _left_out(drawn: int, there: int, what: str) -> str:
     return "" if drawn == there else f"{drawn} of {there} {what}"
 
+
+_READABLE = (
+    "format(datum.value, abs(datum.value) >= 1e4 || 0 < abs(datum.value) && abs(datum.value) < 1e-3 ? '~e' : '~g')"
+)
+"""A tick of a value axis, in Vega's own language: an exponent only for what is large or small."""
 
 _CONFIG = {
     "background": "transparent",

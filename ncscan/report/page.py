@@ -152,12 +152,13 @@ def definitions() -> dict[str, tuple[str, Definition]]:
 def _sections(layers: pd.DataFrame, maps: pd.DataFrame) -> Iterator[Section]:
     known = definitions()
     sources = {name: points for points in (layers, maps) for name in dict.fromkeys(points["metric"])}
+    order = [*(name for name in known if name in sources), *(name for name in sources if name not in known)]
     titles = {key for key, _, _ in FAMILIES}
     family = {name: known[name][0] if name in known and known[name][0] in titles else "other" for name in sources}
     for key, title, question in FAMILIES:
         cards = [
-            _card(name, known[name][1] if name in known else None, points)
-            for name, points in sources.items()
+            _card(name, known[name][1] if name in known else None, sources[name])
+            for name in order
             if family[name] == key
         ]
         if cards:
@@ -228,9 +229,10 @@ def _origin(run: str, checkpoints: Sequence[Mapping[str, Any]]) -> Origin:
 
 
 def _provenance(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page says of a checkpoint's origin, beside its place in the run."""
+    """What the page says of a checkpoint's origin; its place in the run stands elsewhere."""
     facts = {key: checkpoint[key] for key in ("accuracy", "n_samples", "n_classes", "class_names") if key in checkpoint}
-    return facts | dict(checkpoint.get("provenance", {}))
+    origin = {key: value for key, value in checkpoint.get("provenance", {}).items() if key not in checkpoint}
+    return facts | origin
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -272,7 +274,7 @@ def _prose(text: str) -> Markup:
     parts = str(escape(visible(text))).split("`")
     for i in range(0, len(parts), 2):
         lowered = re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", parts[i])
-        lowered = re.sub(r"_(\w)(?!\w)", r"<sub>\1</sub>", lowered)
+        lowered = re.sub(r"_(\w)(?![a-z]{2})", r"<sub>\1</sub>", lowered)  # W_ℓ and s_1, but not nc1_pinv
         parts[i] = re.sub(r"\^\{([^}]*)\}", r"<sup>\1</sup>", lowered)
     for i in range(1, len(parts), 2):
         parts[i] = f"<code>{parts[i]}</code>"
