@@ -4,6 +4,7 @@ In: the loaded content of a file, or the strings of a safetensors header. Out: a
 values, and the step and epoch they (else the file's name) tell. The only file that decides what a note means.
 """
 
+import itertools
 import math
 import re
 from collections import deque
@@ -19,8 +20,8 @@ MAX_NOTES = 1_000
 MAX_TEXT = 1_000
 MAX_LIST = 16
 """Longer lists are histories or vocabularies, not notes."""
-_MAX_VISITS = 100_000
-"""Values looked at: twenty nested lists that hold the next one twice are a million values in a hundred bytes."""
+_MAX_VISITS = 20_000
+"""Values looked at or waiting: seven nested lists of sixteen are a quarter of a billion values in a few bytes."""
 _MAX_DEPTH = 8
 
 _STEPS = ("global_step", "step", "iteration", "iter", "iter_num", "n_iter", "steps", "num_steps", "train_steps")
@@ -79,10 +80,11 @@ def of_content(content: Mapping[object, object], state: object) -> dict[str, Pla
             children = enumerate(value)
         elif name and (note := plain(value)) is not None:
             notes[name] = note
-        for key, child in children:
+        for key, child in children if len(waiting) < _MAX_VISITS else ():
             if isinstance(part := plain(key), str | int):
                 waiting.append((f"{name}.{part}".strip(".")[:MAX_TEXT], child, depth + 1))
-    notes |= _of_optimizers(optimizers)
+    told = _of_optimizers(optimizers)
+    notes = dict(itertools.islice((told | {n: v for n, v in notes.items() if n not in told}).items(), MAX_NOTES))
     if _first(notes, _STEPS) is None and (step := _adam_step(optimizers)) is not None:
         notes["step"] = step
     return notes

@@ -175,8 +175,16 @@ def test_a_misfit_is_listed_when_partial_loading_is_allowed(state: State, build:
         "conv.bias is missing in the checkpoint",
         "extra is only in the checkpoint",
     )
+    torch.rand(1)  # other random numbers came between, and still what was not filled is the same
     again = build("usernets:Net", changed, allow_partial=True)
     assert torch.equal(loaded.module.state_dict()["conv.bias"], again.module.state_dict()["conv.bias"])
+
+
+def test_the_state_that_fits_in_shape_is_taken_when_two_fit_in_name(state: State, build: Build) -> None:
+    wider = {"a." + name: torch.zeros(2, *tensor.shape) for name, tensor in state.items()}
+    loaded = build("usernets:Net", wider | prefixed("b.", state), allow_partial=True)
+    assert loaded.prefix_map == (("b.", ""),)
+    assert loaded.matched == loaded.total
 
 
 def test_counters_of_batch_norm_may_be_absent_and_constants_present(state: State, build: Build) -> None:
@@ -371,6 +379,8 @@ def test_a_chain_is_ordered_by_number_and_by_shape() -> None:
     widths = list(range(3, 15))
     state = {f"{i}.weight": torch.zeros(widths[i + 1], widths[i]) for i in range(11)}
     assert chain(dict(sorted(state.items()))) == tuple(str(i) for i in range(11))
+    square = {"first.weight": torch.zeros(4, 4), "second.weight": torch.zeros(4, 4)}
+    assert chain(square) == ("first", "second")
     named = {
         "classifier.weight": torch.zeros(2, 6),
         "features.1.weight": torch.zeros(6, 5),

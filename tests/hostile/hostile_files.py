@@ -118,10 +118,10 @@ def tarred(data: bytes) -> bytes:
 
 
 def laughs(levels: int) -> bytes:
-    """Lists that each hold the one before twice: 2^levels values in a few hundred bytes."""
+    """Lists that each hold the one before sixteen times: 16^levels values in a few hundred bytes."""
     value: list[object] = [1]
     for _ in range(levels):
-        value = [value, value]
+        value = [value] * 16
     return saved({"laughs": value, "state_dict": {"w": torch.zeros(2)}})
 
 

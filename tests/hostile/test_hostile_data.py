@@ -13,6 +13,7 @@ from ncscan.dataset import open_dataset
 from ncscan.errors import DataError
 
 SECONDS = 5.0
+"""Of the processor, so that a busy machine does not matter; nothing here takes one."""
 LABELS = np.arange(8) % 2
 Y = npy("{'descr': '|u1', 'fortran_order': False, 'shape': (8,), }", bytes(8))
 GOOD = npz(x=np.zeros((8, 2)), y=LABELS)
@@ -62,10 +63,10 @@ NPZ: dict[str, tuple[bytes, str]] = {
 def test_a_hostile_npz_ends_in_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.npz").write_bytes(NPZ[name][0])
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(DataError, match=NPZ[name][1]) as caught:
         open_dataset("npz:x.npz")
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "marker").exists()
 
@@ -89,10 +90,10 @@ IDX: dict[str, tuple[bytes, str]] = {
 def test_hostile_images_end_in_one_line(name: str, tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte").write_bytes(IDX[name][0])
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx((8,), bytes([0, 1] * 4)))
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(DataError, match=IDX[name][1]):
         open_dataset(f"idx:{tmp_path}")
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
