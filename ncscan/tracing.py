@@ -125,6 +125,7 @@ def _opened(func: Any) -> Callable[..., Any]:
 
 
 # Attention as torch packs it reads four parameters in one call; its parts are the linear maps that we are after.
+# (Its encoder layers are fused still further, but never while a mode is watching.)
 _PACKED = functional.multi_head_attention_forward
 _UNPACKED = _opened(_PACKED)
 
@@ -350,7 +351,7 @@ def quiet() -> Generator[None]:
 
 @contextmanager
 def hooked(model: nn.Module, enter: Callable[[str], None], leave: Callable[[str, object], None]) -> Generator[None]:
-    """Tells of every module that is entered and left, and keeps torch from fusing attention layers into one call."""
+    """Tells of every module that is entered and left."""
 
     def follow(name: str, module: nn.Module) -> None:
         def before(_module: nn.Module, _args: object) -> None:
@@ -364,13 +365,10 @@ def hooked(model: nn.Module, enter: Callable[[str], None], leave: Callable[[str,
         handles.append(module.register_forward_hook(after, always_call=True))
 
     handles: list[Any] = []
-    fused = torch.backends.mha.get_fastpath_enabled()
     try:
-        torch.backends.mha.set_fastpath_enabled(False)
         for name, module in model.named_modules():
             follow(name, module)
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
         for handle in handles:
             handle.remove()
