@@ -220,7 +220,7 @@ def _fill(
         raise ModelError(
             f"{checkpoint.path}: fills {len(values)} of the {total} tensors of {source}"
             f"{_arrows(match.prefix_map)}; {len(unmatched)} do not fit: {'; '.join(unmatched[:4])}"
-            f"{'; …' if len(unmatched) > 4 else ''}"
+            f"{'; …' if len(unmatched) > 4 else ''}; --allow-partial goes on without them"
         )
     try:
         module.load_state_dict({**module.state_dict(), **values}, assign=True)
