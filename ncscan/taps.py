@@ -13,10 +13,12 @@ import torch
 from torch import nn
 
 from ncscan.anatomy import Anatomy, understand
+from ncscan.dataset import Inputs
 from ncscan.errors import TapError, UsageError
+from ncscan.following import Expected, Follower
 from ncscan.graph import Tap, TapGraph
 from ncscan.layout import samples_first
-from ncscan.tracing import Expected, Follower, Inputs, Place, copied, hooked, logits_in, quiet, record, tensors_in
+from ncscan.tracing import Place, copied, hooked, logits_in, quiet, record, tensors_in
 
 REDUCTIONS = ("mean", "flatten", "cls", "last", "max")
 """How a map becomes a vector; recorded with every number that comes of it."""

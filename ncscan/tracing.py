@@ -1,7 +1,6 @@
 """A forward pass, followed: every torch call in order, and the modules around it.
 
-In: a model and its inputs. Out: a `Recording`, or, in a later pass, each wanted tensor the moment it exists.
-The only file that enters a torch-function mode or hooks a module; both are gone when it is done.
+In: a model and its inputs. Out: a `Recording`. The only file that hooks a module; the hooks are gone when it is done.
 """
 
 from collections import Counter
@@ -16,9 +15,8 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from ncscan.dataset import Inputs
 from ncscan.errors import TapError
-
-Inputs = torch.Tensor | dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -126,8 +124,8 @@ def _opened(func: Any) -> Callable[..., Any]:
 
 # Attention as torch packs it reads four parameters in one call; its parts are the linear maps that we are after.
 # (Its encoder layers are fused still further, but never while a mode is watching.)
-_PACKED = functional.multi_head_attention_forward
-_UNPACKED = _opened(_PACKED)
+PACKED = functional.multi_head_attention_forward
+UNPACKED = _opened(PACKED)
 
 
 def call_name(func: Callable[..., Any]) -> str:
@@ -186,9 +184,9 @@ class Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is _PACKED:
+        if func is PACKED:
             with self:
-                return _UNPACKED(*args, **kwargs)
+                return UNPACKED(*args, **kwargs)
         passed = list(tensors_in((args, kwargs)))
         versions = [tensor._version for tensor in passed]
         result = func(*args, **kwargs)
@@ -245,101 +243,6 @@ def record(model: nn.Module, inputs: Inputs, n: int) -> tuple[Recording, bool]:
             output = model(**own) if isinstance(own, dict) else model(own)
         recorder.recording.output = recorder.number(logits_in(output))
     return recorder.recording, versions != [t._version for t in tensors_in(own)]
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a later pass must do at one call, and what is taken there: (place, number of the tap)."""
-
-    func: Callable[..., Any]
-    name: str
-    module: str
-    shape: torch.Size | None
-    wanted: tuple[tuple[Place, int], ...]
-
-
-class Follower(TorchFunctionMode):
-    """Checks one pass against the traced one, call by call, and hands on what was asked for."""
-
-    def __init__(
-        self,
-        routes: Sequence[Sequence[Expected]],
-        silent: frozenset[Callable[..., Any]],
-        take: Callable[[int, torch.Tensor], None],
-        modules: list[str],
-    ) -> None:
-        super().__init__()
-        self.modules = modules
-        """The modules that are running, outermost first, kept by the hooks."""
-        self.position = 0
-        self._routes = routes
-        self._expected = routes[0]
-        self._silent = silent
-        self._take = take
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in self._silent:
-            return func(*args, **kwargs)
-        if func is _PACKED:
-            with self:
-                return _UNPACKED(*args, **kwargs)
-        call = self._expected[self.position] if self.position < len(self._expected) else None
-        if call is None or func != call.func or self.modules[-1] != call.module:
-            call = self._other_route(func, self.modules[-1])
-        if call is None:
-            result = func(*args, **kwargs)
-            if next(tensors_in(result), None) is None and call_name(func) != "setitem":
-                return result
-            raise self.differs(f"{self.modules[-1]}/{call_name(func)}")
-        self.position += 1
-        for place, tap in call.wanted:
-            if place.side == "before":
-                self._take(tap, _nth((args, kwargs), place.position))
-        result = func(*args, **kwargs)
-        first = next(tensors_in(result), None)
-        if first is not None and first.shape != call.shape:
-            self.position -= 1
-            raise self.differs(f"{call.module}/{call.name} with shape {tuple(first.shape)}")
-        for place, tap in call.wanted:
-            if place.side == "result":
-                self._take(tap, _nth(result, place.position))
-            elif place.side == "argument":
-                self._take(tap, _nth((args, kwargs), place.position))
-        return result
-
-    def _other_route(self, func: Callable[..., Any], module: str) -> Expected | None:
-        """A traced way that went like this one so far and now makes this call."""
-        so_far = [(call.func, call.module) for call in self._expected[: self.position]]
-        for route in self._routes:
-            ways = [(call.func, call.module) for call in route[: self.position + 1]]
-            if ways == [*so_far, (func, module)]:
-                self._expected = route
-                return route[self.position]
-        return None
-
-    def end(self) -> None:
-        """Raises when the traced pass went on."""
-        if self.position < len(self._expected):
-            raise self.differs("the end")
-
-    def differs(self, seen: str) -> TapError:
-        """The error for a pass that leaves the traced way."""
-        wanted = "the end"
-        if self.position < len(self._expected):
-            call = self._expected[self.position]
-            shape = f" with shape {tuple(call.shape)}" if call.shape is not None else ""
-            wanted = f"{call.module}/{call.name}{shape}"
-        return TapError(
-            f"the model's way depends on the data: after {self.position} calls the traced pass went to {wanted}, "
-            f"this one to {seen}; taps need the same calls for every batch"
-        )
-
-
-def _nth(thing: object, position: int) -> torch.Tensor:
-    return next(tensor for i, tensor in enumerate(tensors_in(thing)) if i == position)
 
 
 @contextmanager
