@@ -42,6 +42,13 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 """Every section and key of an ncscan.toml; anything else is a mistake and is said."""
 
 
+FILE_KINDS = ("npz", "idx")
+"""What stands before the colon where a data set is a file; anything else there is a module of code."""
+
+MODEL_CHOICES = "mlp or module:function"
+DATA_CHOICES = "npz:FILE, idx:DIR or module:function"
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a model or a data set comes from, and the folder that relative paths and modules in it start from."""
@@ -53,18 +60,13 @@ class Source:
 
     @property
     def is_code(self) -> bool:
-        """Whether it names code, `module:function`, rather than a file or a built-in model."""
-        return is_code(self.spec)
+        """Whether it names code, `module:function`, rather than a file or a built-in model.
 
-
-def is_code(spec: str) -> bool:
-    """Whether a source is `module:function`: a file's would be `npz:…` or `idx:…`, a built-in has no colon.
-
-    >>> is_code("train:make_model"), is_code("mlp"), is_code("npz:digits.npz")
-    (True, False, False)
-    """
-    head, colon, _ = spec.partition(":")
-    return bool(colon) and head not in ("npz", "idx")
+        >>> [Source(spec, Path(), trusted=True).is_code for spec in ("train:make_model", "mlp", "npz:digits.npz")]
+        [True, False, False]
+        """
+        head, colon, _ = self.spec.partition(":")
+        return bool(colon) and head not in FILE_KINDS
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,10 @@ def read_config(folder: Path) -> RunConfig:
     normalize = get("data", "normalize", str)
     return RunConfig(
         folder=folder,
-        model=_source(get("model", "source", str), folder, trusted=False),
+        model=_model(get("model", "source", str), folder, f"{path}: [model] source", trusted=False),
         activation=get("model", "activation", str),
         linear_head=linear_head,
-        data=_source(get("data", "source", str), folder, trusted=False),
+        data=_data(get("data", "source", str), folder, f"{path}: [data] source", trusted=False),
         normalize=None if normalize is None else parse_normalisation(normalize, str(path)),
         train={key: get("train", key, str, int, float, bool) for key in plain.get("train", {})},
         group=get("run", "group", str) or "",
@@ -148,8 +150,8 @@ def with_flags(
     here = Path.cwd()
     merged = replace(
         config,
-        model=_source(model, here, trusted=True) or config.model,
-        data=_source(data, here, trusted=True) or config.data,
+        model=_model(model, here, "--model", trusted=True) or config.model,
+        data=_data(data, here, "--data", trusted=True) or config.data,
         normalize=parse_normalisation(normalize, "--normalize") if normalize is not None else config.normalize,
     )
     for section, source in (("model", merged.model), ("data", merged.data)):
@@ -181,8 +183,20 @@ def parse_normalisation(text: str, where: str) -> Normalisation:
     return mean, std
 
 
-def _source(spec: str | None, base: Path, *, trusted: bool) -> Source | None:
+def _model(spec: str | None, base: Path, where: str, *, trusted: bool) -> Source | None:
+    if spec is not None and spec != "mlp" and not _has_two_parts(spec):
+        raise UsageError(f"{where}: the model must be {MODEL_CHOICES}, not {spec!r}")
     return None if spec is None else Source(spec, base, trusted)
+
+
+def _data(spec: str | None, base: Path, where: str, *, trusted: bool) -> Source | None:
+    if spec is not None and not _has_two_parts(spec):
+        raise UsageError(f"{where}: the data must be {DATA_CHOICES}, not {spec!r}")
+    return None if spec is None else Source(spec, base, trusted)
+
+
+def _has_two_parts(spec: str) -> bool:
+    return all(spec.partition(":"))
 
 
 def _listed(names: Mapping[str, object] | tuple[str, ...]) -> str:

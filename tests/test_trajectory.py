@@ -1,6 +1,8 @@
 """Steps, their units, and what is doubtful about a run."""
 
-from ncscan.trajectory import Moment, Placed, integrity, place
+import pytest
+
+from ncscan.trajectory import Moment, Placed, accuracy_doubts, integrity, place
 
 
 def moment(
@@ -61,3 +63,24 @@ def test_integrity_names_one_step_said_twice() -> None:
 def test_integrity_names_files_whose_names_disagree_with_their_notes() -> None:
     run = [moment("epoch_1.pt", epoch=9, number=1), moment("epoch_2.pt", epoch=2, number=2)]
     assert ["a: epoch_2.pt comes after epoch_1.pt by name but before it by its own epoch"] == integrity(run)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "notes", "untrained", "said"),
+    [
+        (0.98, {}, False, ""),
+        (0.12, {}, False, "near chance, 10.0%"),
+        (0.12, {}, True, ""),
+        (0.12, {"train_accuracy": 0.11}, False, ""),
+        (0.12, {"train_accuracy": 0.98}, False, "own train_accuracy is 98.0%"),
+        (0.12, {"best_acc": 93.1}, False, "own best_acc is 93.1%"),
+        (0.999, {"best_acc": 93.1}, False, ""),
+        (0.999, {"train_acc": 93.1}, False, "own train_acc is 93.1%"),
+        (0.5, {"acc": "high"}, False, ""),
+        (0.5, {"acc": True}, False, ""),
+    ],
+)
+def test_accuracy_doubts(accuracy: float, notes: dict[str, object], untrained: bool, said: str) -> None:
+    doubts = accuracy_doubts(accuracy, 0.1, notes, untrained=untrained)
+    assert bool(said) == bool(doubts)
+    assert all(said in doubt for doubt in doubts)

@@ -1,0 +1,362 @@
+"""The command line: parse, call one function, print what it says.
+
+The only file that prints. Results go to stdout, progress and troubles to stderr. A user's problem becomes one
+line and an exit code here, once; anything else is a bug and keeps its traceback. Nothing heavy is imported
+before a command runs, so that `--help` answers at once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ncscan import __version__
+from ncscan.errors import NcscanError
+
+if TYPE_CHECKING:
+    from ncscan.jobs import Event
+    from ncscan.jobs.extraction import Flags, Target
+    from ncscan.jobs.reporting import Reported
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Audits trained classifiers for neural collapse, layer by layer.",
+    epilog="Exit codes: 0 done · 1 error, nothing done · 2 usage, or refused · 4 done, but some inputs were skipped "
+    "· 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class Reduction(StrEnum):
+    """How a map becomes a vector."""
+
+    mean = "mean"
+    flatten = "flatten"
+    cls = "cls"
+    last = "last"
+    max = "max"
+
+
+class StoredAs(StrEnum):
+    """Precision of the activations in a dump."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+Checkpoints = Annotated[
+    list[Path], typer.Argument(metavar="CKPTS...", help="Checkpoint files, or folders of them.", show_default=False)
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
+Layers = Annotated[
+    list[str],
+    typer.Option(
+        "--layers",
+        help="Which layers: all, every, input, penultimate, head, output, a glob, re:…, type:…, !… to leave out; "
+        "repeatable.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="SOURCE", help="mlp, or module:function that returns the nn.Module."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="SPEC", help="The training set: npz:FILE, idx:DIR or module:function."),
+]
+Normalize = Annotated[
+    str | None,
+    typer.Option("--normalize", metavar="MEAN,STD", help="As in training; channels divided by slashes."),
+]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run code that an ncscan.toml names (module:function).")]
+AllowPartial = Annotated[
+    bool, typer.Option("--allow-partial", help="Load what fits of a checkpoint that does not fill the model.")
+]
+ReductionOption = Annotated[Reduction, typer.Option("--reduction", help="How a map becomes a vector.")]
+StoredAsOption = Annotated[
+    StoredAs | None, typer.Option("--dtype", help="Precision of the stored activations; by default as computed.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads for arithmetic.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Troubles only.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="The version, and exit.", is_eager=True)] = False,
+) -> None:
+    """Audits trained classifiers for neural collapse, layer by layer."""
+    if version:
+        out.print(f"ncscan {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def extract(
+    paths: Checkpoints,
+    layers: Layers = ["all"],  # noqa: B006 - typer reads it, nobody changes it
+    model: Model = None,
+    data: Data = None,
+    normalize: Normalize = None,
+    out_dir: Out = Path("ncscan-out"),
+    reduction: ReductionOption = Reduction.mean,
+    dtype: StoredAsOption = None,
+    device: Device = "auto",
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples in one batch.")] = None,
+    compress: Annotated[bool, typer.Option("--compress", help="gzip the dumps: smaller, many times slower.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace dumps made with other settings.")] = False,
+    allow_partial: AllowPartial = False,
+    trust_code: TrustCode = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and stop.")] = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Replay the training set through checkpoints and keep every layer's activations.
+
+    The same command again goes on where it stopped.
+    """
+    with _troubles():
+        from ncscan.jobs import extraction
+
+        _set_threads(threads)
+        flags = extraction.Flags(
+            model=model,
+            data=data,
+            normalize=normalize,
+            trust_code=trust_code,
+            allow_partial=allow_partial,
+            layers=tuple(layers),
+            reduction=reduction.value,
+            dtype=None if dtype is None else dtype.value,
+            device=device,
+            batch_size=batch_size,
+            compress=compress,
+            force=force,
+        )
+        targets = extraction.find_targets(paths, flags)
+        if dry_run:
+            _print_plans(targets, flags)
+            return
+        with _Telling(len(targets), quiet=quiet) as telling:
+            outcome = extraction.extract(targets, flags, out_dir / "dumps", telling)
+        if outcome.done and not quiet:
+            out.print(f"\n{outcome.done} of {len(targets)} dumps in {escape(str(out_dir / 'dumps'))}", soft_wrap=True)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def report(
+    dumps: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[DUMPS]...", help="Dumps, or folders of them; those under --out by default.", show_default=False
+        ),
+    ] = None,
+    out_dir: Out = Path("ncscan-out"),
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure dumps, and write the tables and the page."""
+    with _troubles():
+        from ncscan.jobs import reporting
+
+        _set_threads(threads)
+        found = reporting.find_dumps(dumps or [out_dir / "dumps"])
+        with _Telling(len(found), quiet=quiet) as telling:
+            outcome = reporting.report(found, out_dir / "report", telling)
+        for warning in outcome.warnings:
+            _warn(warning)
+        if outcome.done and not quiet:
+            _print_summary(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def layers(
+    paths: Checkpoints,
+    selected: Layers = ["every"],  # noqa: B006 - typer reads it, nobody changes it
+    model: Model = None,
+    data: Data = None,
+    normalize: Normalize = None,
+    reduction: ReductionOption = Reduction.mean,
+    dtype: StoredAsOption = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Show what a forward pass computes, which of it are layers, and what a dump would take."""
+    with _troubles():
+        from ncscan.jobs import extraction
+
+        flags = extraction.Flags(
+            model=model,
+            data=data,
+            normalize=normalize,
+            trust_code=trust_code,
+            layers=tuple(selected),
+            reduction=reduction.value,
+            dtype=None if dtype is None else dtype.value,
+        )
+        _print_plans(extraction.find_targets(paths, flags), flags)
+
+
+@app.command()
+def metrics() -> None:
+    """Show what is measured: names, formulas, values at collapse."""
+    from ncscan.metrics import METRICS
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("metric", "at collapse", "formula", "source"):
+        table.add_column(heading, overflow="fold")
+    for metric in METRICS:
+        table.add_row(metric.name, metric.at_collapse, escape(metric.formula), metric.source)
+    out.print(table)
+
+
+def main() -> None:
+    """The `ncscan` command."""
+    app()
+
+
+@contextmanager
+def _troubles() -> Iterator[None]:
+    """A user's problem becomes one line and an exit code; a bug keeps its traceback."""
+    try:
+        yield
+    except NcscanError as error:
+        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as interrupt:
+        err.print("interrupted: what was complete stays; the same command goes on from there", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _warn(warning: str) -> None:
+    err.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+
+
+class _Telling:
+    """Shows events as they come: bars on stderr while an input is worked on, a line on stdout once it is done."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=err,
+            transient=True,
+            disable=quiet or not err.is_terminal,
+        )
+        self._inputs = self._progress.add_task("all", total=total)
+        self._current = self._progress.add_task("", total=None, visible=False)
+
+    def __enter__(self) -> "_Telling":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: "Event") -> None:
+        from ncscan.jobs import Advanced, Finished, Skipped
+
+        match event:
+            case Advanced(label, done, total):
+                self._progress.update(
+                    self._current, description=escape(label), completed=done, total=total, visible=True
+                )
+                return
+            case Skipped(label, reason):
+                # The reason names the file already where the file is the trouble.
+                named = reason if reason.startswith(label) else f"{label}: {reason}"
+                err.print(f"[bold red]skipped[/] {escape(named)}", soft_wrap=True)
+            case Finished(label, accuracy, n_samples, details, doubts):
+                if not self._quiet:
+                    words = f"[bold]{escape(label)}[/]: accuracy {accuracy:.1%} of {n_samples:,}; {escape(details)}"
+                    out.print(words, soft_wrap=True)
+                for doubt in doubts:
+                    _warn(f"{label}: {doubt}")
+        self._progress.update(self._current, visible=False)
+        self._progress.advance(self._inputs)
+
+
+def _print_plans(targets: "list[Target]", flags: "Flags") -> None:
+    """The layers of each run's first checkpoint, and what dumps of all its checkpoints would take."""
+    from ncscan.jobs import extraction
+
+    for run in dict.fromkeys(target.run for target in targets):
+        own = [target for target in targets if target.run == run]
+        loaded = extraction.load(own[0], flags)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=escape(loaded.target.label), title_justify="left")
+        for heading, justify in (("depth", "right"), ("layer", "left"), ("kind", "left"), ("shape", "right")):
+            table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type] # a Literal, as a str
+        table.add_column("features", justify="right")
+        table.add_column("MB", justify="right")
+        for layer, n_bytes in loaded.size.layers:
+            tap, shape = layer.tap, "×".join(map(str, layer.tap.shape))
+            numbers = f"{layer.n_features:,}", f"{n_bytes / 1e6:,.1f}"
+            table.add_row(str(tap.depth), escape(tap.name), tap.kind, shape, *numbers)
+        out.print(table)
+        for module in loaded.trace.graph.not_executed:
+            out.print(f"not executed: {escape(module)}", soft_wrap=True)
+        total = loaded.size.total
+        out.print(f"a dump: {total / 1e6:,.1f} MB; {len(own)} of them: {total * len(own) / 1e6:,.1f} MB\n")
+
+
+HEADINGS = {
+    "error": ("error", "{:.2%}"),
+    "nc1_pinv": ("nc1_pinv", "{:.2g}"),
+    "nc2_etf": ("nc2_etf", "{:.3f}"),
+    "nc3_distance": ("nc3_dist", "{:.3f}"),
+    "nc4_mismatch": ("nc4_mism", "{:.2%}"),
+    "balancedness": ("imbalance", "{:.2g}"),
+    "head_condition": ("κ head", "{:.3g}"),
+}
+"""Columns of the summary, short enough for 100 characters in all."""
+
+
+def _print_summary(outcome: "Reported") -> None:
+    """One row per checkpoint, of the layer that the classifier reads; then where the page is."""
+    from ncscan.jobs.reporting import digest
+
+    for run, rows in digest(outcome).groupby("run", sort=False):
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=escape(str(run)), title_justify="left")
+        table.add_column("step", justify="right")
+        for heading, _ in HEADINGS.values():
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in rows.to_dict("records"):
+            # A value that is not there is not equal to itself.
+            cells = [form.format(row[name]) if row[name] == row[name] else "–" for name, (_, form) in HEADINGS.items()]
+            table.add_row(f"{row['step']:,}", *cells)
+        out.print(table)
+    out.print(
+        "nc1 to nc4: the layer that the classifier reads; imbalance: largest ‖W₂ᵀW₂ − W₁W₁ᵀ‖ of the linear head, "
+        "relative; κ head: its conditioning. All layers and definitions are on the page.\n",
+        style="dim",
+    )
+    page = next(path for path in outcome.files if path.suffix == ".html")
+    out.print(f"page: {escape(str(page))}", soft_wrap=True)

@@ -1,0 +1,244 @@
+"""Checkpoints → dumps: each one loaded, traced, replayed over its data set and kept, layer by layer.
+
+In: paths and flags. Out: one dump per checkpoint, and facts.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from ncscan import __version__
+from ncscan import checkpoint as checkpoints
+from ncscan.checkpoint import Checkpoint
+from ncscan.config import (
+    CONFIG_NAME,
+    DATA_CHOICES,
+    MODEL_CHOICES,
+    Normalisation,
+    RunConfig,
+    Source,
+    nearest_config,
+    read_config,
+    with_flags,
+)
+from ncscan.dataset import Dataset, open_dataset
+from ncscan.dump import Dump, Provenance, finished
+from ncscan.errors import UsageError
+from ncscan.graph import select
+from ncscan.jobs import Advanced, Finished, Outcome, Tell
+from ncscan.jobs.reporting import DUMP_SUFFIX, summed_up
+from ncscan.model import LoadedModel, build
+from ncscan.replay import Batch, default_batch_size, pick_device, replay
+from ncscan.store import SizePlan, plan, write_dump
+from ncscan.taps import Trace, trace
+
+TRACED_SAMPLES = 3
+SPLIT = "train"
+PACKAGES = ("torch", "numpy", "h5py")
+"""Whose versions a dump remembers: they decide its bytes."""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the command line says in place of, or on top of, each run's ncscan.toml."""
+
+    model: str | None = None
+    data: str | None = None
+    normalize: str | None = None
+    trust_code: bool = False
+    allow_partial: bool = False
+    layers: tuple[str, ...] = ("all",)
+    reduction: str = "mean"
+    dtype: str | None = None
+    device: str = "auto"
+    batch_size: int | None = None
+    compress: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """One checkpoint to work on."""
+
+    path: Path
+    run: str
+    name: str
+    """Its path within the folder of its run."""
+    config: RunConfig
+
+    @property
+    def label(self) -> str:
+        """What it is called in tables and messages."""
+        return f"{self.run}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint that stands as a traced model, before its first batch."""
+
+    target: Target
+    checkpoint: Checkpoint
+    model: LoadedModel
+    dataset: Dataset
+    device: torch.device
+    batch_size: int
+    trace: Trace
+    size: SizePlan
+
+
+def find_targets(paths: Sequence[Path], flags: Flags) -> list[Target]:
+    """The checkpoints under the paths, run by run.
+
+    A run is the nearest folder with an ncscan.toml, else the folder that was named; it is called by its path below
+    the folder that was named.
+
+    Raises: CheckpointError when there is nothing to find, UsageError when an ncscan.toml is wrong or two runs would
+    share a name.
+    """
+    configs: dict[Path, RunConfig] = {}
+    folders: dict[str, Path] = {}
+    targets = []
+    for path in paths:
+        root = path if path.is_dir() else path.parent
+        for file in checkpoints.find(path):
+            folder = nearest_config(file) or root
+            if folder not in configs:
+                configs[folder] = with_flags(
+                    read_config(folder),
+                    model=flags.model,
+                    data=flags.data,
+                    normalize=flags.normalize,
+                    trust_code=flags.trust_code,
+                )
+            below = folder != root and folder.is_relative_to(root)
+            run = folder.relative_to(root).as_posix() if below else folder.resolve().name
+            if folders.setdefault(run, folder.resolve()) != folder.resolve():
+                raise UsageError(f"two runs are called {run}: {folders[run]} and {folder}; name the folder above both")
+            targets.append(Target(file, run, file.relative_to(folder).as_posix(), configs[folder]))
+    return targets
+
+
+def load(target: Target, flags: Flags) -> Loaded:
+    """One checkpoint as a traced model, and the data that it will see; nothing is replayed yet."""
+    config = target.config
+    data = _said(target, config.data, "data", DATA_CHOICES)
+    source = _said(target, config.model, "model", MODEL_CHOICES)
+    dataset = _open(data.spec, data.base, config.normalize)
+    checkpoint = checkpoints.load(target.path)
+    model = build(
+        source.spec,
+        checkpoint,
+        activation=config.activation,
+        linear_head=config.linear_head,
+        base=source.base,
+        allow_partial=flags.allow_partial,
+    )
+    device = pick_device(flags.device)
+    model.module.to(device)
+    traced = trace(model.module, dataset.batch(0, TRACED_SAMPLES))
+    taps = select(traced.graph, flags.layers)
+    batch_size = flags.batch_size or default_batch_size(device)
+    size = plan(traced, taps, dataset.n_samples, reduction=flags.reduction, dtype=flags.dtype, batch_size=batch_size)
+    return Loaded(target, checkpoint, model, dataset, device, batch_size, traced, size)
+
+
+def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> Outcome:
+    """Replays the data set through every checkpoint and keeps each layer's activations below `out`.
+
+    Raises: RefusedPlan when the disk cannot hold them or dumps with other settings are in the way, UsageError when
+    the flags do not fit; what is complete by then stays, and the same call goes on from there.
+    """
+    outcome = Outcome()
+    for number, target in enumerate(targets):
+        with outcome.counting(target.label, tell):
+            tell(_extract_one(target, flags, out, len(targets) - number, tell))
+    return outcome
+
+
+def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell) -> Finished:
+    loaded = load(target, flags)
+    provenance = _provenance(loaded, flags)
+    path = out / target.run / (target.name + DUMP_SUFFIX)
+    kept = finished(path, provenance, force=flags.force)
+    if not kept:
+        loaded.size.check(path, dumps=left)
+        _keep(path, provenance, loaded, flags, tell)
+    with Dump(path) as dump:
+        layers = f"{len(dump.layers)} layers, {path.stat().st_size / 1e6:,.1f} MB"
+        return summed_up(dump, f"{_fit(provenance)}; {layers}{', complete before' if kept else ''}")
+
+
+def _keep(path: Path, provenance: Provenance, loaded: Loaded, flags: Flags, tell: Tell) -> None:
+    taps = [layer.tap for layer, _ in loaded.size.layers]
+
+    def batches(start: int) -> Iterator[Batch]:
+        for batch in replay(
+            loaded.model.module,
+            loaded.dataset,
+            loaded.trace,
+            taps,
+            reduction=flags.reduction,
+            device=loaded.device,
+            batch_size=loaded.batch_size,
+            start=start,
+        ):
+            yield batch
+            tell(Advanced(loaded.target.label, batch.start + len(batch.logits), loaded.dataset.n_samples))
+
+    write_dump(path, provenance, loaded.trace, taps, loaded.dataset.labels, batches, compress=flags.compress)
+
+
+def _fit(provenance: Provenance) -> str:
+    """How the checkpoint's names fitted the model's, in words."""
+    share = f"{provenance.matched} of {provenance.total} tensors ({provenance.matched / provenance.total:.0%})"
+    prefixes = ", ".join(f"{theirs or '(none)'} → {ours or '(none)'}" for theirs, ours in provenance.prefix_map)
+    return f"{share}, prefix {prefixes}" if prefixes else share
+
+
+def _said(target: Target, source: Source | None, section: str, choices: str) -> Source:
+    if source is None:
+        raise UsageError(
+            f"{target.run}: nothing says the {section}; pass --{section} ({choices}), "
+            f"or write [{section}] source = … into {target.config.folder / CONFIG_NAME}"
+        )
+    return source
+
+
+@lru_cache(maxsize=2)  # the checkpoints of a run share their data, and it is looked through when it is opened
+def _open(spec: str, base: Path, normalize: Normalisation | None) -> Dataset:
+    return open_dataset(spec, normalize=normalize, base=base)
+
+
+def _provenance(loaded: Loaded, flags: Flags) -> Provenance:
+    target, checkpoint, model, dataset = loaded.target, loaded.checkpoint, loaded.model, loaded.dataset
+    return Provenance(
+        run=target.run,
+        group=target.config.group or target.run,
+        checkpoint=target.name,
+        checkpoint_sha256=checkpoint.sha256,
+        tensors_sha256=checkpoint.tensors_sha256,
+        checkpoint_format=checkpoint.format,
+        step=checkpoint.step,
+        epoch=checkpoint.epoch,
+        file_number=checkpoint.file_number,
+        notes=checkpoint.notes,
+        model_source=model.source,
+        prefix_map=model.prefix_map,
+        matched=model.matched,
+        total=model.total,
+        dataset=dataset.spec,
+        dataset_fingerprint=dataset.fingerprint,
+        split=SPLIT,
+        class_names=dataset.class_names,
+        selectors=flags.layers,
+        reduction=flags.reduction,
+        dtype=flags.dtype or "as computed",
+        device=loaded.device.type,
+        batch_size=loaded.batch_size,
+        versions={"ncscan": __version__, **{package: version(package) for package in PACKAGES}},
+        train=target.config.train,
+    )

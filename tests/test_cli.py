@@ -1,0 +1,290 @@
+"""The real command line, as a new user would try it: results, troubles, exit codes."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+N_SAMPLES, N_INPUTS, N_CLASSES = 240, 12, 3
+TOML = """[model]
+source = "mlp"
+activation = "relu"
+linear_head = 2
+[data]
+source = "npz:../data.npz"
+"""
+
+
+def ncscan(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-c", "from ncscan.cli import main; main()", *map(str, arguments)]
+
+
+def network(seed: int, width: int = 16) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Linear(N_INPUTS, width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, width, bias=False),
+        nn.Linear(width, N_CLASSES, bias=False),
+    )
+
+
+def fitted(seed: int) -> dict[str, Tensor]:
+    """A network with random features and the best last layer, so that nothing about its accuracy is doubtful."""
+    model = network(seed)
+    inputs, labels = samples()
+    with torch.no_grad():
+        features = model[:-1](torch.from_numpy(inputs))
+        best = torch.linalg.lstsq(features, nn.functional.one_hot(torch.from_numpy(labels)).float()).solution
+        model[-1].weight.copy_(best.T)
+    return model.state_dict()
+
+
+def samples() -> tuple[np.ndarray, np.ndarray]:
+    labels = np.arange(N_SAMPLES) % N_CLASSES
+    noise = np.random.default_rng(0).normal(size=(N_SAMPLES, N_INPUTS))
+    return (noise + 2 * labels[:, None]).astype(np.float32), labels
+
+
+def save(path: Path, state: dict[str, Tensor], **notes: float) -> None:
+    torch.save({"state_dict": state, **notes}, path)
+
+
+def write_data(path: Path, labels: np.ndarray | None = None) -> None:
+    inputs, own = samples()
+    np.savez(path, inputs=inputs, labels=own if labels is None else labels)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A folder with data.npz and ckpts/: an ncscan.toml and three checkpoints."""
+    write_data(tmp_path / "data.npz")
+    ckpts = tmp_path / "ckpts"
+    ckpts.mkdir()
+    (ckpts / "ncscan.toml").write_text(TOML, encoding="utf-8")
+    for step in (0, 5, 10):
+        save(ckpts / f"step_{step}.pt", fitted(step), step=step)
+    return tmp_path
+
+
+def dumps(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "ncscan-out" / "dumps").rglob("*.h5"))
+
+
+def rows(folder: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
+    with (folder / "ncscan-out" / "report" / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def one_line(stderr: str) -> str:
+    """The single line of trouble; fails when there is more than one, or a traceback."""
+    assert "Traceback" not in stderr
+    (line,) = [line for line in stderr.splitlines() if line.strip()]
+    return line
+
+
+def test_extract_and_report_in_two_commands(workspace: Path) -> None:
+    extracted = ncscan("extract", "ckpts", cwd=workspace)
+    assert (0, "") == (extracted.returncode, extracted.stderr)
+    first = extracted.stdout.splitlines()[0]
+    assert first.startswith("ckpts/step_0.pt: accuracy ")
+    assert "6 of 6 tensors" in extracted.stdout
+    assert ["step_0.pt.h5", "step_10.pt.h5", "step_5.pt.h5"] == dumps(workspace)
+
+    reported = ncscan("report", cwd=workspace)
+    assert (0, "") == (reported.returncode, reported.stderr)
+    assert "report.html" in reported.stdout
+    assert {"0", "5", "10"} == {row["step"] for row in rows(workspace)}
+    plain = json.loads((workspace / "ncscan-out" / "report" / "report.json").read_text(encoding="utf-8"))
+    assert plain["skipped"] == []
+
+
+def test_extract_again_keeps_what_is_finished(workspace: Path) -> None:
+    ncscan("extract", "ckpts", cwd=workspace)
+    before = {path: path.stat().st_mtime_ns for path in (workspace / "ncscan-out").rglob("*.h5")}
+    again = ncscan("extract", "ckpts", cwd=workspace)
+    assert again.returncode == 0
+    assert again.stdout.count("complete before") == 3
+    assert before == {path: path.stat().st_mtime_ns for path in (workspace / "ncscan-out").rglob("*.h5")}
+
+
+def test_extract_with_other_settings_is_refused_without_force(workspace: Path) -> None:
+    ncscan("extract", "ckpts", cwd=workspace)
+    refused = ncscan("extract", "ckpts", "--layers", "head", cwd=workspace)
+    assert refused.returncode == 2
+    assert "--force" in one_line(refused.stderr)
+    forced = ncscan("extract", "ckpts", "--layers", "head", "--force", cwd=workspace)
+    assert forced.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["extract", "nowhere"], 1, "nowhere"),
+        (["extract", "empty"], 1, "empty"),
+        (["extract", "ckpts", "--layers", "rellu"], 2, "rellu"),
+        (["extract", "ckpts", "--device", "tpu"], 2, "tpu"),
+        (["extract", "ckpts", "--data", "npz:absent.npz"], 1, "absent.npz"),
+        (["extract", "ckpts", "--data", "magic"], 2, "magic"),
+        (["extract", "ckpts", "--model", "magic"], 2, "magic"),
+        (["extract", "ckpts", "--normalize", "5"], 2, "MEAN,STD"),
+        (["extract", "ckpts", "--model", "absent_module:make"], 1, "absent_module"),
+        (["report"], 1, "ncscan extract"),
+        (["report", "nowhere"], 1, "nowhere"),
+        (["layers", "nowhere"], 1, "nowhere"),
+    ],
+)
+def test_troubles_are_one_line_and_a_code(workspace: Path, arguments: list[str], code: int, said: str) -> None:
+    (workspace / "empty").mkdir()
+    done = ncscan(*arguments, cwd=workspace)
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert "Traceback" not in done.stderr
+    assert code == done.returncode, done.stderr
+    assert all(said in line for line in lines)
+    assert lines
+
+
+@pytest.mark.parametrize("arguments", [["extract"], ["extract", "ckpts", "--no-such"], ["nonsense"]])
+def test_wrong_usage_exits_2(workspace: Path, arguments: list[str]) -> None:
+    assert ncscan(*arguments, cwd=workspace).returncode == 2
+
+
+def test_truncated_checkpoint_is_skipped_and_the_others_are_done(workspace: Path) -> None:
+    path = workspace / "ckpts" / "step_5.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    done = ncscan("extract", "ckpts", cwd=workspace)
+    assert done.returncode == 4
+    assert "step_5.pt" in one_line(done.stderr)
+    assert ["step_0.pt.h5", "step_10.pt.h5"] == dumps(workspace)
+
+
+def test_wrong_architecture_is_skipped_and_the_others_are_done(workspace: Path) -> None:
+    save(workspace / "ckpts" / "step_7.pt", nn.Conv2d(1, 4, 3).state_dict(), step=7)
+    done = ncscan("extract", "ckpts", cwd=workspace)
+    assert done.returncode == 4
+    assert "step_7.pt" in one_line(done.stderr)
+    assert len(dumps(workspace)) == 3
+
+
+def test_corrupt_dump_is_skipped_and_the_others_are_reported(workspace: Path) -> None:
+    ncscan("extract", "ckpts", cwd=workspace)
+    path = workspace / "ncscan-out" / "dumps" / "ckpts" / "step_5.pt.h5"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = ncscan("report", cwd=workspace)
+    assert done.returncode == 4
+    assert "step_5.pt.h5" in one_line(done.stderr)
+    assert {"0", "10"} == {row["step"] for row in rows(workspace)}
+    plain = json.loads((workspace / "ncscan-out" / "report" / "report.json").read_text(encoding="utf-8"))
+    assert len(plain["skipped"]) == 1
+
+
+def test_nothing_usable_exits_1(workspace: Path) -> None:
+    for path in (workspace / "ckpts").glob("*.pt"):
+        path.write_bytes(b"not a checkpoint")
+    done = ncscan("extract", "ckpts", cwd=workspace)
+    assert done.returncode == 1
+    assert done.stderr.count("skipped") == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (np.full(N_SAMPLES, 1), "all 240 samples are of class 1"),
+        (np.arange(N_SAMPLES) % 7, "label 6, and the model has 3 outputs"),
+        (np.arange(N_SAMPLES) % 3 - 1, "-1"),
+        ((np.arange(N_SAMPLES) % 3).astype(np.float32), "float"),
+    ],
+    ids=["one class", "more labels than outputs", "negative", "float"],
+)
+def test_labels_that_cannot_be_used(workspace: Path, labels: np.ndarray, said: str) -> None:
+    write_data(workspace / "data.npz", labels)
+    done = ncscan("extract", "ckpts", cwd=workspace)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert all(said in line for line in done.stderr.splitlines())
+    assert dumps(workspace) == []
+
+
+def test_activations_that_overflow_are_reasons_not_numbers(workspace: Path) -> None:
+    state = fitted(5)
+    state["2.weight"] *= 1e38  # finite weights, products beyond float32
+    save(workspace / "ckpts" / "step_5.pt", state, step=5)
+    assert ncscan("extract", "ckpts", cwd=workspace).returncode == 0
+    reported = ncscan("report", cwd=workspace)
+    assert reported.returncode == 0
+    assert "non-finite" in reported.stderr
+    bad = [row for row in rows(workspace) if row["step"] == "5" and row["layer"] == "5"]
+    assert bad
+    assert all(row["value"] == "" and "non-finite" in row["reason"] for row in bad)
+    good = [row for row in rows(workspace) if row["step"] == "5" and row["layer"] == "0"]
+    assert any(row["value"] for row in good)
+
+
+def test_code_in_a_strangers_toml_does_not_run(workspace: Path) -> None:
+    (workspace / "ckpts" / "boom.py").write_text("open('ran', 'w')\ndef make():\n    raise SystemExit\n")
+    (workspace / "ckpts" / "ncscan.toml").write_text(TOML.replace("mlp", "boom:make"), encoding="utf-8")
+    done = ncscan("extract", "ckpts", cwd=workspace)
+    assert done.returncode == 2
+    assert "--trust-code" in one_line(done.stderr)
+    assert not (workspace / "ran").exists()
+
+
+def test_code_named_by_the_user_runs(workspace: Path) -> None:
+    (workspace / "mine.py").write_text(
+        "import numpy, torch\nfrom torch import nn\n"
+        "def make():\n"
+        f"    return nn.Sequential(nn.Linear({N_INPUTS}, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(),\n"
+        f"        nn.Linear(16, 16, bias=False), nn.Linear(16, {N_CLASSES}, bias=False))\n"
+        "def data():\n"
+        "    arrays = numpy.load('data.npz')\n"
+        "    return torch.from_numpy(arrays['inputs']), arrays['labels']\n",
+        encoding="utf-8",
+    )
+    done = ncscan("extract", "ckpts", "--model", "mine:make", "--data", "mine:data", cwd=workspace)
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_dry_run_writes_nothing(workspace: Path) -> None:
+    done = ncscan("extract", "ckpts", "--dry-run", cwd=workspace)
+    assert done.returncode == 0
+    assert not (workspace / "ncscan-out").exists()
+
+
+def test_quiet_says_nothing(workspace: Path) -> None:
+    assert ncscan("extract", "ckpts", "--quiet", cwd=workspace).stdout == ""
+    assert ncscan("report", "--quiet", cwd=workspace).stdout == ""
+
+
+def test_layers_shows_names_and_sizes(workspace: Path) -> None:
+    done = ncscan("layers", "ckpts", cwd=workspace)
+    assert done.returncode == 0
+    assert "0_relu" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["extract", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom ncscan.cli import app\n"
+        f"try:\n    app({arguments!r})\nexcept SystemExit as end:\n    assert end.code in (0, None), end.code\n"
+        "heavy = {'torch', 'pandas', 'h5py', 'numpy', 'altair'} & set(sys.modules)\nassert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_metrics_lists_every_measure() -> None:
+    from ncscan.metrics import METRICS
+
+    said = ncscan("metrics", cwd=Path.cwd()).stdout
+    assert all(metric.name in said for metric in METRICS)
