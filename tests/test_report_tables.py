@@ -66,8 +66,9 @@ def test_numbers_read_back_exactly(values: list[float]) -> None:
     assert values == [float(row["value"]) for row in read]
 
 
-@given(st.text())
-def test_text_reads_back_and_starts_no_formula(name: str) -> None:
+@given(st.sampled_from(["", "=", "+", "-", "@", "\t", "\r", "\n", "'", '"', ","]), st.text())
+def test_text_reads_back_and_starts_no_formula(start: str, rest: str) -> None:
+    name = start + rest
     frame = metrics_frame([(AT, {**LAYER, "layer": name}, Row("nc1_pinv", "", -1.0))])
     (read,) = csv.DictReader(io.StringIO(csv_text(frame), newline=""))
     assert not read["layer"].startswith(("=", "+", "-", "@", "\t", "\r", "\n"))

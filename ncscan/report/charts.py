@@ -201,7 +201,6 @@ def _render(data: pd.DataFrame, x: alt.X, scale: Scale, ramp: Sequence[str], axi
         ),
         "color": alt.Color("shade:O", legend=None, scale=alt.Scale(domain=list(range(len(ramp))), range=list(ramp))),
         "detail": "line:N",
-        "order": alt.value(None),  # the rows are in order; Vega would sort layers by the alphabet
     }
     line = _chart(data).mark_line().encode(**encoded, description="line:N")
     defined = data["y"].notna()
