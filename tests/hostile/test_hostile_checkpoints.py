@@ -74,6 +74,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "old-instance": (archive(b"(X\x05\x00\x00\x00lsmarios\nsystem\n."), "INST"),
     "bytearray": (bare(b"}" + KEY + b"c__builtin__\nbytearray\n" + whole(10**12) + b"\x85Rs"), "__builtin__.bytearray"),
     "tensor-of-size": (bare(b"}" + KEY + b"ctorch\nTensor\n" + whole(10**10) + b"\x85Rs"), "memory|file has"),
+    "tensor-of-chance": (bare(b"}" + KEY + b"ctorch\nTensor\n" + whole(1000) + b"\x85Rs"), "show 4,000 bytes"),
     "storage-of-size": (
         bare(b"}" + KEY + b"ctorch.storage\nUntypedStorage\n" + whole(10**11) + b"\x85Rs"),
         "memory|no tensors",
