@@ -16,7 +16,7 @@ HEADLINES: tuple[tuple[str, str, str, str], ...] = (
     ("error", "training error", "network", "0"),
     ("nc1_pinv", "variability within classes", "features", "0"),
     ("nc2_etf", "distance from an even frame", "features", "0"),
-    ("nc3_distance", "distance between classifier and means", "features", "0"),
+    ("nc3_distance", "classifier–means distance", "features", "0"),
     ("balancedness", "imbalance of the weights", "weights", "0"),
 )
 """The metric, what it is in words, where it is read (the features are those that the classifier reads), its goal."""
