@@ -84,8 +84,8 @@ def train(recipe: Recipe, inputs: torch.Tensor, labels: torch.Tensor, folder: Pa
 def mlp(recipe: Recipe, generator: torch.Generator) -> nn.Sequential:
     """Linear layers with a ReLU after each, then a linear head: bias-free layers with nothing between them.
 
-    Weights of variance 1 / fan_in (LeCun et al. 1998) everywhere: with twice that in front of each ReLU (He et al. 2015)
-    the nine layers of mnist.py diverged at learning rates 0.005 and 0.02.
+    Weights of variance 1 / fan_in (LeCun et al. 1998) everywhere: with twice that in front of each ReLU (He et al.
+    2015) the nine layers of mnist.py diverged at learning rates 0.005 and 0.02.
     """
     modules: list[nn.Module] = []
     n_hidden = len(recipe.widths) - 1 - recipe.linear_head
