@@ -104,6 +104,11 @@ class TapGraph:
     """Modules with parameters of their own of which the pass read none."""
 
     @property
+    def output(self) -> Tap:
+        """The tap of the logits."""
+        return next(tap for tap in self.taps if tap.is_output)
+
+    @property
     def last(self) -> LinearMap | None:
         """The linear map that decides: the end of the linear head, else the last one that ran."""
         if self.head:

@@ -581,3 +581,21 @@ def test_mask_of_other_positions_is_not_used() -> None:
 def test_unknown_reduction_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"--reduction median .*mean, flatten, cls, last, max"):
         reduction_of(IMAGE, "median")
+
+
+class AssembledLogits(nn.Module):
+    """Logits that no call returns: a tensor that is filled through views of it, after the last call that reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(len(x), 3)
+        logits[:, :2].copy_(self.linear(x)[:, :2])
+        return logits
+
+
+def test_trace_refuses_logits_that_no_call_makes() -> None:
+    with pytest.raises(TapError, match="assembled in place"):
+        trace(AssembledLogits().eval(), torch.randn(4, 4))

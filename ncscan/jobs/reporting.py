@@ -98,7 +98,7 @@ def measure_dump(dump: Dump, tell: Tell) -> Measured:
     """Every number of one dump: its layers, its network, its linear maps."""
     provenance, graph = dump.provenance, dump.graph
     decisions = dump.logits.argmax(axis=1)
-    last = graph.map(graph.head[-1]) if graph.head else None
+    last = graph.last
     rows: list[tuple[Tap, str, Row]] = []
     doubts: list[str] = []
     for done, layer in enumerate(dump.layers):
@@ -118,8 +118,7 @@ def measure_dump(dump: Dump, tell: Tell) -> Measured:
         if stats.obstacle:
             doubts.append(f"layer {layer.tap.name}: {stats.obstacle}")
         rows += [(layer.tap, layer.reduction, row) for row in measure(LayerView(stats, classifier=classifier))]
-    output = next(tap for tap in graph.taps if tap.is_output)
-    rows += [(output, "none", row) for row in network_rows(dump.logits, dump.labels)]
+    rows += [(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
     weights = measure_weights(dump.weights, graph)
     return Measured(summed_up(dump, f"{len(dump.layers)} layers", doubts), provenance, tuple(rows), tuple(weights))
 

@@ -12,7 +12,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ncscan.errors import TapError
-from ncscan.tracing import PACKED, UNPACKED, Place, call_name, tensors_in
+from ncscan.taps.tracing import PACKED, UNPACKED, Place, call_name, tensors_in
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from ncscan.anatomy import Anatomy, understand
 from ncscan.dataset import Inputs
 from ncscan.errors import TapError, UsageError
-from ncscan.following import Expected, Follower
 from ncscan.graph import Tap, TapGraph
-from ncscan.layout import samples_first
-from ncscan.tracing import Place, copied, hooked, logits_in, quiet, record, tensors_in
+from ncscan.taps.anatomy import Anatomy, understand
+from ncscan.taps.following import Expected, Follower
+from ncscan.taps.layout import samples_first
+from ncscan.taps.tracing import Place, copied, hooked, logits_in, quiet, record, tensors_in
 
 REDUCTIONS = ("mean", "flatten", "cls", "last", "max")
 """How a map becomes a vector; recorded with every number that comes of it."""
@@ -84,11 +84,16 @@ def _route(model: nn.Module, inputs: Inputs, n: int) -> Route:
         raise TapError(f"the model's way depends on the batch size: {n} and {n - 1} samples take different calls")
     if recording.shapes[recording.output][0] != n:
         raise TapError("the model does not return one row of logits per sample")
+    anatomy = understand(model, recording, smaller)
+    if not any(tap.is_output for tap in anatomy.graph.taps):
+        raise TapError(
+            "the logits are assembled in place, by no call that could be followed; return the result of a call"
+        )
     return Route(
         calls=tuple(Expected(c.func, c.name, c.visit.module, c.shape, ()) for c in recording.calls),
         shapes=tuple((a.shape, b.shape) for a, b in zip(recording.calls, smaller.calls, strict=True)),
         silent=frozenset(recording.silent),
-        anatomy=understand(model, recording, smaller),
+        anatomy=anatomy,
         writes_input=writes_input,
     )
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ncscan.graph import Kind
-from ncscan.tracing import Call
+from ncscan.taps.tracing import Call
 
 
 def _words(text: str) -> frozenset[str]:

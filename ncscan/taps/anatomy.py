@@ -13,10 +13,10 @@ from torch import nn
 
 from ncscan.errors import TapError
 from ncscan.graph import Kind, LinearMap, Link, Tap, TapGraph
-from ncscan.kinds import SUMS, Form, leaf_kind
-from ncscan.layout import Layout, sample_shape
-from ncscan.provenance import Fact, facts, operand_of
-from ncscan.tracing import Call, Place, Recording
+from ncscan.taps.kinds import SUMS, Form, leaf_kind
+from ncscan.taps.layout import Layout, sample_shape
+from ncscan.taps.lineage import Fact, facts, operand_of
+from ncscan.taps.tracing import Call, Place, Recording
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from ncscan.graph import Kind
-from ncscan.kinds import CASTS, EMPTY, MOVES, PRODUCTS, REDUCTIONS, SUMS, Form, form_of, kind_of
-from ncscan.layout import Layout, follow
-from ncscan.tracing import Call, Recording, tensors_in
+from ncscan.taps.kinds import CASTS, EMPTY, MOVES, PRODUCTS, REDUCTIONS, SUMS, Form, form_of, kind_of
+from ncscan.taps.layout import Layout, follow
+from ncscan.taps.tracing import Call, Recording, tensors_in
 
 
 @dataclass(frozen=True)
