@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -72,7 +72,7 @@ class Provenance:
     """The [train] section of ncscan.toml."""
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Provenance":
         """What `asdict` wrote, after a round trip through JSON."""
         known = {f.name: plain[f.name] for f in fields(cls)}
         known["prefix_map"] = tuple((str(a), str(b)) for a, b in plain["prefix_map"])
@@ -131,7 +131,7 @@ class Dump:
             if width != layer.n_features:
                 raise DumpError(f"{self.path}: layer {layer.tap.name!a} has {width} features, not {layer.n_features}")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Dump":
         return self
 
     def __exit__(
@@ -238,9 +238,14 @@ def finished(path: Path, provenance: Provenance, *, force: bool = False) -> bool
     return not differing
 
 
+def plain_json(plain: Any) -> str:
+    """The one text of plain values: equal exactly when they are."""
+    return json.dumps(plain, sort_keys=True)
+
+
 def _asked(provenance: Provenance) -> dict[str, str]:
     """As JSON texts: a NaN in a note equals itself there, and a list a tuple."""
-    return {name: json.dumps(value) for name, value in asdict(provenance).items() if name not in HOW}
+    return {name: plain_json(value) for name, value in asdict(provenance).items() if name not in HOW}
 
 
 def _decoded(rows: np.ndarray, dtype: str) -> np.ndarray:

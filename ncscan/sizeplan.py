@@ -4,7 +4,6 @@ In: a traced pass, the taps to keep and how. Out: `Layer`s and a `SizePlan`.
 The only file that decides how rows are cut into chunks.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ncscan import hdf5
-from ncscan.dump import STORED_AS, Layer
+from ncscan.dump import STORED_AS, Layer, plain_json
 from ncscan.errors import RefusedPlan, UsageError
 from ncscan.graph import Tap, TapGraph
 from ncscan.taps import Trace, reduction_of, width
@@ -105,7 +104,7 @@ def plan(
     output = logits_tap(traced.graph)
     logits = _table_bytes(n_samples, output.shape[-1], output.dtype, batch, output.name)
     weights = sum(t.numel() * t.element_size() for pair in traced.weights.values() for t in pair if t is not None)
-    description = len(json.dumps(traced.graph.to_plain())) + _PER_DATASET * (6 + 2 * len(traced.weights) + len(layers))
+    description = len(plain_json(traced.graph.to_plain())) + _PER_DATASET * (6 + 2 * len(traced.weights) + len(layers))
     return SizePlan(tuple(sizes), logits + weights + description + 16 * n_samples)
 
 

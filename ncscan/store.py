@@ -9,7 +9,6 @@ So whatever stands under its own name is whole, and whatever was killed goes on 
 
 import errno
 import fcntl
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -17,14 +16,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from ncscan import hdf5
-from ncscan.dump import FORMAT, FORMAT_VERSION, STORED_AS
+from ncscan.dump import FORMAT, FORMAT_VERSION, STORED_AS, plain_json
 from ncscan.dump import Dump as Dump
 from ncscan.dump import Layer as Layer
 from ncscan.dump import Provenance as Provenance
@@ -120,7 +118,7 @@ def _describe(
         "rows_complete",
     ):  # there from the start, so that they are only ever rewritten in place
         hdf5.set_attribute(file, name, 0)
-    for name, text in (("provenance", _json(asdict(provenance))), ("graph", _json(graph.to_plain()))):
+    for name, text in (("provenance", plain_json(asdict(provenance))), ("graph", plain_json(graph.to_plain()))):
         hdf5.write_array(file, name, np.frombuffer(text.encode(), np.uint8))
     hdf5.write_array(file, "labels", labels)
     hdf5.write_array(file, "sample_ids", np.arange(n))
@@ -161,7 +159,12 @@ def _append_all(
     targets = [hdf5.dataset(file, name) for name in names]
     dtypes = [str(hdf5.attribute(targets[0], "dtype")), *(layer.dtype for layer in layers)]
 
+    written = start
+
     def append(batch: Batch, ready: torch.cuda.Event | None) -> None:
+        nonlocal written
+        if batch.start != written:
+            return  # the one before failed, and its error is on the way
         values = (batch.logits, *batch.features)
         with _disk_errors(partial):
             for name, target, value in zip(names, targets, _fetched(values, dtypes, names, ready), strict=True):
@@ -170,6 +173,7 @@ def _append_all(
                 hdf5.write_rows(target, batch.start, value)
             hdf5.set_attribute(file, "rows_written", batch.start + len(batch.logits))
             hdf5.flush(file)
+        written += len(batch.logits)
 
     waiting: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1, "ncscan-writer") as writer:
@@ -184,10 +188,6 @@ def _append_all(
                     waiting.popleft().result()
             while waiting:
                 waiting.popleft().result()
-        except BaseException:
-            # After a failed write none may follow it; after an interrupt those under way are worth finishing.
-            writer.shutdown(wait=True, cancel_futures=True)
-            raise
         finally:
             if isinstance(batches, Generator):
                 batches.close()
@@ -249,8 +249,8 @@ def _rows_to_keep(
         return 0
     try:
         with Dump(partial, unfinished=True) as there:
-            same = (_json(asdict(there.provenance)), there.graph, there.layers, there.n_samples)
-            if same != (_json(asdict(provenance)), graph, tuple(layers), n_samples):
+            same = (plain_json(asdict(there.provenance)), there.graph, there.layers, there.n_samples)
+            if same != (plain_json(asdict(provenance)), graph, tuple(layers), n_samples):
                 return 0
             counted, batch = there.rows_written, min(provenance.batch_size, n_samples)
             sound = all(_is_sound(table, counted) for table in there.tables())
@@ -262,8 +262,11 @@ def _rows_to_keep(
 
 
 def _is_sound(table: hdf5.Dataset, rows: int) -> bool:
-    exact = hdf5.chunks_written(table) == -(-rows // table.chunks[0])
-    return exact and all(bool(read.any()) for _, read in hdf5.read_rows(table, rows))
+    step = table.chunks[0]
+    if hdf5.chunks_written(table) != -(-rows // step):
+        return False
+    chunks = (read[i : i + step] for _, read in hdf5.read_rows(table, rows) for i in range(0, len(read), step))
+    return all(bool(chunk.any()) for chunk in chunks)
 
 
 def _verify(partial: Path, labels: Int64[np.ndarray, "N"]) -> None:
@@ -338,7 +341,3 @@ def _create_rows(
 ) -> hdf5.Dataset:
     rows = chunk_rows(batch, features, dtype)
     return hdf5.create_rows(group, name, (n, features), STORED_AS[dtype], rows, gzip=gzip)
-
-
-def _json(plain: dict[str, Any]) -> str:
-    return json.dumps(plain, sort_keys=True)

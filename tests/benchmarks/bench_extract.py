@@ -181,13 +181,11 @@ def main() -> None:
     )
     for i, kind in enumerate(("wall", "CPU")):
         ours, passes, writes = (figures[name][i] for name in ("extract", "forward", "write"))
-        print(
-            f"{kind}: extract {ours:.2f} s, forward {passes:.2f} s, write {writes:.2f} s: {ours / (passes + writes):.2f}"
-        )
+        ratio = ours / (passes + writes)
+        print(f"{kind}: extract {ours:.2f} s, forward {passes:.2f} s, write {writes:.2f} s: {ratio:.2f}")
     figures = interleaved({"dump": lambda: read_dump(dump), "bare": lambda: read_bare(dump)})
-    print(
-        f"read: {figures['dump'][0]:.2f} s, bare h5py {figures['bare'][0]:.2f} s: {figures['dump'][0] / figures['bare'][0]:.2f}"
-    )
+    ours, bare = figures["dump"][0], figures["bare"][0]
+    print(f"read: {ours:.2f} s, bare h5py {bare:.2f} s: {ours / bare:.2f}")
     print(f"dump {dump.stat().st_size / 1e6:.0f} MB, plain {plain.stat().st_size / 1e6:.0f} MB")
     print(f"peak memory {peak_memory(data, folder, 1)} MB, with half the samples {peak_memory(data, folder, 2)} MB")
 

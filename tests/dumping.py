@@ -1,0 +1,92 @@
+"""A small real network and its dump, for everything that needs one; as a program, writes one and can be killed."""
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ncscan.dataset import Dataset, from_arrays
+from ncscan.graph import Tap, select
+from ncscan.replay import Batch, replay
+from ncscan.store import DumpFacts, Provenance, write_dump
+from ncscan.taps import Trace, trace
+
+CPU = torch.device("cpu")
+N, K, D = 150, 4, 12
+BATCH = 32  # N is no multiple of it: the last batch is a part
+
+PROVENANCE = Provenance(
+    run="runs/a",
+    group="a",
+    checkpoint="step_7.pt",
+    checkpoint_sha256="c0ffee",
+    tensors_sha256="beef",
+    checkpoint_format="torch-zip",
+    step=7,
+    epoch=None,
+    file_number=7,
+    notes={"lr": 0.1, "optimizer": "sgd", "nesterov": True, "best": float("nan")},
+    model_source="mlp",
+    prefix_map=(("module.", ""),),
+    matched=6,
+    total=6,
+    dataset="npz:digits.npz",
+    dataset_fingerprint="f00d",
+    split="train",
+    class_names=tuple("abcd"),
+    selectors=("all",),
+    reduction="mean",
+    dtype="as computed",
+    device="cpu",
+    batch_size=BATCH,
+    versions={"torch": "2"},
+    train={"loss": "mse", "momentum": None},
+)
+
+
+def network(width: int = 16) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(D, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, K)).eval()
+
+
+def samples(n: int = N) -> Dataset:
+    torch.manual_seed(1)
+    return from_arrays(torch.randn(n, D), torch.arange(n) % K, class_names=PROVENANCE.class_names)
+
+
+def traced(model: nn.Module, dataset: Dataset) -> tuple[Trace, tuple[Tap, ...]]:
+    found = trace(model, dataset.batch(0, 3))
+    return found, select(found.graph, ["all"])
+
+
+def dump_to(
+    path: Path,
+    *,
+    model: nn.Module | None = None,
+    dataset: Dataset | None = None,
+    around: Callable[[Iterable[Batch]], Iterable[Batch]] = lambda batches: batches,
+    replayed_by: int | None = None,
+    compress: bool = False,
+    **settings: Any,
+) -> DumpFacts:
+    """A dump of the network; `around` sees the batches pass, `settings` are fields of the provenance."""
+    model, dataset = model or network(), dataset or samples()
+    found, taps = traced(model, dataset)
+    provenance = replace(PROVENANCE, **settings)
+    size = replayed_by or provenance.batch_size
+
+    def batches(start: int) -> Iterable[Batch]:
+        how = provenance.reduction
+        return around(replay(model, dataset, found, taps, reduction=how, device=CPU, batch_size=size, start=start))
+
+    return write_dump(path, provenance, found, taps, dataset.labels, batches, compress=compress)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    facts = dump_to(Path(sys.argv[1]), model=network(64), dataset=samples(int(sys.argv[2])))
+    print(facts.resumed_at)
