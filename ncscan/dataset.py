@@ -17,12 +17,11 @@ import torch
 from jaxtyping import Int64
 
 from ncscan import datafiles, usercode
+from ncscan.config import Normalisation
 from ncscan.errors import DataError
 
 Inputs = torch.Tensor | dict[str, torch.Tensor]
 """What a model is called with: one tensor, or named ones."""
-Normalize = tuple[tuple[float, ...], tuple[float, ...]]
-"""Means and standard deviations, of all values or one per channel."""
 
 SURVEYED = 512
 """Samples held at once while a dataset is looked through."""
@@ -51,8 +50,10 @@ class Dataset:
     """One for each class; its number where the source does not name it."""
     fingerprint: str
     """sha256 over shapes, types, values as stored, labels and normalisation: not over names of files or classes."""
-    normalize: Normalize | None
+    normalize: Normalisation | None
     source: Source = field(repr=False)
+    floats: torch.dtype | None = None
+    """What floating inputs become: the type of the model's weights. None leaves them as stored."""
 
     @property
     def n_samples(self) -> int:
@@ -65,15 +66,16 @@ class Dataset:
     def batch(self, start: int, stop: int) -> Inputs:
         """Samples start … stop − 1 as a model takes them, in memory that nothing else holds.
 
-        Bytes become float32 in [0, 1], floats and integers (tokens) stay as stored; the normalisation comes last.
+        Bytes become float32 in [0, 1], integers (tokens) stay as stored; then comes the normalisation, and last the
+        model's floating type.
         """
         inputs, _ = self.source.rows(start, min(stop, self.n_samples))
         if isinstance(inputs, torch.Tensor):
-            return _decoded(inputs, self.normalize)
-        return {name: _decoded(values, self.normalize) for name, values in inputs.items()}
+            return _decoded(inputs, self.normalize, self.floats)
+        return {name: _decoded(values, self.normalize, self.floats) for name, values in inputs.items()}
 
 
-def open_dataset(spec: str, *, normalize: Normalize | None = None, base: Path | None = None) -> Dataset:
+def open_dataset(spec: str, *, normalize: Normalisation | None = None, base: Path | None = None) -> Dataset:
     """Open a dataset and look through all of it once.
 
     Args:
@@ -102,7 +104,7 @@ DATASETS: tuple[str, ...] = ("npz:FILE", "idx:DIR", "module:function")
 
 
 def from_arrays(
-    inputs: object, labels: object, *, class_names: Sequence[str] = (), normalize: Normalize | None = None
+    inputs: object, labels: object, *, class_names: Sequence[str] = (), normalize: Normalisation | None = None
 ) -> Dataset:
     """A dataset of arrays or tensors in memory: (N, …) inputs, or a dict of them, and N class numbers.
 
@@ -216,7 +218,7 @@ def _named(inputs: Inputs) -> dict[str, torch.Tensor]:
     return {"": inputs} if isinstance(inputs, torch.Tensor) else inputs
 
 
-def _surveyed(spec: str, source: Source, normalize: Normalize | None) -> Dataset:
+def _surveyed(spec: str, source: Source, normalize: Normalisation | None) -> Dataset:
     """Look at every sample once: values, labels, and what identifies them."""
     if source.n_samples < 1:
         raise DataError(f"{spec}: holds no samples")
@@ -256,7 +258,7 @@ def _check_repeats(values: torch.Tensor, again: torch.Tensor | None, spec: str) 
         raise DataError(f"{spec}: the first samples differ when read twice; leave out what augments or draws at random")
 
 
-def _check_normalize(values: torch.Tensor, name: str, normalize: Normalize | None, spec: str) -> None:
+def _check_normalize(values: torch.Tensor, name: str, normalize: Normalisation | None, spec: str) -> None:
     if normalize is None:
         return
     means, stds = normalize
@@ -289,13 +291,13 @@ def _class_names(labels: Int64[np.ndarray, "N"], names: tuple[str, ...], spec: s
     return tuple(printable) or tuple(str(label) for label in range(largest + 1))
 
 
-def _decoded(values: torch.Tensor, normalize: Normalize | None) -> torch.Tensor:
+def _decoded(values: torch.Tensor, normalize: Normalisation | None, floats: torch.dtype | None) -> torch.Tensor:
     fresh = (
         values.float().div_(255) if values.dtype == torch.uint8 else values.clone(memory_format=torch.contiguous_format)
     )
-    if normalize is None:
-        return fresh
-    # One number per channel, over all positions: (C,) becomes (C, 1, 1).
-    shape = (-1, *(1,) * (fresh.dim() - 2))
-    means, stds = (torch.tensor(numbers, dtype=fresh.dtype).reshape(shape) for numbers in normalize)
-    return fresh.sub_(means).div_(stds)
+    if normalize is not None:
+        # One number per channel, over all positions: (C,) becomes (C, 1, 1).
+        shape = (-1, *(1,) * (fresh.dim() - 2))
+        means, stds = (torch.tensor(numbers, dtype=fresh.dtype).reshape(shape) for numbers in normalize)
+        fresh.sub_(means).div_(stds)
+    return fresh.to(floats) if floats is not None and fresh.is_floating_point() else fresh

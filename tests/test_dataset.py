@@ -4,6 +4,7 @@ import gzip
 import itertools
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncscan import dataset
+from ncscan.config import Normalisation
 from ncscan.dataset import Dataset, from_arrays, open_dataset
 from ncscan.errors import DataError
 
@@ -88,7 +90,7 @@ def test_bytes_are_scaled_to_one(base: Path) -> None:
     [(((0.25,), (0.5,)), (1, 1, 1)), (((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)), (3, 1, 1)), (((0.0,), (1.0,)), (1, 1, 1))],
 )
 @pytest.mark.parametrize("kind", [np.uint8, np.float32, np.float64])
-def test_normalisation_comes_last(normalize: dataset.Normalize, shape: tuple[int, ...], kind: type[np.generic]) -> None:
+def test_normalisation_comes_last(normalize: Normalisation, shape: tuple[int, ...], kind: type[np.generic]) -> None:
     images = RNG.integers(0, 256, (6, 3, 4, 5)).astype(kind)
     data = from_arrays(images, [0, 1] * 3, normalize=normalize)
     mean, deviation = (np.array(numbers).reshape(shape) for numbers in normalize)
@@ -292,7 +294,7 @@ def test_inputs_that_no_model_takes_are_refused(inputs: object, problem: str) ->
         (((0.0,), (1.0, 1.0)), "1 means and 2 deviations"),
     ],
 )
-def test_a_normalisation_that_does_not_fit_is_refused(normalize: dataset.Normalize, problem: str) -> None:
+def test_a_normalisation_that_does_not_fit_is_refused(normalize: Normalisation, problem: str) -> None:
     with pytest.raises(DataError, match=problem):
         from_arrays(IMAGES, LABELS, normalize=normalize)
 
@@ -305,3 +307,15 @@ def test_tokens_are_not_normalised() -> None:
 def test_one_sample_and_empty_classes_are_no_error() -> None:
     data = from_arrays(IMAGES[:3], [0, 3, 3])
     assert (3, 4) == (data.n_samples, data.n_classes)
+
+
+@pytest.mark.parametrize("stored", [np.uint8, np.float64])
+def test_batch_comes_in_the_type_of_the_model(tmp_path: Path, stored: type[np.generic]) -> None:
+    inputs = np.arange(12).reshape(6, 2).astype(stored)
+    np.savez(tmp_path / "data.npz", inputs=inputs, labels=np.arange(6) % 2)
+    dataset = open_dataset(f"npz:{tmp_path / 'data.npz'}", normalize=((0.5,), (0.25,)))
+    batch = replace(dataset, floats=torch.float32).batch(0, 6)
+    assert isinstance(batch, torch.Tensor)
+    assert torch.float32 == batch.dtype
+    scaled = inputs / 255 if stored is np.uint8 else inputs
+    np.testing.assert_allclose(batch.numpy(), (scaled - 0.5) / 0.25, rtol=1e-6)

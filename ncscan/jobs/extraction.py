@@ -4,7 +4,7 @@ In: paths and flags. Out: one dump per checkpoint, and facts.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -137,6 +137,8 @@ def load(target: Target, flags: Flags) -> Loaded:
         base=source.base,
         allow_partial=flags.allow_partial,
     )
+    floats = (parameter.dtype for parameter in model.module.parameters() if parameter.is_floating_point())
+    dataset = replace(dataset, floats=next(floats, None))
     device = pick_device(flags.device)
     model.module.to(device)
     traced = trace(model.module, dataset.batch(0, TRACED_SAMPLES))
