@@ -260,7 +260,7 @@ class SecondPass:
             zero_samples=int(self._zero_samples),
             gram=None if gram is None else gram.total.cpu().numpy(),
             rows=np.concatenate(self._kept) if self._kept else None,
-            gram_error=0.0 if gram is None else gram.error,
+            gram_error=None if gram is None or gram.error is None else gram.error.cpu().numpy(),
             negative_gram=None if negative is None else negative.total.cpu().numpy(),
             negative_square=None if self._negative_square is None else float(self._negative_square),
             batches=self._batches,
@@ -272,10 +272,9 @@ class _Gram:
 
     def __init__(self, d: int, dtype: torch.dtype, device: torch.device) -> None:
         self.total = torch.zeros(d, d, dtype=torch.float64, device=device)
-        self.error = 0.0
-        """Largest error of the products in units of their trace, as the first block shows."""
+        self.error: torch.Tensor | None = None
+        """What rounding did to the first block, in units of its trace: the same is made again in float64."""
         self._dtype = dtype
-        self._first = True
         self._scaled = torch.empty(_block_rows(d), d, dtype=dtype, device=device)
 
     def add(self, x: Float64[torch.Tensor, "n d"], norms: Float64[torch.Tensor, "n"]) -> None:
@@ -288,11 +287,8 @@ class _Gram:
         scale = 2.0 ** math.floor(math.log2(size)) if size > 0 else 1.0
         product = _symmetric_product(torch.mul(x, 1 / scale, out=self._scaled[: len(x)]))
         self.total.add_(product, alpha=scale**2)
-        if self._first:
-            self._first = False
-            difference = product.double() * scale**2 - _symmetric_product(x)
-            trace = float(norms.square().sum())
-            self.error = _operator_norm(difference + torch.triu(difference, 1).T) / trace if trace else 0.0
+        if self.error is None and size > 0:
+            self.error = (product.double() * scale**2 - _symmetric_product(x)) / norms.square().sum()
 
 
 def _symmetric_product(x: Float[torch.Tensor, "n d"]) -> Float[torch.Tensor, "d d"]:
@@ -311,19 +307,6 @@ def _symmetric_product(x: Float[torch.Tensor, "n d"]) -> Float[torch.Tensor, "d 
 def _product(a: Float[torch.Tensor, "n m"], b: Float[torch.Tensor, "m p"]) -> Float[torch.Tensor, "n p"]:
     """a b; on a CPU numpy's BLAS does it in two thirds of the time of torch's."""
     return torch.from_numpy(a.numpy() @ b.numpy()) if a.device.type == "cpu" else a @ b
-
-
-def _operator_norm(symmetric: Float64[torch.Tensor, "d d"]) -> float:
-    """By a few steps of the power method: an estimate is enough, and it costs next to nothing."""
-    v = torch.ones(len(symmetric), dtype=torch.float64, device=symmetric.device)
-    v[::2] = -0.5
-    for _ in range(16):
-        w = symmetric @ v
-        norm = torch.linalg.vector_norm(w)
-        if not norm > 0:
-            return 0.0
-        v = w / norm
-    return float(norm)
 
 
 def _blocks(start: int, chunk: Chunk, n_samples: int, n_features: int) -> Iterator[tuple[int, torch.Tensor]]:

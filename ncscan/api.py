@@ -63,8 +63,8 @@ def measure(
     >>> import numpy as np
     >>> features = np.array([[1.0, 0.1], [1.0, -0.1], [-1.0, 0.1], [-1.0, -0.1]])
     >>> table = measure(features, [0, 0, 1, 1]).set_index("metric")
-    >>> round(table.value["nc1_trace"], 12), table.reason["nc2_etf"]
-    (0.01, 'trivial at K = 2')
+    >>> print(table.value["nc1_trace"].round(12), table.reason["nc2_etf"], sep="; ")
+    0.01; trivial at K = 2
     """
     rows, y = _features(features), _labels(labels)
     N, d = rows.shape

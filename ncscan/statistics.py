@@ -37,10 +37,7 @@ WIDEST_GRAM = 4096
 """Above this min(N, d) a spectrum is not exact any more: its Gram matrix costs min(N, d)² numbers."""
 
 _RESOLVED = 50.0
-"""An eigenvalue this many times its error is 2 % off at most, and the singular value 1 %."""
-
-_EIGENVALUE_ERROR = 1.0
-"""Error of an eigenvalue of a float64 Gram matrix, of its sums and of LAPACK together, in units of eps·s_1²."""
+"""An eigenvalue this many times its error is 2 % off, and the singular value 1 %."""
 
 Sum = TypeVar("Sum", Float64[np.ndarray, "..."] | None, Int64[np.ndarray, "..."] | None, float | None)
 
@@ -157,8 +154,8 @@ class Scatter:
     """Samples whose activations are all zero: no cosine (counted where there is a classifier)."""
     gram: Float64[np.ndarray, "d d"] | None
     """Σ x_i x_iᵀ, upper triangle."""
-    gram_error: float
-    """Error of `gram` in units of its trace, as measured on a block; 0 where all of it is float64."""
+    gram_error: Float64[np.ndarray, "d d"] | None
+    """What rounding does to `gram`, per unit of its trace, as measured on a block; None where all of it is float64."""
     rows: Float[np.ndarray, "n d"] | None
     """The activations themselves, where there are few samples and many features, so that ZZᵀ is the smaller Gram."""
     negative_gram: Float64[np.ndarray, "d d"] | None
@@ -180,7 +177,7 @@ class Scatter:
             zero_samples=self.zero_samples + other.zero_samples,
             gram=_added(self.gram, other.gram),
             rows=None if self.rows is None or other.rows is None else np.concatenate([self.rows, other.rows]),
-            gram_error=max(self.gram_error, other.gram_error),
+            gram_error=other.gram_error if self.gram_error is None else self.gram_error,
             negative_gram=_added(self.negative_gram, other.negative_gram),
             negative_square=_added(self.negative_square, other.negative_square),
             batches=self.batches + other.batches,
@@ -202,7 +199,7 @@ class Spectrum:
     storage: float
     """Under this, a singular value cannot be told from the rounding of the stored activations."""
     resolution: float
-    """Under this, it cannot be told from the rounding of the Gram matrix."""
+    """Under this, it cannot be told from the rounding of the Gram matrix: the first that is not, with its error."""
     reason: str
     """Why there are no values, else empty."""
 
@@ -409,25 +406,50 @@ def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str) -> Spe
     """Singular values of Z, from ZᵀZ or ZZᵀ, whichever was accumulated."""
     if too_wide:
         return Spectrum(np.zeros(0), 0, 0.0, 0.0, too_wide)
+    N, d = int(of.counts.sum()), of.means.shape[1]
     if scatter.gram is not None:
         # ZᵀZ = Σ x_i x_iᵀ + Σ_c n_c μ_c μ_cᵀ, the second term exact in float64.
         gram = scatter.gram + np.triu((of.means.T * of.counts) @ of.means)
         live = np.flatnonzero(np.diag(gram))  # a dead unit is an exact zero, which rounding must not blur
-        gram, n_live = gram[np.ix_(live, live)], len(live)
+        inside = np.ix_(live, live)
+        rounding = None if scatter.gram_error is None else scatter.gram_error[inside] * scatter.within.sum()
+        squares, errors = _eigenvalues(gram[inside], rounding)
+        full = min(N, len(live))
     elif scatter.rows is not None:
-        gram, n_live = _row_gram(scatter.rows), int(scatter.rows.any(axis=0).sum())
+        squares, errors = _eigenvalues(_row_gram(scatter.rows), None)
+        full = min(N, int(scatter.rows.any(axis=0).sum()))
     else:
         return None
-    N, d = int(of.counts.sum()), of.means.shape[1]
-    squares = np.linalg.eigvalsh(gram, UPLO="U")[::-1] if len(gram) else np.zeros(1)
-    full = min(N, n_live)
+    values, resolutions = (np.sqrt(np.maximum(x[:full], 0.0)) for x in (squares, _RESOLVED * errors))
     # As rounding of independent entries: N×d of them of variance ≤ (2^{1−p} rms)²/12, and twice that to be safe.
-    rounding = 2.0 ** (1 - float_format(precision).digits) * np.sqrt(np.trace(gram) / (N * d) / 12)
-    storage = float(2 * (np.sqrt(N) + np.sqrt(d)) * rounding)
-    error = scatter.gram_error * scatter.within.sum() + _EIGENVALUE_ERROR * np.finfo(np.float64).eps * squares[0]
-    resolution = float(np.sqrt(_RESOLVED * error))
-    values = np.sqrt(np.maximum(squares[:full], 0.0))
-    return Spectrum(values[values > max(storage, resolution)], full, storage, resolution, "")
+    ulps = 2.0 ** (1 - float_format(precision).digits) * np.sqrt(max(squares.sum(), 0.0) / (N * d) / 12)
+    storage = float(2 * (np.sqrt(N) + np.sqrt(d)) * ulps)
+    counted = values > np.maximum(resolutions, storage)
+    rank = full if counted.all() else int(np.argmin(counted))
+    return Spectrum(values[:rank], full, storage, float(resolutions[rank]) if rank < full else 0.0, "")
+
+
+def _eigenvalues(
+    gram: Float64[np.ndarray, "n n"], rounding: Float64[np.ndarray, "n n"] | None
+) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
+    """Eigenvalues of an upper triangle in decreasing order, and the error of each.
+
+    That of sums and decomposition is one for all of them, eps·s_1². That of float32 products is far smaller where the
+    spectrum is small: with E what rounding did to a block and v an eigenvector, |vᵀEv|, and 4‖Ev‖/√n in case that
+    happens to be near zero.
+    """
+    if not len(gram):
+        return np.zeros(0), np.zeros(0)
+    if rounding is None:
+        squares = np.linalg.eigvalsh(gram, UPLO="U")[::-1]
+        product_errors = np.zeros(len(gram))
+    else:
+        ascending, vectors = np.linalg.eigh(gram, UPLO="U")
+        squares, vectors = ascending[::-1], vectors[:, ::-1]
+        moved = (rounding + np.triu(rounding, 1).T) @ vectors
+        along = np.abs(np.einsum("ij,ij->j", vectors, moved))
+        product_errors = along + 4 * np.linalg.norm(moved, axis=0) / np.sqrt(len(gram))
+    return squares, product_errors + np.finfo(np.float64).eps * max(squares[0], 0.0)
 
 
 def _negative(scatter: Scatter) -> Negative | None:

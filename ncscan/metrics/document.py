@@ -32,10 +32,10 @@ samples, f the outputs (logits) of the network. W_ℓ, b_ℓ are weight and bias
 - `rank`: how many singular values a number rests on. Class means count in directions above
   τ = (√d + √K)·max(2ω_p, 16√B·ω_53), what rounding to the storage precision p (ω_p², the mean of ulp²/12) and summing B
   batches in float64 can give; at most K−1 when centred. Weights count above (√n + √m)·2ω_p.
-- `estimate`: the singular values of Z come from a Gram matrix, which resolves them down to √(50 e), e its error: the
-  rounding of its products, as measured on a block (zero when all are float64: up to N·d² = 2³³), times ‖X‖_F² of the
-  samples minus their class means, plus eps·s_1². What lies above is right to 1 %. Where something may lie between that
-  and (√N + √d)·2ω_p of the stored activations, κ is over the resolved ones and the row says `estimate`.
+- `estimate`: the singular values of Z come from a Gram matrix, whose eigenvalues have an error e: eps·s_1², and above
+  N·d² = 2³³ the rounding of float32 products of the samples minus their class means, as measured on a block. Those with
+  s² > 50 e are right to 1 % and count. Where something may lie between √(50 e) and the (√N + √d)·2ω_p of the stored
+  activations, κ is over those that count, and the row says `estimate`.
 - A metric that has no value says why in `reason`; its `value` is empty, never NaN.
 """
 
