@@ -274,34 +274,36 @@ class _Gram:
         self.total = torch.zeros(d, d, dtype=torch.float64, device=device)
         self.error: torch.Tensor | None = None
         """What rounding did to the first block, in units of its trace: the same is made again in float64."""
-        self._dtype = dtype
         self._scaled = torch.empty(_block_rows(d), d, dtype=dtype, device=device)
+        self._product = torch.zeros(d, d, dtype=dtype, device=device)
 
     def add(self, x: Float64[torch.Tensor, "n d"], norms: Float64[torch.Tensor, "n"]) -> None:
         """Add xᵀx; `norms` of the rows of x are known already."""
-        if self._dtype == torch.float64:
-            self.total += _symmetric_product(x)
+        if self._product.dtype == torch.float64:
+            self.total += _symmetric_product(x, self._product)
             return
         # The square of a small float32 underflows; a power of two brings the block near 1 and costs no digit.
         size = float(norms.max())
         scale = 2.0 ** math.floor(math.log2(size)) if size > 0 else 1.0
-        product = _symmetric_product(torch.mul(x, 1 / scale, out=self._scaled[: len(x)]))
+        product = _symmetric_product(torch.mul(x, 1 / scale, out=self._scaled[: len(x)]), self._product)
         self.total.add_(product, alpha=scale**2)
         if self.error is None and size > 0:
-            self.error = (product.double() * scale**2 - _symmetric_product(x)) / norms.square().sum()
+            exact = _symmetric_product(x, torch.zeros_like(self.total))
+            self.error = (product.double() * scale**2 - exact) / norms.square().sum()
 
 
-def _symmetric_product(x: Float[torch.Tensor, "n d"]) -> Float[torch.Tensor, "d d"]:
-    """The upper triangle of xᵀx (zero, or the same mirrored, below), at little more than half the work of all of it."""
+def _symmetric_product(x: Float[torch.Tensor, "n d"], out: Float[torch.Tensor, "d d"]) -> Float[torch.Tensor, "d d"]:
+    """Write xᵀx into the upper triangle of `out`, at little more than half the work of all of it; below stays zero."""
     if x.device.type == "cpu":
         syrk = blas.dsyrk if x.dtype == torch.float64 else blas.ssyrk
-        return torch.from_numpy(syrk(1.0, x.numpy().T, lower=1).T)  # BLAS counts columns first, so all is transposed
+        # BLAS counts columns first, so it sees everything transposed, and writes in place.
+        syrk(1.0, x.numpy().T, c=out.numpy().T, overwrite_c=1, lower=1)
+        return out
     d = x.shape[1]
-    out = torch.zeros(d, d, dtype=x.dtype, device=x.device)
     width = max(128, -(-d // 8))
     for i in range(0, d, width):
         torch.mm(x[:, i : i + width].T, x[:, i:], out=out[i : i + width, i:])
-    return torch.triu(out)
+    return out.triu_()
 
 
 def _product(a: Float[torch.Tensor, "n m"], b: Float[torch.Tensor, "m p"]) -> Float[torch.Tensor, "n p"]:
