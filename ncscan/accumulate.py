@@ -299,6 +299,11 @@ def _symmetric_product(x: Float[torch.Tensor, "n d"], out: Float[torch.Tensor, "
         # BLAS counts columns first, so it sees everything transposed, and writes in place.
         syrk(1.0, x.numpy().T, c=out.numpy().T, overwrite_c=1, lower=1)
         return out
+    return _in_column_blocks(x, out)
+
+
+def _in_column_blocks(x: Float[torch.Tensor, "n d"], out: Float[torch.Tensor, "d d"]) -> Float[torch.Tensor, "d d"]:
+    """The same where there is no symmetric product: up to eight strips, each from its diagonal on."""
     d = x.shape[1]
     width = max(128, -(-d // 8))
     for i in range(0, d, width):

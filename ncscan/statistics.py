@@ -320,7 +320,7 @@ def between(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray
     _, s, axes = np.linalg.svd(
         np.sqrt(K * stats.weights(weighting))[:, None] * stats.centred(weighting), full_matrices=False
     )
-    rank = min(int((s > stats.tolerance).sum()), K - 1)
+    rank = int((s > stats.tolerance).sum())  # at most K − 1: the frame has no more directions
     if rank == 0:
         raise Undefined("the class means coincide, as far as the storage precision can tell")
     return s[:rank] ** 2 / K, axes[:rank]

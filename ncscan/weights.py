@@ -301,9 +301,9 @@ def _product(
     for W in reversed(maps[:-1]):  # from the narrow end
         product = product @ W
     norms = [_operator_norm(W) for W in maps]
-    stored = sum(t * np.prod([n for j, n in enumerate(norms) if j != i]) for i, t in enumerate(tolerances))
-    multiplied = len(maps) * np.finfo(np.float64).eps * np.sqrt(max(product.shape)) * np.prod(norms)
-    return product, float(stored + multiplied)
+    return product, float(
+        sum(t * np.prod([n for j, n in enumerate(norms) if j != i]) for i, t in enumerate(tolerances))
+    )
 
 
 def _matrix(name: str, weights: Weights, graph: TapGraph) -> Float64[np.ndarray, "n m"]:

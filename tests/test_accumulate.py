@@ -9,7 +9,7 @@ from helpers import chunked, naive_means, naive_nearest, random_layer, simplex_l
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncscan.accumulate import layer_stats
+from ncscan.accumulate import _exact_products, _in_column_blocks, _symmetric_product, layer_stats
 from ncscan.errors import DataError
 from ncscan.metrics import LayerView
 from ncscan.metrics.variability import nc1_pinv, nc1_trace
@@ -104,15 +104,22 @@ def test_products_in_float32_keep_collapsed_layers_apart_from_their_means() -> N
     assert np.array_equal(views[1].stats.nearest, views[0].stats.nearest)
 
 
-def test_products_in_float32_are_exact_where_the_program_chose_less() -> None:
-    features, labels = random_layer(4, 200, 50)
-    exact = layer_stats(lambda: chunked(features), labels, 4, products=torch.float32)
+def test_float32_is_multiplied_as_float32_whatever_the_program_chose() -> None:
     torch.set_float32_matmul_precision("medium")
     try:
-        assert_same(layer_stats(lambda: chunked(features), labels, 4, products=torch.float32), exact, 0.0)
+        with _exact_products():
+            assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("d", [5, 128, 300, 1100])
+def test_symmetric_products_are_the_upper_triangle_with_and_without_blas(d: int) -> None:
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((20, d)))
+    expected = torch.triu(x.T @ x)
+    for product in (_symmetric_product, _in_column_blocks):
+        torch.testing.assert_close(product(x, torch.zeros(d, d, dtype=x.dtype)), expected)
 
 
 def test_offsets_of_a_million_cost_no_more_than_their_digits() -> None:

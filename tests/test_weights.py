@@ -199,6 +199,15 @@ def test_the_head_has_the_rank_of_its_narrowest_map(dtype: type) -> None:
     assert rows["0..2", "", "head_condition", "condition"].rank == 3
 
 
+def test_the_rank_of_the_head_leaves_out_what_rounding_one_map_makes_of_zero() -> None:
+    rng = np.random.default_rng(0)
+    low = (rng.standard_normal((40, 4)) @ rng.standard_normal((4, 30))).astype(np.float32)
+    last = rng.standard_normal((20, 40)).astype(np.float32)
+    rows = rows_of({"0": (low, None), "1": (last, None)}, chain([(40, 30), (20, 40)], [()], head=2))
+    assert rows["0..1", "", "head_condition", "condition"].rank == 4
+    assert rows["0..1", "", "head_condition", "last"].rank == 20
+
+
 def test_a_head_of_one_map_is_that_map() -> None:
     rows = rows_of(random_weights(SHAPES), chain(SHAPES, [("activation",), ("activation",)], head=1))
     one = rows["2", "", "weight_condition", "condition"].value
