@@ -15,13 +15,17 @@ from jaxtyping import Float, Float64, Int64
 from scipy.linalg import blas
 
 from ncscan.errors import DataError
-from ncscan.statistics import WIDEST_GRAM, ClassSums, Frame, LayerStats, Scatter, frame, layer_stats_from
+from ncscan.statistics import LayerStats, layer_stats_from
+from ncscan.sums import ClassSums, Frame, Scatter, frame
 
 Chunk = np.ndarray | torch.Tensor
 """Rows of activations, (n, d)."""
 
 _BLOCK_NUMBERS = 2**19
 """Numbers in a block of rows: 4 MiB of float64, so that a block and its class means stay in the cache."""
+
+WIDEST_GRAM = 4096
+"""Above this min(N, d) a spectrum is not exact any more: its Gram matrix costs min(N, d)² numbers."""
 
 _EXACT_GRAM = 2**33
 """Up to so many products N·d² the Gram matrix is summed in float64 throughout: a fraction of a second."""

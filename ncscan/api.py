@@ -15,7 +15,7 @@ from ncscan.accumulate import layer_stats
 from ncscan.errors import DataError
 from ncscan.metrics import Classifier, LayerView, Row, network_rows
 from ncscan.metrics import measure as measure_layer
-from ncscan.statistics import FLOAT_FORMATS
+from ncscan.resolution import FLOAT_FORMATS
 
 Array: TypeAlias = Any
 """A numpy array or a torch tensor, or what numpy makes an array of."""

@@ -1,191 +1,22 @@
-"""What a layer's activations amount to: plain float64 sums, and every decision about a rank.
+"""What a layer's activations amount to, and every decision about a rank.
 
-In: `ClassSums` and `Scatter`, the partial sums of the two passes of accumulate.py; those of shards are merged by
-adding them. Out: `LayerStats`, all that a metric may know of a layer, a few numbers per class instead of N·d.
-Only this file decides what counts as zero: which singular values stand above what storage and arithmetic resolve.
+In: `ClassSums` and `Scatter`, the partial sums of the two passes. Out: `LayerStats`, all that a metric may know of a
+layer, a few numbers per class instead of N·d. Only this file decides which singular values of activations count.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from ncscan.errors import DataError, Undefined
+from ncscan.resolution import RESOLVED, eigenvalues, float_format, ulp
+from ncscan.sums import ClassSums, Frame, Scatter
 
 Weighting = Literal["class", "sample"]
 """How much a class counts in μ_G and Σ_B: 1/K, or its share n_c/N of the samples."""
-
-
-class FloatFormat(NamedTuple):
-    """A storage format: digits of the significand, and the exponent under which numbers are subnormal."""
-
-    name: str
-    digits: int
-    min_exponent: int
-
-
-FLOAT_FORMATS = (
-    FloatFormat("float16", 11, -14),
-    FloatFormat("bfloat16", 8, -126),
-    FloatFormat("float32", 24, -126),
-    FloatFormat("float64", 53, -1022),
-)
-
-WIDEST_GRAM = 4096
-"""Above this min(N, d) a spectrum is not exact any more: its Gram matrix costs min(N, d)² numbers."""
-
-_RESOLVED = 50.0
-"""An eigenvalue this many times its error is 2 % off, and the singular value 1 %."""
-
-Sum = TypeVar("Sum", Float64[np.ndarray, "..."] | None, Int64[np.ndarray, "..."] | None, float | None)
-
-
-def float_format(name: str) -> FloatFormat:
-    """The storage format of that name; DataError when it is not a float."""
-    for known in FLOAT_FORMATS:
-        if known.name == name:
-            return known
-    raise DataError(f"activations are stored as {name}; use one of {', '.join(f.name for f in FLOAT_FORMATS)}")
-
-
-def ulp(x: Float64[np.ndarray, "..."], precision: str) -> Float64[np.ndarray, "..."]:
-    """The distance between neighbouring numbers of a storage format around x: 2^{max(⌊log₂|x|⌋, e_min) − (p−1)}.
-
-    ulp(0) = 0: a zero is stored exactly.
-
-    >>> ulp(np.array([0.0, 1.0, 1.5, 1000.0]), "float16").tolist()
-    [0.0, 0.0009765625, 0.0009765625, 0.5]
-    """
-    _, digits, min_exponent = float_format(precision)
-    _, exponent = np.frexp(x)  # x = m·2^e with ½ ≤ |m| < 1, so ⌊log₂|x|⌋ = e − 1
-    return np.where(x == 0, 0.0, np.exp2(np.maximum(exponent - 1.0, min_exponent) - (digits - 1)))
-
-
-@dataclass(frozen=True)
-class ClassSums:
-    """Partial sums of the first pass."""
-
-    counts: Int64[np.ndarray, "K"]
-    sums: Float64[np.ndarray, "K d"]
-    nonfinite: int
-    """Samples with a NaN or an infinity, or so large that squares overflow."""
-    first_nonfinite: int
-    """The first of them; N or more when there is none."""
-    batches: int
-
-    @property
-    def obstacle(self) -> str:
-        """Why nothing of this layer can be measured, else empty."""
-        if not self.nonfinite:
-            return ""
-        return f"{self.nonfinite} samples have non-finite activations, first in sample {self.first_nonfinite}"
-
-    def __add__(self, other: "ClassSums") -> "ClassSums":
-        """The sums over both sets of samples."""
-        return replace(
-            self,
-            counts=self.counts + other.counts,
-            sums=self.sums + other.sums,
-            nonfinite=self.nonfinite + other.nonfinite,
-            first_nonfinite=min(self.first_nonfinite, other.first_nonfinite),
-            batches=self.batches + other.batches,
-        )
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The class means, and an orthonormal basis of what their differences span."""
-
-    counts: Int64[np.ndarray, "K"]
-    means: Float64[np.ndarray, "K d"]
-    """μ_c as rows; the rows of classes without samples are zero."""
-    basis: Float64[np.ndarray, "r d"]
-    """At most K − 1 orthonormal rows, by decreasing spread of the class means."""
-    coordinates: Float64[np.ndarray, "K r"]
-    """The means in that basis, from the plain average of the means of all classes that have samples."""
-
-    @property
-    def present(self) -> np.ndarray:
-        """Which classes have samples."""
-        return self.counts > 0
-
-
-def frame(sums: ClassSums) -> Frame:
-    """The class means and the directions in which they differ, as far as float64 sums resolve them.
-
-    Raises: DataError when fewer than two classes have samples.
-    """
-    present = sums.counts > 0
-    if present.sum() < 2:
-        raise DataError(
-            f"samples of one class only ({present.sum()} of {len(present)} classes have any): collapse is a relation "
-            "between classes, so give at least two"
-        )
-    # Where activations are not finite, no metric of the layer has a value; the zeros are never read.
-    means = (np.zeros_like(sums.sums) if sums.obstacle else sums.sums) / np.maximum(sums.counts, 1)[:, None]
-    centred = means[present] - means[present].mean(axis=0)
-    _, s, axes = np.linalg.svd(centred, full_matrices=False)
-    rounding = 16 * np.finfo(np.float64).eps * np.linalg.norm(means)
-    r = min(int((s > rounding).sum()), int(present.sum()) - 1)
-    coordinates = np.zeros((len(means), r))
-    coordinates[present] = centred @ axes[:r].T
-    return Frame(counts=sums.counts, means=means, basis=axes[:r], coordinates=coordinates)
-
-
-@dataclass(frozen=True)
-class Scatter:
-    """Partial sums of the second pass, all about samples minus their class mean, x_i = h_i − μ_{y_i}."""
-
-    residuals: Float64[np.ndarray, "K d"]
-    """Σ x_i per class: zero but for rounding, or the second pass did not see what the first saw."""
-    within: Float64[np.ndarray, "K"]
-    """Σ ‖x_i‖² per class."""
-    projected: Float64[np.ndarray, "r r"]
-    """Σ (U x_i)(U x_i)ᵀ in the basis of the frame."""
-    nearest: Int64[np.ndarray, "K K"]
-    """How many samples of class y (row) lie nearest to the mean of class c (column)."""
-    disagreements: Int64[np.ndarray, "K"] | None
-    """Per class, samples for which the network decides otherwise than the nearest class mean."""
-    cosines: Float64[np.ndarray, "K"] | None
-    """Σ cos(h_i, w_{y_i}) per class, w the rows of the classifier."""
-    zero_samples: int
-    """Samples whose activations are all zero: no cosine (counted where there is a classifier)."""
-    gram: Float64[np.ndarray, "d d"] | None
-    """Σ x_i x_iᵀ, upper triangle."""
-    gram_error: Float64[np.ndarray, "d d"] | None
-    """What rounding does to `gram`, per unit of its trace, as measured on a block; None where all of it is float64."""
-    rows: Float[np.ndarray, "n d"] | None
-    """The activations themselves, where there are few samples and many features, so that ZZᵀ is the smaller Gram."""
-    negative_gram: Float64[np.ndarray, "d d"] | None
-    """Σ of min(h_i, 0) min(h_i, 0)ᵀ, upper triangle."""
-    negative_square: float | None
-    """‖min(Z, 0)‖_F²."""
-    batches: int
-
-    def __add__(self, other: "Scatter") -> "Scatter":
-        """The sums over both sets of samples, centred with the same class means."""
-        return replace(
-            self,
-            residuals=self.residuals + other.residuals,
-            within=self.within + other.within,
-            projected=self.projected + other.projected,
-            nearest=self.nearest + other.nearest,
-            disagreements=_added(self.disagreements, other.disagreements),
-            cosines=_added(self.cosines, other.cosines),
-            zero_samples=self.zero_samples + other.zero_samples,
-            gram=_added(self.gram, other.gram),
-            rows=None if self.rows is None or other.rows is None else np.concatenate([self.rows, other.rows]),
-            gram_error=other.gram_error if self.gram_error is None else self.gram_error,
-            negative_gram=_added(self.negative_gram, other.negative_gram),
-            negative_square=_added(self.negative_square, other.negative_square),
-            batches=self.batches + other.batches,
-        )
-
-
-def _added(one: Sum, other: Sum) -> Sum:
-    return None if one is None or other is None else one + other
 
 
 @dataclass(frozen=True)
@@ -338,17 +169,6 @@ def mean_singular_values(stats: LayerStats) -> tuple[Float64[np.ndarray, "k"], i
     return s, int((s > stats.tolerance).sum())
 
 
-def storage_tolerance(matrix: Float64[np.ndarray, "n m"], precision: str) -> float:
-    """(√n + √m)·2ω_p: what rounding its entries to the storage precision can give a singular value of a matrix.
-
-    Never under what a float64 decomposition resolves, eps·√max(n, m)·‖A‖_F.
-    """
-    n, m = matrix.shape
-    stored = np.sqrt(np.mean(ulp(matrix, precision) ** 2) / 12)
-    resolved = np.finfo(np.float64).eps * np.sqrt(max(n, m)) * np.linalg.norm(matrix)
-    return float(max(2 * (np.sqrt(n) + np.sqrt(m)) * stored, resolved))
-
-
 def layer_stats_from(
     sums: ClassSums,
     scatter: Scatter,
@@ -413,43 +233,20 @@ def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str) -> Spe
         live = np.flatnonzero(np.diag(gram))  # a dead unit is an exact zero, which rounding must not blur
         inside = np.ix_(live, live)
         rounding = None if scatter.gram_error is None else scatter.gram_error[inside] * scatter.within.sum()
-        squares, errors = _eigenvalues(gram[inside], rounding)
+        squares, errors = eigenvalues(gram[inside], rounding)
         full = min(N, len(live))
     elif scatter.rows is not None:
-        squares, errors = _eigenvalues(_row_gram(scatter.rows), None)
+        squares, errors = eigenvalues(_row_gram(scatter.rows), None)
         full = min(N, int(scatter.rows.any(axis=0).sum()))
     else:
         return None
-    values, resolutions = (np.sqrt(np.maximum(x[:full], 0.0)) for x in (squares, _RESOLVED * errors))
+    values, resolutions = (np.sqrt(np.maximum(x[:full], 0.0)) for x in (squares, RESOLVED * errors))
     # As rounding of independent entries: N×d of them of variance ≤ (2^{1−p} rms)²/12, and twice that to be safe.
     ulps = 2.0 ** (1 - float_format(precision).digits) * np.sqrt(max(squares.sum(), 0.0) / (N * d) / 12)
     storage = float(2 * (np.sqrt(N) + np.sqrt(d)) * ulps)
     counted = values > np.maximum(resolutions, storage)
     rank = full if counted.all() else int(np.argmin(counted))
     return Spectrum(values[:rank], full, storage, float(resolutions[rank]) if rank < full else 0.0, "")
-
-
-def _eigenvalues(
-    gram: Float64[np.ndarray, "n n"], rounding: Float64[np.ndarray, "n n"] | None
-) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
-    """Eigenvalues of an upper triangle in decreasing order, and the error of each.
-
-    That of sums and decomposition is one for all of them, eps·s_1². That of float32 products is far smaller where the
-    spectrum is small: with E what rounding did to a block and v an eigenvector, |vᵀEv|, and 4‖Ev‖/√n in case that
-    happens to be near zero.
-    """
-    if not len(gram):
-        return np.zeros(0), np.zeros(0)
-    if rounding is None:
-        squares = np.linalg.eigvalsh(gram, UPLO="U")[::-1]
-        product_errors = np.zeros(len(gram))
-    else:
-        ascending, vectors = np.linalg.eigh(gram, UPLO="U")
-        squares, vectors = ascending[::-1], vectors[:, ::-1]
-        moved = (rounding + np.triu(rounding, 1).T) @ vectors
-        along = np.abs(np.einsum("ij,ij->j", vectors, moved))
-        product_errors = along + 4 * np.linalg.norm(moved, axis=0) / np.sqrt(len(gram))
-    return squares, product_errors + np.finfo(np.float64).eps * max(squares[0], 0.0)
 
 
 def _negative(scatter: Scatter) -> Negative | None:

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from ncscan.errors import Undefined
 from ncscan.graph import Link, TapGraph
 from ncscan.metrics import Definition
-from ncscan.statistics import storage_tolerance
+from ncscan.resolution import storage_tolerance
 
 Weights = Mapping[str, tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."] | None]]
 """By name of the map: W as (outputs, inputs, …), and b or None."""

@@ -9,17 +9,9 @@ from helpers import exact_layer, naive_means, random_layer, rotation, simplex, s
 
 from ncscan.accumulate import FirstPass, SecondPass
 from ncscan.errors import DataError, Undefined
-from ncscan.statistics import (
-    LayerStats,
-    between,
-    centred_rank,
-    float_format,
-    frame,
-    layer_stats_from,
-    mean_singular_values,
-    storage_tolerance,
-    ulp,
-)
+from ncscan.resolution import float_format, storage_tolerance, ulp
+from ncscan.statistics import LayerStats, between, centred_rank, layer_stats_from, mean_singular_values
+from ncscan.sums import frame
 
 CPU = torch.device("cpu")
 

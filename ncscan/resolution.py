@@ -1,0 +1,85 @@
+"""What storage and arithmetic resolve: how far a number, a singular value or an eigenvalue can be told from rounding.
+
+In: numbers, and the format they are stored in. Out: tolerances. Only numpy; every rank decision rests on these.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from ncscan.errors import DataError
+
+
+class FloatFormat(NamedTuple):
+    """A storage format: digits of the significand, and the exponent under which numbers are subnormal."""
+
+    name: str
+    digits: int
+    min_exponent: int
+
+
+FLOAT_FORMATS = (
+    FloatFormat("float16", 11, -14),
+    FloatFormat("bfloat16", 8, -126),
+    FloatFormat("float32", 24, -126),
+    FloatFormat("float64", 53, -1022),
+)
+
+RESOLVED = 50.0
+"""An eigenvalue this many times its error is 2 % off, and the singular value 1 %."""
+
+
+def float_format(name: str) -> FloatFormat:
+    """The storage format of that name; DataError when it is not a float."""
+    for known in FLOAT_FORMATS:
+        if known.name == name:
+            return known
+    raise DataError(f"activations are stored as {name}; use one of {', '.join(f.name for f in FLOAT_FORMATS)}")
+
+
+def ulp(x: Float64[np.ndarray, "..."], precision: str) -> Float64[np.ndarray, "..."]:
+    """The distance between neighbouring numbers of a storage format around x: 2^{max(⌊log₂|x|⌋, e_min) − (p−1)}.
+
+    ulp(0) = 0: a zero is stored exactly.
+
+    >>> ulp(np.array([0.0, 1.0, 1.5, 1000.0]), "float16").tolist()
+    [0.0, 0.0009765625, 0.0009765625, 0.5]
+    """
+    _, digits, min_exponent = float_format(precision)
+    _, exponent = np.frexp(x)  # x = m·2^e with ½ ≤ |m| < 1, so ⌊log₂|x|⌋ = e − 1
+    return np.where(x == 0, 0.0, np.exp2(np.maximum(exponent - 1.0, min_exponent) - (digits - 1)))
+
+
+def storage_tolerance(matrix: Float64[np.ndarray, "n m"], precision: str) -> float:
+    """(√n + √m)·2ω_p: what rounding its entries to the storage precision can give a singular value of a matrix.
+
+    Never under what a float64 decomposition resolves, eps·√max(n, m)·‖A‖_F.
+    """
+    n, m = matrix.shape
+    stored = np.sqrt(np.mean(ulp(matrix, precision) ** 2) / 12)
+    resolved = np.finfo(np.float64).eps * np.sqrt(max(n, m)) * np.linalg.norm(matrix)
+    return float(max(2 * (np.sqrt(n) + np.sqrt(m)) * stored, resolved))
+
+
+def eigenvalues(
+    gram: Float64[np.ndarray, "n n"], rounding: Float64[np.ndarray, "n n"] | None
+) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
+    """Eigenvalues of an upper triangle in decreasing order, and the error of each.
+
+    That of sums and decomposition is one for all of them, eps·s_1². That of float32 products is far smaller where the
+    spectrum is small: with E what rounding did to a block and v an eigenvector, |vᵀEv|, and 4‖Ev‖/√n in case that
+    happens to be near zero.
+    """
+    if not len(gram):
+        return np.zeros(0), np.zeros(0)
+    if rounding is None:
+        squares = np.linalg.eigvalsh(gram, UPLO="U")[::-1]
+        product_errors = np.zeros(len(gram))
+    else:
+        ascending, vectors = np.linalg.eigh(gram, UPLO="U")
+        squares, vectors = ascending[::-1], vectors[:, ::-1]
+        moved = (rounding + np.triu(rounding, 1).T) @ vectors
+        along = np.abs(np.einsum("ij,ij->j", vectors, moved))
+        product_errors = along + 4 * np.linalg.norm(moved, axis=0) / np.sqrt(len(gram))
+    return squares, product_errors + np.finfo(np.float64).eps * max(squares[0], 0.0)

@@ -1,0 +1,139 @@
+"""The partial sums of two passes over a layer's activations, and the frame of class means that the second starts from.
+
+In: what accumulate.py adds up. Out: plain float64 sums; those of shards are merged by adding them.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+
+from ncscan.errors import DataError
+
+Sum = TypeVar("Sum", Float64[np.ndarray, "..."] | None, Int64[np.ndarray, "..."] | None, float | None)
+
+
+@dataclass(frozen=True)
+class ClassSums:
+    """Partial sums of the first pass."""
+
+    counts: Int64[np.ndarray, "K"]
+    sums: Float64[np.ndarray, "K d"]
+    nonfinite: int
+    """Samples with a NaN or an infinity, or so large that squares overflow."""
+    first_nonfinite: int
+    """The first of them; N or more when there is none."""
+    batches: int
+
+    @property
+    def obstacle(self) -> str:
+        """Why nothing of this layer can be measured, else empty."""
+        if not self.nonfinite:
+            return ""
+        return f"{self.nonfinite} samples have non-finite activations, first in sample {self.first_nonfinite}"
+
+    def __add__(self, other: "ClassSums") -> "ClassSums":
+        """The sums over both sets of samples."""
+        return replace(
+            self,
+            counts=self.counts + other.counts,
+            sums=self.sums + other.sums,
+            nonfinite=self.nonfinite + other.nonfinite,
+            first_nonfinite=min(self.first_nonfinite, other.first_nonfinite),
+            batches=self.batches + other.batches,
+        )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The class means, and an orthonormal basis of what their differences span."""
+
+    counts: Int64[np.ndarray, "K"]
+    means: Float64[np.ndarray, "K d"]
+    """μ_c as rows; the rows of classes without samples are zero."""
+    basis: Float64[np.ndarray, "r d"]
+    """At most K − 1 orthonormal rows, by decreasing spread of the class means."""
+    coordinates: Float64[np.ndarray, "K r"]
+    """The means in that basis, from the plain average of the means of all classes that have samples."""
+
+    @property
+    def present(self) -> np.ndarray:
+        """Which classes have samples."""
+        return self.counts > 0
+
+
+def frame(sums: ClassSums) -> Frame:
+    """The class means and the directions in which they differ, as far as float64 sums resolve them.
+
+    Raises: DataError when fewer than two classes have samples.
+    """
+    present = sums.counts > 0
+    if present.sum() < 2:
+        raise DataError(
+            f"samples of one class only ({present.sum()} of {len(present)} classes have any): collapse is a relation "
+            "between classes, so give at least two"
+        )
+    # Where activations are not finite, no metric of the layer has a value; the zeros are never read.
+    means = (np.zeros_like(sums.sums) if sums.obstacle else sums.sums) / np.maximum(sums.counts, 1)[:, None]
+    centred = means[present] - means[present].mean(axis=0)
+    _, s, axes = np.linalg.svd(centred, full_matrices=False)
+    rounding = 16 * np.finfo(np.float64).eps * np.linalg.norm(means)
+    r = min(int((s > rounding).sum()), int(present.sum()) - 1)
+    coordinates = np.zeros((len(means), r))
+    coordinates[present] = centred @ axes[:r].T
+    return Frame(counts=sums.counts, means=means, basis=axes[:r], coordinates=coordinates)
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Partial sums of the second pass, all about samples minus their class mean, x_i = h_i − μ_{y_i}."""
+
+    residuals: Float64[np.ndarray, "K d"]
+    """Σ x_i per class: zero but for rounding, or the second pass did not see what the first saw."""
+    within: Float64[np.ndarray, "K"]
+    """Σ ‖x_i‖² per class."""
+    projected: Float64[np.ndarray, "r r"]
+    """Σ (U x_i)(U x_i)ᵀ in the basis of the frame."""
+    nearest: Int64[np.ndarray, "K K"]
+    """How many samples of class y (row) lie nearest to the mean of class c (column)."""
+    disagreements: Int64[np.ndarray, "K"] | None
+    """Per class, samples for which the network decides otherwise than the nearest class mean."""
+    cosines: Float64[np.ndarray, "K"] | None
+    """Σ cos(h_i, w_{y_i}) per class, w the rows of the classifier."""
+    zero_samples: int
+    """Samples whose activations are all zero: no cosine (counted where there is a classifier)."""
+    gram: Float64[np.ndarray, "d d"] | None
+    """Σ x_i x_iᵀ, upper triangle."""
+    gram_error: Float64[np.ndarray, "d d"] | None
+    """What rounding does to `gram`, per unit of its trace, as measured on a block; None where all of it is float64."""
+    rows: Float[np.ndarray, "n d"] | None
+    """The activations themselves, where there are few samples and many features, so that ZZᵀ is the smaller Gram."""
+    negative_gram: Float64[np.ndarray, "d d"] | None
+    """Σ of min(h_i, 0) min(h_i, 0)ᵀ, upper triangle."""
+    negative_square: float | None
+    """‖min(Z, 0)‖_F²."""
+    batches: int
+
+    def __add__(self, other: "Scatter") -> "Scatter":
+        """The sums over both sets of samples, centred with the same class means."""
+        return replace(
+            self,
+            residuals=self.residuals + other.residuals,
+            within=self.within + other.within,
+            projected=self.projected + other.projected,
+            nearest=self.nearest + other.nearest,
+            disagreements=_added(self.disagreements, other.disagreements),
+            cosines=_added(self.cosines, other.cosines),
+            zero_samples=self.zero_samples + other.zero_samples,
+            gram=_added(self.gram, other.gram),
+            rows=None if self.rows is None or other.rows is None else np.concatenate([self.rows, other.rows]),
+            gram_error=other.gram_error if self.gram_error is None else self.gram_error,
+            negative_gram=_added(self.negative_gram, other.negative_gram),
+            negative_square=_added(self.negative_square, other.negative_square),
+            batches=self.batches + other.batches,
+        )
+
+
+def _added(one: Sum, other: Sum) -> Sum:
+    return None if one is None or other is None else one + other
