@@ -21,8 +21,8 @@ from ncscan.sums import ClassSums, Frame, Scatter, frame
 Chunk = np.ndarray | torch.Tensor
 """Rows of activations, (n, d)."""
 
-_BLOCK_NUMBERS = 2**19
-"""Numbers in a block of rows: 4 MiB of float64, so that a block and its class means stay in the cache."""
+_BLOCK_NUMBERS = 2**20
+"""Numbers in a block of rows: 8 MiB of float64, small enough for the cache, large enough that threads of BLAS pay."""
 
 WIDEST_GRAM = 4096
 """Above this min(N, d) a spectrum is not exact any more: its Gram matrix costs min(N, d)² numbers."""
@@ -116,18 +116,22 @@ class FirstPass:
 
     def add(self, start: int, chunk: Chunk) -> None:
         """Add rows start … start + n."""
-        for at, block in _blocks(start, chunk, len(self._labels), self._sums.shape[1]):
-            y = self._labels[at : at + len(block)]
-            rows = self._buffer[: len(block)].copy_(block)
-            self._sums.index_add_(0, y, rows)
-            self._counts.index_add_(0, y, torch.ones_like(y))
-            # One norm a row finds NaN and infinities; a test per number would cost as much as the sums.
-            bad = ~(torch.linalg.vector_norm(rows, dim=1) < _HUGE)
-            self._bad += bad.sum()
-            indices = torch.arange(at, at + len(block), device=self.device)
-            self._first_bad = torch.minimum(self._first_bad, torch.where(bad, indices, _NONE).min())
-            self.rows += len(block)
-            self._batches += 1
+        with _careful():
+            for at, block in _blocks(start, chunk, len(self._labels), self._sums.shape[1]):
+                self._add(at, block)
+
+    def _add(self, at: int, block: Float[torch.Tensor, "n d"]) -> None:
+        y = self._labels[at : at + len(block)]
+        rows = self._buffer[: len(block)].copy_(block)
+        self._sums.index_add_(0, y, rows)
+        self._counts.index_add_(0, y, torch.ones_like(y))
+        # One norm a row finds NaN and infinities; a test per number would cost as much as the sums.
+        bad = ~(torch.linalg.vector_norm(rows, dim=1) < _HUGE)
+        self._bad += bad.sum()
+        indices = torch.arange(at, at + len(block), device=self.device)
+        self._first_bad = torch.minimum(self._first_bad, torch.where(bad, indices, _NONE).min())
+        self.rows += len(block)
+        self._batches += 1
 
     def sums(self) -> ClassSums:
         """What was added so far."""
@@ -192,7 +196,7 @@ class SecondPass:
 
     def add(self, start: int, chunk: Chunk) -> None:
         """Add rows start … start + n."""
-        with _exact_products():
+        with _careful():
             for at, block in _blocks(start, chunk, len(self._labels), self._means.shape[1]):
                 self._add(at, block)
 
@@ -373,12 +377,18 @@ def _check_labels(labels: Int64[np.ndarray, "N"], n_classes: int) -> None:
 
 
 @contextmanager
-def _exact_products() -> Iterator[None]:
-    """Multiply float32 as float32, whatever the program around us chose: TF32 keeps three decimal digits."""
-    before = torch.get_float32_matmul_precision()
+def _careful() -> Iterator[None]:
+    """Multiply float32 as float32, and go through a block in one thread, whatever the program around us chose.
+
+    TF32 keeps three decimal digits. A block lives in one core's cache; to share it costs more than it gains, and ten
+    times more where another process keeps a core busy. BLAS has threads of its own, for the products.
+    """
+    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_float32_matmul_precision("highest")
+    torch.set_num_threads(1)
     try:
         with torch.no_grad():
             yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(precision)
+        torch.set_num_threads(threads)

@@ -9,7 +9,7 @@ from helpers import chunked, naive_means, naive_nearest, random_layer, simplex_l
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncscan.accumulate import _exact_products, _in_column_blocks, _symmetric_product, layer_stats
+from ncscan.accumulate import _careful, _in_column_blocks, _symmetric_product, layer_stats
 from ncscan.errors import DataError
 from ncscan.metrics import LayerView
 from ncscan.metrics.variability import nc1_pinv, nc1_trace
@@ -105,11 +105,13 @@ def test_products_in_float32_keep_collapsed_layers_apart_from_their_means() -> N
 
 
 def test_float32_is_multiplied_as_float32_whatever_the_program_chose() -> None:
+    threads = torch.get_num_threads()
     torch.set_float32_matmul_precision("medium")
     try:
-        with _exact_products():
+        with _careful():
             assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.get_num_threads() == threads
     finally:
         torch.set_float32_matmul_precision("highest")
 
