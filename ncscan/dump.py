@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from ncscan import hdf5
+from ncscan import hdf5, rows
 from ncscan.config import Plain
 from ncscan.errors import DumpError, RefusedPlan
 from ncscan.graph import Tap, TapGraph
@@ -125,11 +125,11 @@ class Dump:
         self.provenance = Provenance.from_plain(self._json("provenance"))
         self.graph = TapGraph.from_plain(self._json("graph"))
         self.layers = tuple(self._layer(index) for index in range(self._count("n_layers")))
-        self._rows("logits")
-        for layer in self.layers:
-            width = self._rows(f"layers/{layer.index:04}/activations").shape[1]
-            if width != layer.n_features:
-                raise DumpError(f"{self.path}: layer {layer.tap.name!a} has {width} features, not {layer.n_features}")
+        for layer, table in zip((None, *self.layers), self.tables(), strict=True):
+            if len(table.values) != self.n_samples:
+                raise DumpError(f"{self.path}: {table.values.name} has {len(table.values)} rows, not {self.n_samples}")
+            if layer is not None and table.values.shape[1] != layer.n_features:
+                raise DumpError(f"{self.path}: {table.values.name} has not {layer.n_features} features as it says")
 
     def __enter__(self) -> "Dump":
         return self
@@ -155,8 +155,9 @@ class Dump:
     @cached_property
     def logits(self) -> np.ndarray:
         """What the network returned, (N, K)."""
-        source = self._rows("logits")
-        return np.concatenate([_decoded(rows, self._dtype(source)) for _, rows in hdf5.read_rows(source)])
+        table = rows.find(self._file, "logits")
+        dtype = self._dtype(table.values)
+        return np.concatenate([_decoded(read, dtype) for _, read in rows.read(table)])
 
     @cached_property
     def weights(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
@@ -165,14 +166,14 @@ class Dump:
 
     def chunks(self, layer: Layer) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, features (n, d)) in the order of the labels; bfloat16 comes as float32, exactly."""
-        source = self._rows(f"layers/{layer.index:04}/activations")
-        return ((start, _decoded(rows, layer.dtype)) for start, rows in hdf5.read_rows(source))
+        table = rows.find(self._file, f"layers/{layer.index:04}/activations")
+        return ((start, _decoded(read, layer.dtype)) for start, read in rows.read(table))
 
-    def tables(self) -> Iterator[hdf5.Dataset]:
-        """Everything with one row per sample that is written batch by batch."""
-        yield self._rows("logits")
+    def tables(self) -> Iterator[rows.Table]:
+        """The logits' rows, then those of each layer."""
+        yield rows.find(self._file, "logits")
         for layer in self.layers:
-            yield self._rows(f"layers/{layer.index:04}/activations")
+            yield rows.find(self._file, f"layers/{layer.index:04}/activations")
 
     def _count(self, name: str) -> int:
         value = hdf5.attribute(self._file, name)
@@ -193,12 +194,6 @@ class Dump:
             raise DumpError(f"{self.path}: layer {index} is stored as {facts['dtype']!a}, which is not known")
         tap = self.graph.taps[int(facts["tap"])]
         return Layer(index, tap, str(facts["reduction"]), str(facts["dtype"]), int(facts["n_features"]))
-
-    def _rows(self, name: str) -> hdf5.Dataset:
-        source = hdf5.dataset(self._file, name)
-        if source.ndim != 2 or len(source) != self.n_samples:
-            raise DumpError(f"{self.path}: {name} has shape {source.shape} for {self.n_samples} samples")
-        return source
 
     def _dtype(self, source: hdf5.Dataset) -> str:
         return str(hdf5.attribute(source, "dtype"))
@@ -248,8 +243,8 @@ def _asked(provenance: Provenance) -> dict[str, str]:
     return {name: plain_json(value) for name, value in asdict(provenance).items() if name not in HOW}
 
 
-def _decoded(rows: np.ndarray, dtype: str) -> np.ndarray:
+def _decoded(stored: np.ndarray, dtype: str) -> np.ndarray:
     """Stored values as numbers: a bfloat16 is the upper half of a float32."""
     if dtype != "bfloat16":
-        return rows
-    return (rows.astype(np.uint32) << 16).view(np.float32)
+        return stored
+    return (stored.astype(np.uint32) << 16).view(np.float32)

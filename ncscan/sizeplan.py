@@ -104,7 +104,9 @@ def plan(
     output = logits_tap(traced.graph)
     logits = _table_bytes(n_samples, output.shape[-1], output.dtype, batch, output.name)
     weights = sum(t.numel() * t.element_size() for pair in traced.weights.values() for t in pair if t is not None)
-    description = len(plain_json(traced.graph.to_plain())) + _PER_DATASET * (6 + 2 * len(traced.weights) + len(layers))
+    description = len(plain_json(traced.graph.to_plain())) + _PER_DATASET * (
+        6 + 2 * len(traced.weights) + 2 * len(layers)
+    )
     return SizePlan(tuple(sizes), logits + weights + description + 16 * n_samples)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from ncscan import hdf5
+from ncscan import hdf5, rows
 from ncscan.dump import FORMAT, FORMAT_VERSION, STORED_AS, plain_json
 from ncscan.dump import Dump as Dump
 from ncscan.dump import Layer as Layer
@@ -87,7 +87,8 @@ def write_dump(
             if not start:
                 with _disk_errors(partial):
                     _describe(file, provenance, traced, layers, labels, gzip=compress)
-            _append_all(file, partial, layers, labels, batches(start), start)
+            shape = (len(labels), min(provenance.batch_size, len(labels)))
+            _append_all(file, partial, layers, batches(start), shape, start)
         _verify(partial, labels)
         with _disk_errors(partial), hdf5.reopen(partial) as file:
             hdf5.set_attribute(file, "rows_complete", len(labels))
@@ -113,17 +114,14 @@ def _describe(
     hdf5.set_attribute(file, "format", FORMAT)
     for name, count in (("format_version", FORMAT_VERSION), ("n_samples", n), ("n_layers", len(layers))):
         hdf5.set_attribute(file, name, count)
-    for name in (
-        "rows_written",
-        "rows_complete",
-    ):  # there from the start, so that they are only ever rewritten in place
+    for name in ("rows_written", "rows_complete"):  # from now on they are only rewritten, in place
         hdf5.set_attribute(file, name, 0)
     for name, text in (("provenance", plain_json(asdict(provenance))), ("graph", plain_json(graph.to_plain()))):
         hdf5.write_array(file, name, np.frombuffer(text.encode(), np.uint8))
     hdf5.write_array(file, "labels", labels)
     hdf5.write_array(file, "sample_ids", np.arange(n))
-    rows = _create_rows(file, "logits", n, output.shape[-1], output.dtype, batch, gzip=gzip)
-    hdf5.set_attribute(rows, "dtype", output.dtype)
+    logits = _create_table(file, "logits", n, output.shape[-1], output.dtype, batch, gzip=gzip)
+    hdf5.set_attribute(logits.values, "dtype", output.dtype)
     maps = hdf5.create_group(file, "maps")
     for index, linear_map in enumerate(graph.maps):
         group = hdf5.create_group(maps, f"{index:04}")
@@ -142,7 +140,7 @@ def _describe(
         hdf5.set_attribute(group, "reduction", layer.reduction)
         hdf5.set_attribute(group, "dtype", layer.dtype)
         hdf5.set_attribute(group, "n_features", layer.n_features)
-        _create_rows(group, "activations", n, layer.n_features, layer.dtype, batch, gzip=gzip)
+        _create_table(group, "activations", n, layer.n_features, layer.dtype, batch, gzip=gzip)
     hdf5.flush(file)
 
 
@@ -150,30 +148,21 @@ def _append_all(
     file: hdf5.File,
     partial: Path,
     layers: Sequence[Layer],
-    labels: Int64[np.ndarray, "N"],
     batches: Iterable[Batch],
+    shape: tuple[int, int],
     start: int,
 ) -> None:
     """Batches are computed in this thread while one other thread, the only one that touches the file, writes them."""
-    names = ["logits", *(f"layers/{layer.index:04}/activations" for layer in layers)]
-    targets = [hdf5.dataset(file, name) for name in names]
-    dtypes = [str(hdf5.attribute(targets[0], "dtype")), *(layer.dtype for layer in layers)]
-
-    written = start
+    tables = [rows.find(file, "logits"), *(rows.find(file, f"layers/{layer.index:04}/activations") for layer in layers)]
+    names = ["the logits", *(f"layer {layer.tap.name!a}" for layer in layers)]
+    dtypes = [str(hdf5.attribute(tables[0].values, "dtype")), *(layer.dtype for layer in layers)]
+    into = rows.Writer(file, tables, *shape, start)
 
     def append(batch: Batch, ready: torch.cuda.Event | None) -> None:
-        nonlocal written
-        if batch.start != written:
-            return  # the one before failed, and its error is on the way
-        values = (batch.logits, *batch.features)
-        with _disk_errors(partial):
-            for name, target, value in zip(names, targets, _fetched(values, dtypes, names, ready), strict=True):
-                if value.shape[1:] != target.shape[1:]:
-                    raise DumpError(f"{partial}: {name} takes rows of {target.shape[1]}, not of {value.shape[1:]}")
-                hdf5.write_rows(target, batch.start, value)
-            hdf5.set_attribute(file, "rows_written", batch.start + len(batch.logits))
-            hdf5.flush(file)
-        written += len(batch.logits)
+        if batch.start == into.received:  # else one before it failed, and its error is on the way
+            values = _fetched((batch.logits, *batch.features), dtypes, names, ready)
+            with _disk_errors(partial):
+                into.append(values)
 
     waiting: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1, "ncscan-writer") as writer:
@@ -191,8 +180,8 @@ def _append_all(
         finally:
             if isinstance(batches, Generator):
                 batches.close()
-    if start != len(labels):
-        raise DataError(f"{partial}: {len(labels)} labels, and the model gave {start} rows")
+    if start != shape[0]:
+        raise DataError(f"{partial}: {shape[0]} labels, and the model gave {start} rows")
 
 
 def _recorded(value: torch.Tensor) -> torch.cuda.Event | None:
@@ -240,11 +229,7 @@ def _encoded(value: torch.Tensor, dtype: str, name: str = "") -> np.ndarray:
 def _rows_to_keep(
     partial: Path, provenance: Provenance, graph: TapGraph, layers: Sequence[Layer], n_samples: int
 ) -> int:
-    """Rows of an interrupted dump that can stay: whole batches, of the same settings, that read back sound.
-
-    A kill in the middle of a flush can leave an index that knows of more chunks than rows were counted; a power cut,
-    rows that were counted and never written, zeros whose checksum is zero. Either way the dump is written anew.
-    """
+    """Rows of an interrupted dump that can stay: of the same settings, and sound as far as they were counted."""
     if not partial.stat().st_size:
         return 0
     try:
@@ -252,35 +237,23 @@ def _rows_to_keep(
             same = (plain_json(asdict(there.provenance)), there.graph, there.layers, there.n_samples)
             if same != (plain_json(asdict(provenance)), graph, tuple(layers), n_samples):
                 return 0
-            counted, batch = there.rows_written, min(provenance.batch_size, n_samples)
-            sound = all(_is_sound(table, counted) for table in there.tables())
-            if not sound:
-                return 0
-            return counted if counted == n_samples else counted - counted % batch
+            # A kill leaves all that was counted; a power cut can leave a count of rows that never reached the disk.
+            sound = all(rows.is_sound(table, there.rows_written) for table in there.tables())
+            return there.rows_written if sound else 0
     except DumpError:
         return 0
-
-
-def _is_sound(table: hdf5.Dataset, rows: int) -> bool:
-    step = table.chunks[0]
-    if hdf5.chunks_written(table) != -(-rows // step):
-        return False
-    chunks = (read[i : i + step] for _, read in hdf5.read_rows(table, rows) for i in range(0, len(read), step))
-    return all(bool(chunk.any()) for chunk in chunks)
 
 
 def _verify(partial: Path, labels: Int64[np.ndarray, "N"]) -> None:
     """Read back as any reader would: every checksum, every row count, and the labels; what fails is removed."""
     try:
-        hdf5.open_safely(partial).close()  # which counts the chunks: reading a missing one would give no error
         with Dump(partial, unfinished=True) as dump:
             if not np.array_equal(dump.labels, labels):
                 raise DumpError(f"{partial}: the labels read back are not those written")
-            for table in dump.tables():
-                deque(hdf5.read_rows(table), maxlen=0)
+            rows.verify(partial, list(dump.tables()))
     except DumpError as error:
         partial.unlink()
-        raise DumpError(f"{error}; the dump did not read back as written and was removed: check the disk") from error
+        raise DumpError(f"{error}; the dump was removed: check the disk, and extract again") from error
 
 
 @contextmanager
@@ -312,8 +285,8 @@ def _disk_errors(partial: Path) -> Generator[None]:
     """Inside, a full disk is one clear error, and the room is given back."""
     try:
         yield
-    except OSError as error:
-        full = next((code for code in _DISK_FULL if error.errno == code or os.strerror(code) in str(error)), None)
+    except (OSError, RuntimeError) as error:  # HDF5 raises either, and keeps the reason in the text
+        full = next((code for code in _DISK_FULL if os.strerror(code) in str(error)), None)
         if full is None:
             raise DumpError(f"{partial}: writing failed: {str(error).splitlines()[0]}") from error
         partial.unlink(missing_ok=True)
@@ -336,8 +309,7 @@ def _closing(file: hdf5.File, partial: Path) -> Generator[None]:
         file.close()
 
 
-def _create_rows(
+def _create_table(
     group: hdf5.Group, name: str, n: int, features: int, dtype: str, batch: int, *, gzip: bool
-) -> hdf5.Dataset:
-    rows = chunk_rows(batch, features, dtype)
-    return hdf5.create_rows(group, name, (n, features), STORED_AS[dtype], rows, gzip=gzip)
+) -> rows.Table:
+    return rows.create(group, name, (n, features), STORED_AS[dtype], chunk_rows(batch, features, dtype), gzip=gzip)
