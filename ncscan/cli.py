@@ -333,7 +333,7 @@ HEADINGS = {
     "nc2_etf": ("nc2_etf", "{:.3f}"),
     "nc3_distance": ("nc3_dist", "{:.3f}"),
     "nc4_mismatch": ("nc4_mism", "{:.2%}"),
-    "balancedness": ("imbalance", "{:.2g}"),
+    "balancedness": ("max‖D‖", "{:.2g}"),
     "head_condition": ("κ head", "{:.3g}"),
 }
 """Columns of the summary, short enough for 100 characters in all."""
@@ -345,7 +345,7 @@ def _print_summary(outcome: "Reported") -> None:
 
     for run, rows in digest(outcome).groupby("run", sort=False):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=escape(str(run)), title_justify="left")
-        table.add_column("step", justify="right")
+        table.add_column("step", justify="right", no_wrap=True)
         for heading, _ in HEADINGS.values():
             table.add_column(heading, justify="right", no_wrap=True)
         for row in rows.to_dict("records"):
@@ -354,8 +354,8 @@ def _print_summary(outcome: "Reported") -> None:
             table.add_row(f"{row['step']:,}", *cells)
         out.print(table)
     out.print(
-        "nc1 to nc4: the layer that the classifier reads; imbalance: largest ‖W₂ᵀW₂ − W₁W₁ᵀ‖ of the linear head, "
-        "relative; κ head: its conditioning. All layers and definitions are on the page.\n",
+        "nc1 to nc4: of the layer that the classifier reads; D = W₂ᵀW₂ − W₁W₁ᵀ: balancedness of the linear head; "
+        "κ head: its conditioning. All layers and definitions are on the page.\n",
         style="dim",
     )
     page = next(path for path in outcome.files if path.suffix == ".html")

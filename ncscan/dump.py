@@ -22,6 +22,7 @@ from ncscan.graph import Tap, TapGraph
 
 FORMAT = "ncscan dump"
 FORMAT_VERSION = 1
+LOGITS = "logits"
 HOW = ("device", "batch_size", "versions")
 """Fields of the provenance that say how a dump was computed; all others say what was asked for."""
 STORED_AS = {
@@ -125,10 +126,11 @@ class Dump:
         self.provenance = Provenance.from_plain(self._json("provenance"))
         self.graph = TapGraph.from_plain(self._json("graph"))
         self.layers = tuple(self._layer(index) for index in range(self._count("n_layers")))
-        for layer, table in zip((None, *self.layers), self.tables(), strict=True):
-            if len(table.values) != self.n_samples:
-                raise DumpError(f"{self.path}: {table.values.name} has {len(table.values)} rows, not {self.n_samples}")
-            if layer is not None and table.values.shape[1] != layer.n_features:
+        names = [LOGITS, *(activations(layer.index) for layer in self.layers)]
+        self.tables = rows.find(self._file, names, self.n_samples, max(1, self._count("batch_rows")))
+        """The logits' rows, then those of each layer."""
+        for layer, table in zip(self.layers, self.tables[1:], strict=True):
+            if table.values.shape[1] != layer.n_features:
                 raise DumpError(f"{self.path}: {table.values.name} has not {layer.n_features} features as it says")
 
     def __enter__(self) -> "Dump":
@@ -155,7 +157,7 @@ class Dump:
     @cached_property
     def logits(self) -> np.ndarray:
         """What the network returned, (N, K)."""
-        table = rows.find(self._file, "logits")
+        table = self.tables[0]
         dtype = self._dtype(table.values)
         return np.concatenate([_decoded(read, dtype) for _, read in rows.read(table)])
 
@@ -166,14 +168,7 @@ class Dump:
 
     def chunks(self, layer: Layer) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, features (n, d)) in the order of the labels; bfloat16 comes as float32, exactly."""
-        table = rows.find(self._file, f"layers/{layer.index:04}/activations")
-        return ((start, _decoded(read, layer.dtype)) for start, read in rows.read(table))
-
-    def tables(self) -> Iterator[rows.Table]:
-        """The logits' rows, then those of each layer."""
-        yield rows.find(self._file, "logits")
-        for layer in self.layers:
-            yield rows.find(self._file, f"layers/{layer.index:04}/activations")
+        return ((start, _decoded(read, layer.dtype)) for start, read in rows.read(self.tables[1 + layer.index]))
 
     def _count(self, name: str) -> int:
         value = hdf5.attribute(self._file, name)
@@ -236,6 +231,11 @@ def finished(path: Path, provenance: Provenance, *, force: bool = False) -> bool
 def plain_json(plain: Any) -> str:
     """The one text of plain values: equal exactly when they are."""
     return json.dumps(plain, sort_keys=True)
+
+
+def activations(index: int) -> str:
+    """Where in the file a layer's rows are."""
+    return f"layers/{index:04}/activations"
 
 
 def _asked(provenance: Provenance) -> dict[str, str]:

@@ -17,7 +17,7 @@ class UsageError(NcscanError):
     exit_code = 2
 
 
-class RefusedPlan(NcscanError):
+class RefusedPlan(NcscanError):  # noqa: N818 - a refusal, in the words of the command line
     """What was asked is understood but must not start: no room on the disk, other results in the way."""
 
     exit_code = 2

@@ -105,6 +105,11 @@ def flush(file: File) -> None:
     file.flush()
 
 
+def sync_data(file: File) -> None:
+    """Wait until all that was flushed is on the disk itself."""
+    os.fsync(file.id.get_vfd_handle())
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk itself."""
     handle = os.open(path, os.O_RDONLY)

@@ -10,8 +10,8 @@ again as the writing itself: the sums below are ten times faster.
 
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +20,12 @@ from ncscan.errors import DumpError
 
 LANES = 1021
 """A prime, so that no two pages or sectors of a chunk fall on the same lanes: one in the other's place is noticed."""
+CHECKSUMS = "checksums"
+"""(blocks, chunks of a block): one row for each batch, one column for each chunk that a batch takes in any table."""
+SYNC_EVERY = 2**26
+"""Bytes after which the disk is waited for, while the next batches are computed; at the end little is left to wait for."""
+READERS = 2
+"""Threads that read back; one disk and the memory are not faster for more."""
 
 
 @dataclass(frozen=True)
@@ -27,33 +33,47 @@ class Table:
     """One row per sample."""
 
     values: hdf5.Dataset
-    checksums: hdf5.Dataset
-    """One per chunk of the values."""
+    column: int
+    """Of the checksums, the first that is this table's."""
+    per_block: int
+    """Chunks that a batch takes."""
 
 
 def create(
-    group: hdf5.Group, name: str, shape: tuple[int, int], stored_as: str, chunk_rows: int, *, gzip: bool
-) -> Table:
-    """An empty table; all its room is laid out at once unless it is compressed."""
-    values = hdf5.create_rows(group, name, shape, stored_as, chunk_rows, gzip=gzip)
-    n_chunks = -(-shape[0] // chunk_rows)
-    return Table(values, hdf5.create_rows(group, f"{name}.checksums", (n_chunks,), "<u4", n_chunks, gzip=False))
+    file: hdf5.File, shapes: Sequence[tuple[str, int, str, int]], n_rows: int, block: int, *, gzip: bool
+) -> None:
+    """Empty tables, each of (name, features, stored as, rows of a chunk), and the room for their checksums."""
+    for name, features, stored_as, chunk_rows in shapes:
+        hdf5.create_rows(file, name, (n_rows, features), stored_as, chunk_rows, gzip=gzip)
+    columns = sum(block // chunk_rows for *_, chunk_rows in shapes)
+    n_blocks = -(-n_rows // block)
+    hdf5.create_rows(file, CHECKSUMS, (n_blocks, columns), "<u4", n_blocks, gzip=False)
 
 
-def find(group: hdf5.Group, name: str) -> Table:
-    """The table of that name; DumpError when it is missing or not one of ours."""
-    table = Table(hdf5.dataset(group, name), hdf5.dataset(group, f"{name}.checksums"))
-    values, checksums = table.values, table.checksums
-    if values.ndim != 2 or values.chunks is None or values.chunks[1:] != values.shape[1:]:
-        raise DumpError(f"{group.file.filename}: {name} is not in chunks of whole rows")
-    if (checksums.shape, checksums.dtype) != ((-(-len(values) // values.chunks[0]),), np.uint32):
-        raise DumpError(f"{group.file.filename}: {name} has {len(values)} rows, and checksums of {checksums.shape}")
-    return table
+def find(file: hdf5.File, names: Sequence[str], n_rows: int, block: int) -> tuple[Table, ...]:
+    """The tables of those names, in the order in which they were created; DumpError when one is missing or odd."""
+    tables, column = [], 0
+    for name in names:
+        values = hdf5.dataset(file, name)
+        if values.ndim != 2 or values.chunks is None or values.chunks[1:] != values.shape[1:]:
+            raise DumpError(f"{file.filename}: {name} is not in chunks of whole rows")
+        if len(values) != n_rows or block % values.chunks[0]:
+            raise DumpError(
+                f"{file.filename}: {name} has {len(values)} rows in chunks of {values.chunks[0]}; "
+                f"expected {n_rows} in batches of {block}"
+            )
+        tables.append(Table(values, column, block // values.chunks[0]))
+        column += tables[-1].per_block
+    checksums = hdf5.dataset(file, CHECKSUMS)
+    if (checksums.shape, checksums.dtype) != ((-(-n_rows // block), column), np.uint32):
+        raise DumpError(f"{file.filename}: there are {checksums.shape} checksums for {column} chunks a batch")
+    return tuple(tables)
 
 
 def read(table: Table, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """(first row, rows) in order, verified; up to a row, when it was the last one that was written."""
-    expected = hdf5.read_array(table.checksums)
+    columns = slice(table.column, table.column + table.per_block)
+    expected = hdf5.read_array(table.values.file[CHECKSUMS])[:, columns].ravel()
     step = table.values.chunks[0]
     for start, rows in hdf5.read_rows(table.values, stop):
         for first in range(0, len(rows), step):
@@ -63,6 +83,22 @@ def read(table: Table, stop: int | None = None) -> Iterator[tuple[int, np.ndarra
                     f"{start + first} on: their checksum differs; extract this checkpoint again with --force"
                 )
         yield start, rows
+
+
+def are_sound(tables: Sequence[Table], stop: int) -> bool:
+    """Whether the rows up to one were all written and read back as they were computed."""
+    with ThreadPoolExecutor(READERS, "ncscan-verifier") as readers:
+        return all(readers.map(lambda table: _is_sound(table, stop), tables))
+
+
+def _is_sound(table: Table, stop: int) -> bool:
+    # A kill in the middle of a flush can leave a compressed table's index with more chunks than were counted.
+    if hdf5.is_compressed(table.values) and hdf5.chunks_written(table.values) != -(-stop // table.values.chunks[0]):
+        return False
+    try:
+        return sum(len(rows) for _, rows in read(table, stop)) == stop
+    except DumpError:
+        return False
 
 
 def checksum(rows: np.ndarray) -> int:
@@ -89,62 +125,45 @@ class Writer:
         self._n_rows, self._block = n_rows, block
         self.received = start
         """Rows up to here were handed over; those that do not fill a block yet are held back."""
-        self._offsets = [
-            [] if hdf5.is_compressed(table.values) else hdf5.chunk_offsets(table.values) for table in tables
-        ]
-        self._held = [np.empty((0, table.values.shape[1]), table.values.dtype) for table in tables]
+        self._held: list[list[np.ndarray]] = []
+        self._unsynced = 0
+        self._offsets = [None if hdf5.is_compressed(t.values) else hdf5.chunk_offsets(t.values) for t in tables]
 
     def append(self, values: Sequence[np.ndarray]) -> None:
         """The next rows of every table; on return whole blocks are safe from a kill of this process."""
         n, taken = len(values[0]), 0
         for table, rows in zip(self._tables, values, strict=True):
-            if rows.shape != (n, table.values.shape[1]):
-                expected = (n, table.values.shape[1])
+            if rows.shape != (expected := (n, table.values.shape[1])):
                 raise DumpError(f"{self._file.filename}: {table.values.name} takes {expected}, not {rows.shape}")
         while taken < n:
             row = self.received + taken
             take = min(self._block - row % self._block, n - taken)
-            pieces = [rows[taken : taken + take] for rows in values]
-            if len(self._held[0]):  # only after memory ran out, or with other batches than the file's
-                pieces = [np.concatenate(pair) for pair in zip(self._held, pieces, strict=True)]
+            self._held.append([rows[taken : taken + take] for rows in values])
             taken += take
-            if (row + take) % self._block and row + take != self._n_rows:
-                self._held = [piece.copy() for piece in pieces]
-                continue
-            for table, offsets, piece in zip(self._tables, self._offsets, pieces, strict=True):
-                self._write(table, offsets, row + take - len(piece), piece)
-            self._held = [piece[:0] for piece in pieces]
-            hdf5.set_attribute(self._file, "rows_written", row + take)
-            hdf5.flush(self._file)
+            if (row + take) % self._block == 0 or row + take == self._n_rows:
+                self._write(row + take)
         self.received += n
 
-    def _write(self, table: Table, offsets: list[int], start: int, rows: np.ndarray) -> None:
-        step = table.values.chunks[0]
-        chunks = [rows[first : first + step] for first in range(0, len(rows), step)]
-        if offsets:
-            for i, chunk in enumerate(chunks, start // step):
-                hdf5.write_at(self._file, offsets[i], chunk)
-        else:
-            hdf5.write_part(table.values, start, rows)
-        sums = np.array([checksum(chunk) for chunk in chunks], np.uint32)
-        hdf5.write_part(table.checksums, start // step, sums)
-
-
-def is_sound(table: Table, stop: int) -> bool:
-    """Whether the rows up to one were all written, and no more than those."""
-    if hdf5.is_compressed(table.values):
-        # A kill in the middle of a flush can leave an index that knows of more chunks than were counted.
-        exact = hdf5.chunks_written(table.values) == -(-stop // table.values.chunks[0])
-    else:
-        exact = True
-    try:
-        return exact and sum(len(rows) for _, rows in read(table, stop)) == stop
-    except DumpError:
-        return False
-
-
-def verify(path: Path, tables: Sequence[Table]) -> None:
-    """Read everything back, as any reader would."""
-    for table in tables:
-        if not is_sound(table, len(table.values)):
-            raise DumpError(f"{path}: {table.values.name} did not read back as it was written")
+    def _write(self, stop: int) -> None:
+        """What is held, a whole block or the last part of one."""
+        pieces, self._held = self._held, []
+        # More than one piece only after memory ran out, or when the batches are not those of the file.
+        values = pieces[0] if len(pieces) == 1 else [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+        start = stop - len(values[0])
+        sums = np.zeros((1, self._tables[-1].column + self._tables[-1].per_block), np.uint32)
+        for table, offsets, rows in zip(self._tables, self._offsets, values, strict=True):
+            step = table.values.chunks[0]
+            if offsets is None:
+                hdf5.write_part(table.values, start, rows)
+            for i, first in enumerate(range(0, len(rows), step)):
+                chunk = rows[first : first + step]
+                sums[0, table.column + i] = checksum(chunk)
+                if offsets is not None:
+                    hdf5.write_at(self._file, offsets[start // step + i], chunk)
+            self._unsynced += rows.nbytes
+        hdf5.write_part(self._file[CHECKSUMS], start // self._block, sums)
+        hdf5.set_attribute(self._file, "rows_written", stop)
+        hdf5.flush(self._file)
+        if self._unsynced > SYNC_EVERY:
+            hdf5.sync_data(self._file)
+            self._unsynced = 0

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Int64
 
 from ncscan import hdf5, rows
-from ncscan.dump import FORMAT, FORMAT_VERSION, STORED_AS, plain_json
+from ncscan.dump import FORMAT, FORMAT_VERSION, LOGITS, STORED_AS, activations, plain_json
 from ncscan.dump import Dump as Dump
 from ncscan.dump import Layer as Layer
 from ncscan.dump import Provenance as Provenance
@@ -112,7 +112,8 @@ def _describe(
     output = logits_tap(graph)
     batch = min(provenance.batch_size, n)
     hdf5.set_attribute(file, "format", FORMAT)
-    for name, count in (("format_version", FORMAT_VERSION), ("n_samples", n), ("n_layers", len(layers))):
+    counts = {"format_version": FORMAT_VERSION, "n_samples": n, "n_layers": len(layers), "batch_rows": batch}
+    for name, count in counts.items():
         hdf5.set_attribute(file, name, count)
     for name in ("rows_written", "rows_complete"):  # from now on they are only rewritten, in place
         hdf5.set_attribute(file, name, 0)
@@ -120,8 +121,6 @@ def _describe(
         hdf5.write_array(file, name, np.frombuffer(text.encode(), np.uint8))
     hdf5.write_array(file, "labels", labels)
     hdf5.write_array(file, "sample_ids", np.arange(n))
-    logits = _create_table(file, "logits", n, output.shape[-1], output.dtype, batch, gzip=gzip)
-    hdf5.set_attribute(logits.values, "dtype", output.dtype)
     maps = hdf5.create_group(file, "maps")
     for index, linear_map in enumerate(graph.maps):
         group = hdf5.create_group(maps, f"{index:04}")
@@ -140,7 +139,11 @@ def _describe(
         hdf5.set_attribute(group, "reduction", layer.reduction)
         hdf5.set_attribute(group, "dtype", layer.dtype)
         hdf5.set_attribute(group, "n_features", layer.n_features)
-        _create_table(group, "activations", n, layer.n_features, layer.dtype, batch, gzip=gzip)
+    kept = [(LOGITS, output.shape[-1], output.dtype)]
+    kept += [(activations(layer.index), layer.n_features, layer.dtype) for layer in layers]
+    shapes = [(name, width, STORED_AS[dtype], chunk_rows(batch, width, dtype)) for name, width, dtype in kept]
+    rows.create(file, shapes, n, batch, gzip=gzip)
+    hdf5.set_attribute(hdf5.dataset(file, LOGITS), "dtype", output.dtype)
     hdf5.flush(file)
 
 
@@ -153,7 +156,7 @@ def _append_all(
     start: int,
 ) -> None:
     """Batches are computed in this thread while one other thread, the only one that touches the file, writes them."""
-    tables = [rows.find(file, "logits"), *(rows.find(file, f"layers/{layer.index:04}/activations") for layer in layers)]
+    tables = rows.find(file, [LOGITS, *(activations(layer.index) for layer in layers)], *shape)
     names = ["the logits", *(f"layer {layer.tap.name!a}" for layer in layers)]
     dtypes = [str(hdf5.attribute(tables[0].values, "dtype")), *(layer.dtype for layer in layers)]
     into = rows.Writer(file, tables, *shape, start)
@@ -238,8 +241,7 @@ def _rows_to_keep(
             if same != (plain_json(asdict(provenance)), graph, tuple(layers), n_samples):
                 return 0
             # A kill leaves all that was counted; a power cut can leave a count of rows that never reached the disk.
-            sound = all(rows.is_sound(table, there.rows_written) for table in there.tables())
-            return there.rows_written if sound else 0
+            return there.rows_written if rows.are_sound(there.tables, there.rows_written) else 0
     except DumpError:
         return 0
 
@@ -250,7 +252,8 @@ def _verify(partial: Path, labels: Int64[np.ndarray, "N"]) -> None:
         with Dump(partial, unfinished=True) as dump:
             if not np.array_equal(dump.labels, labels):
                 raise DumpError(f"{partial}: the labels read back are not those written")
-            rows.verify(partial, list(dump.tables()))
+            if not rows.are_sound(dump.tables, len(labels)):
+                raise DumpError(f"{partial}: what was read back is not what was written")
     except DumpError as error:
         partial.unlink()
         raise DumpError(f"{error}; the dump was removed: check the disk, and extract again") from error
@@ -307,9 +310,3 @@ def _closing(file: hdf5.File, partial: Path) -> Generator[None]:
         raise
     with _disk_errors(partial):
         file.close()
-
-
-def _create_table(
-    group: hdf5.Group, name: str, n: int, features: int, dtype: str, batch: int, *, gzip: bool
-) -> rows.Table:
-    return rows.create(group, name, (n, features), STORED_AS[dtype], chunk_rows(batch, features, dtype), gzip=gzip)

@@ -2,7 +2,8 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: threads cost more than they give, and xdist runs two of us
+# Small tensors: threads cost more than they give, and the tests run in two processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 

@@ -48,8 +48,7 @@ def fitted(seed: int) -> dict[str, Tensor]:
     with torch.no_grad():
         features = model[:-1](torch.from_numpy(inputs))
         best = torch.linalg.lstsq(features, nn.functional.one_hot(torch.from_numpy(labels)).float()).solution
-        model[-1].weight.copy_(best.T)
-    return model.state_dict()
+    return {**model.state_dict(), f"{len(model) - 1}.weight": best.T.contiguous()}
 
 
 def samples() -> tuple[np.ndarray, np.ndarray]:

@@ -182,7 +182,7 @@ def digest(reported: Reported) -> pd.DataFrame:
     """One row per checkpoint: run, step, and DIGEST.
 
     The error is the network's; nc1 to nc4 are those of the layer that the classifier reads; balancedness is the
-    largest relative one (Frobenius) among the pairs of linear maps with nothing between them.
+    largest among the pairs of linear maps with nothing between them, in the operator norm.
     """
     metrics, weights = reported.metrics, reported.weights
     keys = ["run", "checkpoint", "step"]
@@ -192,7 +192,7 @@ def digest(reported: Reported) -> pd.DataFrame:
         [
             metrics[metrics["metric"] == "error"],
             at_classifier[at_classifier["metric"].isin(DIGEST[1:5])],
-            weights[(weights["metric"] == "balancedness") & (weights["quantity"] == "fro_relative")],
+            weights[(weights["metric"] == "balancedness") & (weights["quantity"] == "op")],
             weights[(weights["metric"] == "head_condition") & (weights["quantity"] == "condition")],
         ]
     )

@@ -1,0 +1,112 @@
+"""What measuring a dump costs beside its floor: python tests/benchmarks/bench_report.py DUMP
+
+The floor is reading the file twice with h5py and one float32 XᵀX a layer, by whichever of numpy and torch is quicker
+here. All layers are measured with and without negativity; the variants take turns; medians of wall and CPU seconds.
+Then κ of some layers from the cheap spectrum against float64 singular values.
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from ncscan.accumulate import layer_stats
+from ncscan.dump import Dump
+from ncscan.metrics import Classifier, LayerView, measure
+
+RUNS = 7
+
+
+def measured(path: Path, *, negativity: bool) -> dict[str, float | None]:
+    """κ by layer: everything that a report measures of the layers of a dump."""
+    conditions: dict[str, float | None] = {}
+    with Dump(path) as dump:
+        decisions = dump.logits.argmax(axis=1)
+        last = dump.graph.last
+        for layer in dump.layers:
+            classifier = None
+            if last is not None and last.reads == layer.tap.name:
+                classifier = Classifier(last.name, dump.weights[last.name][0].astype(np.float64))
+            stats = layer_stats(
+                partial(dump.chunks, layer),
+                dump.labels,
+                len(dump.provenance.class_names),
+                decisions=decisions,
+                classifier=None if classifier is None else classifier.weight,
+                negative_part=negativity and layer.tap.is_preactivation,
+                precision=layer.dtype,
+            )
+            rows = {row.metric: row for row in measure(LayerView(stats, classifier=classifier))}
+            conditions[layer.tap.name] = rows["feature_condition"].value
+    return conditions
+
+
+def floor(path: Path, product: Callable[[np.ndarray], object]) -> None:
+    """Each layer read twice, into the same memory, and multiplied once."""
+    with h5py.File(path, "r") as file:
+        for group in file["layers"].values():
+            source = group["activations"]
+            rows = np.empty(source.shape, source.dtype)
+            for _ in range(2):
+                step = source.chunks[0]
+                for start in range(0, len(source), step):
+                    stop = min(start + step, len(source))
+                    source.read_direct(rows, np.s_[start:stop], np.s_[start:stop])
+            product(rows)
+
+
+def by_numpy(rows: np.ndarray) -> object:
+    return rows.T @ rows
+
+
+def by_torch(rows: np.ndarray) -> object:
+    values = torch.from_numpy(rows)
+    return values.T @ values
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), os.times()
+    work()
+    spent = os.times()
+    return time.perf_counter() - wall, spent.user - cpu.user + spent.system - cpu.system
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    variants: dict[str, Callable[[], object]] = {
+        "floor, numpy": lambda: floor(path, by_numpy),
+        "floor, torch": lambda: floor(path, by_torch),
+        "without negativity": lambda: measured(path, negativity=False),
+        "with negativity": lambda: measured(path, negativity=True),
+    }
+    seen: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+    for run in range(RUNS + 1):
+        for name, work in variants.items():
+            figures = timed(work)
+            if run:  # the first round warms caches and threads up
+                seen[name].append(figures)
+    walls = {name: statistics.median(wall for wall, _ in each) for name, each in seen.items()}
+    cpus = {name: statistics.median(cpu for _, cpu in each) for name, each in seen.items()}
+    lowest = min(("floor, numpy", "floor, torch"), key=walls.__getitem__)
+    for name in variants:
+        ratio = f"{walls[name] / walls[lowest]:.2f} of the floor in wall time, {cpus[name] / cpus[lowest]:.2f} in CPU"
+        print(f"{name:20} wall {walls[name]:.2f} s, CPU {cpus[name]:.2f} s: {ratio}")
+    conditions = measured(path, negativity=False)
+    with Dump(path) as dump:
+        for layer in dump.layers:
+            Z = np.concatenate([rows for _, rows in dump.chunks(layer)]).astype(np.float64)
+            s = np.linalg.svd(Z, compute_uv=False)
+            r = np.count_nonzero(s > s[0] * max(Z.shape) * np.finfo(np.float32).eps)
+            said = conditions[layer.tap.name]
+            print(f"κ {layer.tap.name:10} {said if said is None else f'{said:.6g}':>12}  float64 {s[0] / s[r - 1]:.6g}")
+
+
+if __name__ == "__main__":
+    main()
