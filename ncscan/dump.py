@@ -6,11 +6,11 @@ same schema, the only file that knows it; docs/dump-format.md tells it to others
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import TracebackType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from jaxtyping import Int64
@@ -23,6 +23,7 @@ from ncscan.graph import Tap, TapGraph
 FORMAT = "ncscan dump"
 FORMAT_VERSION = 1
 LOGITS = "logits"
+Described = TypeVar("Described")
 HOW = ("device", "batch_size", "versions")
 """Fields of the provenance that say how a dump was computed; all others say what was asked for."""
 STORED_AS = {
@@ -75,9 +76,7 @@ class Provenance:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Provenance":
         """What `asdict` wrote, after a round trip through JSON."""
-        known = {f.name: plain[f.name] for f in fields(cls)}
-        known["prefix_map"] = tuple((str(a), str(b)) for a, b in plain["prefix_map"])
-        known["class_names"], known["selectors"] = tuple(plain["class_names"]), tuple(plain["selectors"])
+        known = {f.name: _tupled(plain[f.name]) for f in fields(cls)}
         return cls(**known)
 
 
@@ -123,8 +122,8 @@ class Dump:
         self.n_samples, self.rows_written = self._count("n_samples"), self._count("rows_written")
         if not unfinished and self._count("rows_complete") != self.n_samples:
             raise DumpError(f"{self.path} is unfinished: run the same extract again, it goes on where it stopped")
-        self.provenance = Provenance.from_plain(self._json("provenance"))
-        self.graph = TapGraph.from_plain(self._json("graph"))
+        self.provenance = _checked(Provenance.from_plain(self._json("provenance")))
+        self.graph = _checked(TapGraph.from_plain(self._json("graph")))
         self.layers = tuple(self._layer(index) for index in range(self._count("n_layers")))
         names = [LOGITS, *(activations(layer.index) for layer in self.layers)]
         self.tables = rows.find(self._file, names, self.n_samples, max(1, self._count("batch_rows")))
@@ -183,18 +182,21 @@ class Dump:
         return plain
 
     def _layer(self, index: int) -> Layer:
-        group = self._file[f"layers/{index:04}"]
+        group = hdf5.group(self._file, f"layers/{index:04}")
         facts = {name: hdf5.attribute(group, name) for name in ("tap", "reduction", "dtype", "n_features")}
         if facts["dtype"] not in STORED_AS:
             raise DumpError(f"{self.path}: layer {index} is stored as {facts['dtype']!a}, which is not known")
-        tap = self.graph.taps[int(facts["tap"])]
+        number = facts["tap"]
+        if not isinstance(number, int) or not 0 <= number < len(self.graph.taps):
+            raise DumpError(f"{self.path}: layer {index} is tap {number!a} of {len(self.graph.taps)}")
+        tap = self.graph.taps[number]
         return Layer(index, tap, str(facts["reduction"]), str(facts["dtype"]), int(facts["n_features"]))
 
     def _dtype(self, source: hdf5.Dataset) -> str:
         return str(hdf5.attribute(source, "dtype"))
 
     def _weights(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        group = self._file[f"maps/{index:04}"]
+        group = hdf5.group(self._file, f"maps/{index:04}")
         weight, bias = (hdf5.dataset(group, name) if name in group else None for name in ("weight", "bias"))
         if weight is None:
             raise DumpError(f"{self.path}: map {index} has no weight")
@@ -241,6 +243,36 @@ def activations(index: int) -> str:
 def _asked(provenance: Provenance) -> dict[str, str]:
     """As JSON texts: a NaN in a note equals itself there, and a list a tuple."""
     return {name: plain_json(value) for name, value in asdict(provenance).items() if name not in HOW}
+
+
+def _tupled(value: Any) -> Any:
+    """JSON knows no tuples: every list becomes one again."""
+    return tuple(map(_tupled, value)) if isinstance(value, list | tuple) else value
+
+
+def _checked(described: Described) -> Described:
+    """What was read from a file, when every field of it holds what it is declared to."""
+    for name, hint in get_type_hints(type(described)).items():
+        if not _fits(value := getattr(described, name), hint):
+            raise ValueError(f"{name} of a {type(described).__name__} is {value!a:.80}")
+    return described
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value read from JSON is of a declared type: plain values, tuples and mappings of them, dataclasses."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, each) for each in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        each = [inner[0]] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, value, each))
+    if origin is Mapping:
+        return isinstance(value, dict) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
+    if isinstance(hint, type) and is_dataclass(hint):
+        return isinstance(value, hint) and _checked(value) is value
+    return type(value) is hint
 
 
 def _decoded(stored: np.ndarray, dtype: str) -> np.ndarray:

@@ -37,8 +37,18 @@ READ_AT_ONCE = 2**20
 _CHECKSUM = h5py.h5z.FILTER_FLETCHER32
 _SAFE_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, _CHECKSUM}
 """Others are refused: their code would be loaded from wherever HDF5_PLUGIN_PATH points."""
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError, zlib.error)
-"""What h5py and zlib raise for damaged files."""
+_DAMAGE = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    zlib.error,
+)
+"""What h5py, zlib and the reading of a description raise for damaged files."""
 
 
 @contextmanager
@@ -148,11 +158,19 @@ def datasets(file: File) -> Iterator[tuple[str, Dataset]]:
     return ((name, child) for name, child in _objects(file) if isinstance(child, Dataset))
 
 
-def dataset(file: Group, name: str) -> Dataset:
+def dataset(parent: Group, name: str) -> Dataset:
     """The dataset of that name; DumpError when there is none."""
-    child = file.get(name)
+    child = parent.get(name)
     if not isinstance(child, Dataset):
-        raise DumpError(f"{file.file.filename}: {name} is missing")
+        raise DumpError(f"{parent.file.filename}: {name} is missing")
+    return child
+
+
+def group(parent: Group, name: str) -> Group:
+    """The group of that name; DumpError when there is none."""
+    child = parent.get(name)
+    if not isinstance(child, Group):
+        raise DumpError(f"{parent.file.filename}: {name} is missing")
     return child
 
 

@@ -4,11 +4,12 @@ In: a model, a dataset, the traced pass and the taps to keep. Out: `Batch`es of 
 longer. The only file that runs a model over a dataset. Samples are decoded in a thread of their own.
 """
 
+import copy
 import gc
 from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,9 @@ ACCELERATOR_BATCH = 1024
 MASK = "attention_mask"
 """What models that take named inputs call their padding mask."""
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "DefaultCPUAllocator", "not enough memory")
+
+TRIAL_PASSES = 2
+"""In which every value is copied, and looked at again when the pass is over, and the next one."""
 
 
 @dataclass(frozen=True)
@@ -98,37 +102,11 @@ def replay(
     """
     model.to(device)
     size = default_batch_size(device) if batch_size is None else batch_size
-    features: dict[int, torch.Tensor] = {}
-    mask: torch.Tensor | None = None
-
-    def keep(i: int, value: torch.Tensor) -> None:
-        features[i] = reduce(value, taps[i], reduction, mask)
-
-    def compute(inputs: Inputs) -> Batch | None:
-        """One batch, or None when it does not fit: the error, and all that its traceback holds, is gone by then."""
-        nonlocal mask
-        try:
-            inputs = _moved(inputs, device)
-            mask = inputs.get(MASK) if isinstance(inputs, dict) else None
-            with torch.no_grad():
-                logits = forward(inputs)
-            return Batch(start, logits, tuple(features.pop(i) for i in range(len(taps))))
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            if size == 1:
-                raise NcscanError(
-                    f"not even one sample fits into the memory of {device}: use another --device"
-                ) from error
-            return None
-        finally:
-            features.clear()
-
-    with watch(model, traced, taps, keep) as forward:
+    with ExitStack() as stack:
+        lanes = [stack.enter_context(_lane(m, traced, taps, reduction, device)) for m in _models(model, device, stack)]
         while start < dataset.n_samples:
-            with closing(_decoded(dataset, start, size)) as decoded:
-                for inputs in decoded:
-                    batch = compute(inputs)
+            with closing(_computed(lanes, dataset, start, size)) as computed:
+                for batch in computed:
                     if batch is None:
                         break
                     _refuse_labels_without_logit(dataset, batch)
@@ -137,24 +115,134 @@ def replay(
                     del batch
                 else:
                     return
+            if size == 1:
+                raise NcscanError(f"not even one sample fits into the memory of {device}: use another --device")
             size = (size + 1) // 2
             _release(device)
 
 
-def _decoded(dataset: Dataset, start: int, size: int) -> Generator[Inputs]:
-    """The batches from `start` on, decoded in one thread that is at most `AHEAD` of the reader.
+Lane = Callable[[int, Inputs], Future["Batch | None"]]
+"""Where a batch is computed: a thread, and a model that no other thread runs."""
+
+
+def _models(model: nn.Module, device: torch.device, stack: ExitStack) -> list[nn.Module]:
+    """The model, and on a CPU its twin: two batches at once, each on half of the cores.
+
+    A matrix product that is split over all cores waits for the slowest of them. As soon as one core also writes, the
+    others stand still: the same work took half as long again. Two passes that do not wait for each other lose nothing.
+    """
+    threads = torch.get_num_threads()
+    twin = _twin(model) if device.type == "cpu" and threads > 1 else None
+    if twin is None:
+        return [model]
+    torch.set_num_threads(threads // 2)
+    stack.callback(torch.set_num_threads, threads)
+    return [model, twin]
+
+
+def _twin(model: nn.Module) -> nn.Module | None:
+    """The same modules over the very same parameters; None for a model that cannot be copied."""
+    try:
+        return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    except (TypeError, RuntimeError, AttributeError, ValueError):
+        return None
+
+
+@contextmanager
+def _lane(
+    model: nn.Module, traced: Trace, taps: Sequence[Tap], reduction: str, device: torch.device
+) -> Generator[Lane]:
+    features: dict[int, torch.Tensor] = {}
+    trial = _Trial()
+    mask: torch.Tensor | None = None
+
+    def keep(i: int, value: torch.Tensor) -> None:
+        features[i] = reduce(value, taps[i], reduction, mask, copy=trial.must_copy(i))
+        if trial.goes_on:
+            trial.remember(i, reduce(value, taps[i], reduction, mask, copy=False), features[i])
+
+    def compute(start: int, inputs: Inputs) -> Batch | None:
+        """One batch, or None when it does not fit: the error, and all that its traceback holds, is gone by then."""
+        nonlocal mask
+        try:
+            inputs = _moved(inputs, device)
+            mask = inputs.get(MASK) if isinstance(inputs, dict) else None
+            with torch.no_grad():
+                logits = forward(inputs)
+            trial.end_pass()
+            return Batch(start, logits, tuple(features[i] for i in range(len(taps))))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            return None
+        finally:
+            features.clear()
+
+    with watch(model, traced, taps, keep) as forward, ThreadPoolExecutor(1, "ncscan-replay") as thread:
+        yield lambda start, inputs: thread.submit(compute, start, inputs)
+
+
+def _computed(lanes: Sequence[Lane], dataset: Dataset, start: int, size: int) -> Generator[Batch | None]:
+    """The batches from `start` on, in order, in turn on each lane; None for one that does not fit."""
+    computing: deque[Future[Batch | None]] = deque()
+    try:
+        with closing(_decoded(dataset, start, size)) as decoded:
+            for number, (row, inputs) in enumerate(decoded):
+                computing.append(lanes[number % len(lanes)](row, inputs))
+                del inputs
+                if len(computing) == len(lanes):
+                    yield computing.popleft().result()
+        while computing:
+            yield computing.popleft().result()
+    finally:
+        wait(computing)
+
+
+class _Trial:
+    """Which values have to be copied, found out in the first passes: those that somebody writes into.
+
+    An in-place operation may change a value before the pass ends, a model's own buffer with the next pass. Every pass
+    makes the same calls, so what two passes left alone, no later pass touches, and holding it is enough.
+    """
+
+    def __init__(self) -> None:
+        self.goes_on = True
+        self._passes = 0
+        self._pairs: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+        self._rewritten: set[int] = set()
+
+    def must_copy(self, i: int) -> bool:
+        return self.goes_on or i in self._rewritten
+
+    def remember(self, i: int, held: torch.Tensor, copied: torch.Tensor) -> None:
+        self._pairs.append((i, held, copied))
+
+    def end_pass(self) -> None:
+        if not self.goes_on:
+            return
+        # NaN is not equal to itself, so a value that holds any is copied: slower, never wrong.
+        self._rewritten |= {i for i, held, copied in self._pairs if not torch.equal(held, copied)}
+        self._passes += 1
+        if self._passes == TRIAL_PASSES:
+            self.goes_on = False
+            self._pairs.clear()
+
+
+def _decoded(dataset: Dataset, start: int, size: int) -> Generator[tuple[int, Inputs]]:
+    """(first row, samples) from `start` on, decoded in one thread that is at most `AHEAD` of the reader.
 
     No batch crosses a multiple of `size`, so a pass that begins in the middle falls into step with one that did not.
     """
-    waiting: deque[Future[Inputs]] = deque()
+    waiting: deque[tuple[int, Future[Inputs]]] = deque()
     with ThreadPoolExecutor(1, "ncscan-decoder") as decoder:
         try:
             while start < dataset.n_samples or waiting:
                 while start < dataset.n_samples and len(waiting) < AHEAD:
                     stop = min(start - start % size + size, dataset.n_samples)
-                    waiting.append(decoder.submit(dataset.batch, start, stop))
+                    waiting.append((start, decoder.submit(dataset.batch, start, stop)))
                     start = stop
-                yield waiting.popleft().result()
+                row, future = waiting.popleft()
+                yield row, future.result()
         finally:
             decoder.shutdown(wait=True, cancel_futures=True)
 

@@ -23,7 +23,7 @@ LANES = 1021
 CHECKSUMS = "checksums"
 """(blocks, chunks of a block): one row for each batch, one column for each chunk that a batch takes in any table."""
 SYNC_EVERY = 2**26
-"""Bytes after which the disk is waited for, while the next batches are computed; at the end little is left to wait for."""
+"""Bytes after which the disk is waited for, while the next batches are computed: at the end little is left of that."""
 READERS = 2
 """Threads that read back; one disk and the memory are not faster for more."""
 
