@@ -6,17 +6,24 @@ stays in the cache; no matrix is d×d but the Gram matrices of a spectrum.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 from scipy.linalg import blas
+from threadpoolctl import threadpool_limits
 
 from ncscan.errors import DataError
 from ncscan.statistics import LayerStats, layer_stats_from
 from ncscan.sums import ClassSums, Frame, Scatter, frame
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 Chunk = np.ndarray | torch.Tensor
 """Rows of activations, (n, d)."""
@@ -391,4 +398,31 @@ def _careful() -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def in_lanes(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Iterator[Result]]:
+    """Inside, the results of the items, in their order: as many at once as torch has threads, each in one of them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, "ncscan-layers") as lanes:
+            waiting: deque[Future[Result]] = deque()
+            todo = iter(items)
+
+            def results() -> Iterator[Result]:
+                for item in todo:
+                    waiting.append(lanes.submit(work, item))
+                    if len(waiting) == threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+
+            try:
+                yield results()
+            finally:
+                for future in waiting:
+                    future.cancel()
+    finally:
         torch.set_num_threads(threads)

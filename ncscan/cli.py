@@ -5,10 +5,14 @@ line and an exit code here, once; anything else is a bug and keeps its traceback
 before a command runs, so that `--help` answers at once.
 """
 
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from ncscan.jobs.reporting import Reported
 
 INTERRUPTED = 130
+INTERRUPTED_WORDS = "interrupted: what was complete stays; the same command goes on from there"
 
 app = typer.Typer(
     help="Audits trained classifiers for neural collapse, layer by layer.",
@@ -39,7 +44,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-out = Console(highlight=False)
+
+class _Out(Console):
+    """stdout; when its reader goes away (`ncscan … | head`), the work goes on unheard."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+out = _Out(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
@@ -152,7 +166,7 @@ def extract(
         )
         targets = extraction.find_targets(paths, flags)
         if dry_run:
-            _print_plans(targets, flags)
+            _print_plans(targets, flags, out_dir / "dumps", quiet=quiet)
             return
         with _Telling(len(targets), quiet=quiet) as telling:
             outcome = extraction.extract(targets, flags, out_dir / "dumps", telling)
@@ -197,6 +211,8 @@ def layers(
     normalize: Normalize = None,
     reduction: ReductionOption = Reduction.mean,
     dtype: StoredAsOption = None,
+    device: Device = "auto",
+    allow_partial: AllowPartial = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Show what a forward pass computes, which of it are layers, and what a dump would take."""
@@ -208,9 +224,11 @@ def layers(
             data=data,
             normalize=normalize,
             trust_code=trust_code,
+            allow_partial=allow_partial,
             layers=tuple(selected),
             reduction=reduction.value,
             dtype=None if dtype is None else dtype.value,
+            device=device,
         )
         _print_plans(extraction.find_targets(paths, flags), flags)
 
@@ -237,13 +255,28 @@ def main() -> None:
 def _troubles() -> Iterator[None]:
     """A user's problem becomes one line and an exit code; a bug keeps its traceback."""
     try:
+        _import_all()
         yield
     except NcscanError as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as interrupt:
-        err.print("interrupted: what was complete stays; the same command goes on from there", soft_wrap=True)
+        err.print(INTERRUPTED_WORDS, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from interrupt
+
+
+def _import_all() -> None:
+    """The stages, and all they need. An interrupt in these seconds ends the process: half a library raises anything."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        print(INTERRUPTED_WORDS, file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        from ncscan.jobs import extraction, reporting  # noqa: F401 - for their time, here and not later
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _set_threads(threads: int | None) -> None:
@@ -304,13 +337,20 @@ class _Telling:
         self._progress.advance(self._inputs)
 
 
-def _print_plans(targets: "list[Target]", flags: "Flags") -> None:
-    """The layers of each run's first checkpoint, and what dumps of all its checkpoints would take."""
+def _print_plans(targets: "list[Target]", flags: "Flags", folder: Path | None = None, *, quiet: bool = False) -> None:
+    """The layers of each run's first checkpoint, and what dumps of all its checkpoints would take.
+
+    Raises RefusedPlan when they would not fit into a folder.
+    """
     from ncscan.jobs import extraction
 
     for run in dict.fromkeys(target.run for target in targets):
         own = [target for target in targets if target.run == run]
         loaded = extraction.load(own[0], flags)
+        if folder is not None:
+            loaded.size.check(folder / own[0].run / own[0].name, dumps=len(own))
+        if quiet:
+            continue
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=escape(loaded.target.label), title_justify="left")
         for heading, justify in (("depth", "right"), ("layer", "left"), ("kind", "left"), ("shape", "right")):
             table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type] # a Literal, as a str

@@ -7,6 +7,7 @@ An ncscan.toml may come from a stranger, with the checkpoints. So it can point a
 code that it names (`module:function`) counts only when the user says so.
 """
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -175,7 +176,7 @@ def parse_normalisation(text: str, where: str) -> Normalisation:
         mean, std = (tuple(float(number) for number in part.split("/")) for part in text.split(","))
     except ValueError:
         mean, std = (), ()
-    if not mean or len(mean) != len(std) or not all(s > 0 for s in std):
+    if not mean or len(mean) != len(std) or not all(0 < s < math.inf for s in std) or not all(map(math.isfinite, mean)):
         raise UsageError(
             f"{where}: normalize must read MEAN,STD, channels divided by slashes "
             f"(0.13,0.31 or 0.5/0.4/0.4,0.2/0.2/0.3), STD above 0, not {text!r}"

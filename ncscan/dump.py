@@ -56,11 +56,20 @@ class Provenance:
     file_number: int | None
     notes: Mapping[str, Plain]
     model_source: str
+    activation: str
+    """Of a rebuilt `mlp`; else empty."""
+    linear_head: int | None
     prefix_map: tuple[tuple[str, str], ...]
     matched: int
     total: int
+    unmatched: tuple[str, ...]
+    """What a checkpoint that was loaded in part did not fill, and why."""
+    stored_dtype: str
+    compute_dtype: str
+    """Of the weights: half precision is widened, exactly."""
     dataset: str
     dataset_fingerprint: str
+    """Of values, labels and normalisation."""
     split: str
     class_names: tuple[str, ...]
     selectors: tuple[str, ...]
@@ -205,10 +214,11 @@ class Dump:
         return values[0], values[1]
 
 
-def finished(path: Path, provenance: Provenance, *, force: bool = False) -> bool:
+def finished(path: Path, provenance: Provenance, graph: TapGraph, *, force: bool = False) -> bool:
     """Whether a complete dump of what is asked for is there already.
 
     Complete is what carries the mark and as many rows as it says, in every dataset; that a file exists says nothing.
+    The traced pass must be the same too: the code of a model can change under one name.
 
     Raises:
         RefusedPlan: when something else stands there, and `force` does not say that it may be overwritten.
@@ -217,15 +227,19 @@ def finished(path: Path, provenance: Provenance, *, force: bool = False) -> bool
         return False
     try:
         with Dump(path) as dump:
-            there = dump.provenance
+            there, traced = dump.provenance, dump.graph
     except DumpError as error:
         if force:
             return False
         raise RefusedPlan(f"{error}; --force overwrites it") from error
-    differing = [name for name in _asked(provenance) if _asked(provenance)[name] != _asked(there)[name]]
+    ours, theirs = _asked(provenance), _asked(there)
+    differing = [f"{name} {theirs[name]:.60} and not {ours[name]:.60}" for name in ours if ours[name] != theirs[name]]
+    if plain_json(traced.to_plain()) != plain_json(graph.to_plain()):
+        differing.append("another forward pass")
     if differing and not force:
         raise RefusedPlan(
-            f"{path} is a dump with another {', '.join(differing)}; choose another --out, or overwrite it with --force"
+            f"{path} is a dump of other settings ({'; '.join(differing)}); "
+            "choose another --out, or replace it with --force"
         )
     return not differing
 

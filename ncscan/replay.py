@@ -165,7 +165,7 @@ def _lane(
         """One batch, or None when it does not fit: the error, and all that its traceback holds, is gone by then."""
         nonlocal mask
         try:
-            inputs = _moved(inputs, device)
+            inputs = moved(inputs, device)
             mask = inputs.get(MASK) if isinstance(inputs, dict) else None
             with torch.no_grad():
                 logits = forward(inputs)
@@ -247,7 +247,8 @@ def _decoded(dataset: Dataset, start: int, size: int) -> Generator[tuple[int, In
             decoder.shutdown(wait=True, cancel_futures=True)
 
 
-def _moved(inputs: Inputs, device: torch.device) -> Inputs:
+def moved(inputs: Inputs, device: torch.device) -> Inputs:
+    """Inputs on the device of a model."""
     if device.type == "cpu":
         return inputs
     if isinstance(inputs, dict):

@@ -23,9 +23,9 @@ LANES = 1021
 CHECKSUMS = "checksums"
 """(blocks, chunks of a block): one row for each batch, one column for each chunk that a batch takes in any table."""
 SYNC_EVERY = 2**26
-"""Bytes after which the disk is waited for, while the next batches are computed: at the end little is left of that."""
-READERS = 2
-"""Threads that read back; one disk and the memory are not faster for more."""
+"""Bytes after which the disk is asked to take them, while the next batches come: little is left at the end."""
+HANDS = 2
+"""Threads that carry bytes to the file and back: most of it is copying, and one core alone does not keep up with a pass."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def read(table: Table, stop: int | None = None) -> Iterator[tuple[int, np.ndarra
 
 def are_sound(tables: Sequence[Table], stop: int) -> bool:
     """Whether the rows up to one were all written and read back as they were computed."""
-    with ThreadPoolExecutor(READERS, "ncscan-verifier") as readers:
+    with ThreadPoolExecutor(HANDS, "ncscan-verifier") as readers:
         return all(readers.map(lambda table: _is_sound(table, stop), tables))
 
 
@@ -127,6 +127,9 @@ class Writer:
         """Rows up to here were handed over; those that do not fill a block yet are held back."""
         self._held: list[list[np.ndarray]] = []
         self._unsynced = 0
+        self._hands = ThreadPoolExecutor(HANDS, "ncscan-hand")
+        self._syncer = ThreadPoolExecutor(1, "ncscan-disk")
+        self._syncing = self._syncer.submit(hdf5.sync_data, file)
         self._offsets = [None if hdf5.is_compressed(t.values) else hdf5.chunk_offsets(t.values) for t in tables]
 
     def append(self, values: Sequence[np.ndarray]) -> None:
@@ -151,7 +154,8 @@ class Writer:
         values = pieces[0] if len(pieces) == 1 else [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
         start = stop - len(values[0])
         sums = np.zeros((1, self._tables[-1].column + self._tables[-1].per_block), np.uint32)
-        for table, offsets, rows in zip(self._tables, self._offsets, values, strict=True):
+
+        def carry(table: Table, offsets: list[int] | None, rows: np.ndarray) -> None:
             step = table.values.chunks[0]
             if offsets is None:
                 hdf5.write_part(table.values, start, rows)
@@ -160,10 +164,19 @@ class Writer:
                 sums[0, table.column + i] = checksum(chunk)
                 if offsets is not None:
                     hdf5.write_at(self._file, offsets[start // step + i], chunk)
-            self._unsynced += rows.nbytes
+
+        list(self._hands.map(carry, self._tables, self._offsets, values))  # which raises what one of them raised
+        self._unsynced += sum(rows.nbytes for rows in values)
         hdf5.write_part(self._file[CHECKSUMS], start // self._block, sums)
         hdf5.set_attribute(self._file, "rows_written", stop)
         hdf5.flush(self._file)
-        if self._unsynced > SYNC_EVERY:
-            hdf5.sync_data(self._file)
+        if self._unsynced > SYNC_EVERY and self._syncing.done():
+            self._syncing.result()
+            self._syncing = self._syncer.submit(hdf5.sync_data, self._file)
             self._unsynced = 0
+
+    def close(self) -> None:
+        """Waits for the disk as far as it is under way."""
+        self._hands.shutdown()
+        self._syncer.shutdown()
+        self._syncing.result()

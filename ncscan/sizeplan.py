@@ -61,7 +61,7 @@ class SizePlan:
             what = "the dump needs" if dumps == 1 else f"the {dumps} dumps need"
             raise RefusedPlan(
                 f"{what} {_readable(needed)}, and {path.parent} has {_readable(there)} free: take fewer layers "
-                "(--layers), --reduction mean, --dtype float16, or `ncscan audit`, which keeps no activations"
+                "(--layers), --reduction mean or --dtype float16"
             )
 
 

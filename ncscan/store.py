@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from ncscan.sizeplan import SizePlan as SizePlan
 from ncscan.sizeplan import plan as plan
 from ncscan.taps import Trace
 
+Closable = TypeVar("Closable", hdf5.File, rows.Writer)
 IN_FLIGHT = 2
 """Batches that wait for the writer: one that is being written and one that is ready."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -159,22 +161,24 @@ def _append_all(
     tables = rows.find(file, [LOGITS, *(activations(layer.index) for layer in layers)], *shape)
     names = ["the logits", *(f"layer {layer.tap.name!a}" for layer in layers)]
     dtypes = [str(hdf5.attribute(tables[0].values, "dtype")), *(layer.dtype for layer in layers)]
-    into = rows.Writer(file, tables, *shape, start)
 
-    def append(batch: Batch, ready: torch.cuda.Event | None) -> None:
+    def append(into: rows.Writer, batch: Batch, ready: torch.cuda.Event | None) -> None:
         if batch.start == into.received:  # else one before it failed, and its error is on the way
             values = _fetched((batch.logits, *batch.features), dtypes, names, ready)
             with _disk_errors(partial):
                 into.append(values)
 
     waiting: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1, "ncscan-writer") as writer:
+    with (
+        _closing(rows.Writer(file, tables, *shape, start), partial) as into,
+        ThreadPoolExecutor(1, "ncscan-writer") as writer,
+    ):
         try:
             for batch in batches:
                 if batch.start != start:
                     raise DataError(f"{partial}: expected the batch from row {start}, got that from row {batch.start}")
                 start += len(batch.logits)
-                waiting.append(writer.submit(append, batch, _recorded(batch.logits)))
+                waiting.append(writer.submit(append, into, batch, _recorded(batch.logits)))
                 del batch  # it is the writer's now; one batch less in memory while the next is computed
                 if len(waiting) > IN_FLIGHT:
                     waiting.popleft().result()
@@ -300,13 +304,13 @@ def _disk_errors(partial: Path) -> Generator[None]:
 
 
 @contextmanager
-def _closing(file: hdf5.File, partial: Path) -> Generator[None]:
-    """Closes a file; of two errors the first is the one to tell."""
+def _closing(thing: Closable, partial: Path) -> Generator[Closable]:
+    """Closes a file or what writes into it; of two errors the first is the one to tell."""
     try:
-        yield
+        yield thing
     except BaseException:
         with suppress(OSError, RuntimeError):
-            file.close()
+            thing.close()
         raise
     with _disk_errors(partial):
-        file.close()
+        thing.close()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,24 @@ import torch
 from torch import Tensor, nn
 
 N_SAMPLES, N_INPUTS, N_CLASSES = 240, 12, 3
+MODEL = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, *layers):
+        super().__init__()
+        self.chain = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return {forward}
+
+def make():
+    return Net(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(),
+               nn.Linear(16, 16, bias=False), nn.Linear(16, 3, bias=False))
+
+def small():
+    return Net(nn.Linear(12, 16, bias=False), nn.ReLU(), nn.Linear(16, {outputs}, bias=False))
+"""
 TOML = """[model]
 source = "mlp"
 activation = "relu"
@@ -126,6 +145,78 @@ def test_extract_with_other_settings_is_refused_without_force(workspace: Path) -
     assert "--force" in one_line(refused.stderr)
     forced = ncscan("extract", "ckpts", "--layers", "head", "--force", cwd=workspace)
     assert forced.returncode == 0
+
+
+def test_extract_refuses_dumps_of_another_activation(workspace: Path) -> None:
+    ncscan("extract", "ckpts", cwd=workspace)
+    (workspace / "ckpts" / "ncscan.toml").write_text(TOML.replace("relu", "tanh"), encoding="utf-8")
+    refused = ncscan("extract", "ckpts", cwd=workspace)
+    assert refused.returncode == 2
+    assert 'activation "relu" and not "tanh"' in one_line(refused.stderr)
+
+
+def test_extract_refuses_dumps_of_code_that_changed(workspace: Path) -> None:
+    code = MODEL.format(outputs=N_CLASSES, forward="self.chain(x)")
+    (workspace / "mine.py").write_text(code, encoding="utf-8")
+    arguments = ("extract", "ckpts/step_5.pt", "--model", "mine:make")
+    assert ncscan(*arguments, cwd=workspace).returncode == 0
+    (workspace / "mine.py").write_text(code.replace("self.chain(x)", "self.chain(3 * x)"), encoding="utf-8")
+    refused = ncscan(*arguments, cwd=workspace)
+    assert refused.returncode == 2
+    assert "--force" in one_line(refused.stderr)
+    forced = ncscan(*arguments, "--force", cwd=workspace)
+    assert (0, 0) == (forced.returncode, forced.stdout.count("complete before"))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "forward", "nc3"),
+    [
+        (N_CLASSES, "self.chain(x)", True),
+        (7, "self.chain(x)", True),
+        (4 * N_CLASSES, "self.chain(x).view(len(x), -1, 4).amax(2)", False),
+        (N_CLASSES, "-3 * self.chain(x)", False),
+    ],
+    ids=["plain", "more outputs than classes", "maxout", "scaled logits"],
+)
+def test_report_measures_nc3_only_where_a_map_writes_the_logits(
+    workspace: Path, outputs: int, forward: str, nc3: bool
+) -> None:
+    (workspace / "mine.py").write_text(MODEL.format(outputs=outputs, forward=forward), encoding="utf-8")
+    sizes = {"chain.0": (16, N_INPUTS), "chain.2": (outputs, 16)}
+    torch.manual_seed(0)
+    save(workspace / "one.pt", {f"{name}.weight": torch.randn(shape) for name, shape in sizes.items()}, step=0)
+    arguments = ("extract", "one.pt", "--model", "mine:small", "--data", "npz:data.npz")
+    assert ncscan(*arguments, cwd=workspace).returncode == 0
+    reported = ncscan("report", cwd=workspace)
+    assert reported.returncode == 0
+    assert nc3 == any(row["metric"] == "nc3_distance" for row in rows(workspace))
+    assert nc3 != ("there is no nc3" in reported.stderr)
+
+
+@pytest.mark.parametrize("command", ["extract", "report"])
+def test_output_folder_that_is_a_file_is_one_line(workspace: Path, command: str) -> None:
+    ncscan("extract", "ckpts", cwd=workspace)
+    (workspace / "file").touch()
+    source = "ckpts" if command == "extract" else "ncscan-out/dumps"
+    done = ncscan(command, source, "--out", "file", cwd=workspace)
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert "file" in done.stderr.splitlines()[-1]
+
+
+def test_report_refuses_the_same_checkpoint_twice(workspace: Path) -> None:
+    ncscan("extract", "ckpts", cwd=workspace)
+    ncscan("extract", "ckpts", "--normalize", "1,2", "--out", "other", cwd=workspace)
+    done = ncscan("report", "ncscan-out/dumps", "other/dumps", cwd=workspace)
+    assert done.returncode == 4
+    assert done.stderr.count("report the two apart") == 3
+
+
+def test_output_that_nobody_reads_does_not_stop_the_work(workspace: Path) -> None:
+    line = " ".join(map(shlex.quote, command("extract", "ckpts"))) + " | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=workspace, capture_output=True, timeout=120)
+    assert done.returncode == 0
+    assert len(dumps(workspace)) == 3
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_code_named_by_the_user_is_theirs(tmp_path: Path) -> None:
     assert Source("mine:make", Path.cwd(), trusted=True) == config.model
 
 
-@pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "0.5,0", "0.5/0.5,1", "0.5,-1"])
+@pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "0.5,0", "0.5/0.5,1", "0.5,-1", "nan,1", "1,inf"])
 def test_parse_normalisation_refuses(text: str) -> None:
     with pytest.raises(UsageError, match="normalize must read MEAN,STD"):
         parse_normalisation(text, "--normalize")

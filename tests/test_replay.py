@@ -304,3 +304,44 @@ def test_batches_on_a_cpu_are_small() -> None:
 def test_default_batch_size_is_used() -> None:
     assert [0, CPU_BATCH] == [batch.start for batch in run(network(), samples(CPU_BATCH + 1), None)]
     assert np.int64 == samples().labels.dtype
+
+
+# Values that somebody writes into
+
+
+class Overwriting(nn.Module):
+    """Writes into its hidden values: within a pass by an in-place ReLU, and with the next pass into its own buffer."""
+
+    kept: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(D, 8), nn.Linear(8, K)
+        self.register_buffer("kept", torch.zeros(1000, 8), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(x)
+        hidden.relu_()
+        own = self.kept[: len(x)]
+        own.copy_(hidden)
+        return self.last(own * 1.0)  # type: ignore[no-any-return]  # of nn.Module's call
+
+
+@pytest.mark.usefixtures("_threads")
+def test_values_are_those_of_their_moment_however_they_are_written_into() -> None:
+    torch.manual_seed(0)
+    model, dataset = Overwriting().eval(), samples()
+    found = trace(model, dataset.batch(0, 3))
+    taps = found.graph.taps
+    batches = list(replay(model, dataset, found, taps, device=CPU, batch_size=16))
+    assert len(batches) > 6  # more than a trial of two passes on each of two lanes
+    _, features = joined(batches)
+    actual = {tap.name: value for tap, value in zip(taps, features, strict=True)}
+    value = dataset.batch(0, N)
+    assert isinstance(value, torch.Tensor)
+    with torch.no_grad():
+        expected = model.first(value)
+        assert torch.allclose(expected, actual["first"], atol=ROUNDING)
+        for name in set(actual) - {"input", "first", "last"}:
+            assert torch.allclose(expected.relu(), actual[name], atol=ROUNDING), name
+        assert torch.allclose(model.last(expected.relu()), actual["last"], atol=ROUNDING)

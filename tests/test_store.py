@@ -24,6 +24,7 @@ from ncscan import sizeplan, store
 from ncscan.dataset import from_arrays
 from ncscan.dump import plain_json
 from ncscan.errors import DataError, DumpError, NcscanError, RefusedPlan, UsageError
+from ncscan.graph import TapGraph
 from ncscan.replay import Batch
 from ncscan.store import Dump, finished, plan
 
@@ -386,22 +387,31 @@ def test_full_disk_is_one_clear_error_and_leaves_the_others(tmp_path: Path) -> N
 # Resume by marker
 
 
+def graph() -> TapGraph:
+    """Of the network that the dumps of this file are made of."""
+    return traced(network(), samples())[0].graph
+
+
 def test_finished_is_false_when_nothing_is_there(tmp_path: Path) -> None:
-    assert not finished(tmp_path / "a.h5", PROVENANCE)
+    assert not finished(tmp_path / "a.h5", PROVENANCE, graph())
 
 
 def test_finished_is_true_for_the_same_settings_on_another_device(tmp_path: Path) -> None:
     dump_to(tmp_path / "a.h5")
-    assert finished(tmp_path / "a.h5", PROVENANCE)
-    assert finished(tmp_path / "a.h5", replace(PROVENANCE, device="cuda", batch_size=8, versions={"torch": "3"}))
+    assert finished(tmp_path / "a.h5", PROVENANCE, graph())
+    assert finished(
+        tmp_path / "a.h5", replace(PROVENANCE, device="cuda", batch_size=8, versions={"torch": "3"}), graph()
+    )
 
 
 def test_finished_refuses_other_settings_and_names_them(tmp_path: Path) -> None:
     dump_to(tmp_path / "a.h5")
     other = replace(PROVENANCE, reduction="max", checkpoint_sha256="0")
-    with pytest.raises(RefusedPlan, match=r"with another checkpoint_sha256, reduction; .* --force"):
-        finished(tmp_path / "a.h5", other)
-    assert not finished(tmp_path / "a.h5", other, force=True)
+    with pytest.raises(
+        RefusedPlan, match=r"other settings \(checkpoint_sha256 .*; reduction \"mean\" and not \"max\"\); .* --force"
+    ):
+        finished(tmp_path / "a.h5", other, graph())
+    assert not finished(tmp_path / "a.h5", other, graph(), force=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"something else", None])
@@ -414,8 +424,8 @@ def test_finished_refuses_what_is_no_complete_dump(tmp_path: Path, content: byte
     else:
         path.write_bytes(content)
     with pytest.raises(RefusedPlan, match="--force overwrites it"):
-        finished(path, PROVENANCE)
-    assert not finished(path, PROVENANCE, force=True)
+        finished(path, PROVENANCE, graph())
+    assert not finished(path, PROVENANCE, graph(), force=True)
 
 
 # Size plan

@@ -7,6 +7,7 @@ each step as it happens. An input that cannot be used is skipped with its reason
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ncscan.errors import NcscanError, RefusedPlan, UsageError
 
@@ -69,7 +70,21 @@ class Outcome:
         except (RefusedPlan, UsageError):
             raise
         except NcscanError as error:
-            self.skipped.append(Skipped(label, str(error)))
-            tell(self.skipped[-1])
+            self.skip(label, str(error), tell)
         else:
             self.done += 1
+
+    def skip(self, label: str, reason: str, tell: Tell) -> None:
+        """An input that cannot be used, named."""
+        self.skipped.append(Skipped(label, reason))
+        tell(self.skipped[-1])
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Inside, the folder is there, and what the disk refuses is one line: no permission, no room, a file there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise RefusedPlan(f"{folder}: cannot write there: {error.strerror or error}; choose another --out") from error

@@ -9,6 +9,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ncscan import __version__
@@ -27,16 +28,18 @@ from ncscan.config import (
 )
 from ncscan.dataset import Dataset, open_dataset
 from ncscan.dump import Dump, Provenance, finished
-from ncscan.errors import UsageError
+from ncscan.errors import DataError, RefusedPlan, UsageError
 from ncscan.graph import select
-from ncscan.jobs import Advanced, Finished, Outcome, Tell
+from ncscan.jobs import Advanced, Finished, Outcome, Tell, writing
 from ncscan.jobs.reporting import DUMP_SUFFIX, summed_up
 from ncscan.model import LoadedModel, build
-from ncscan.replay import Batch, default_batch_size, pick_device, replay
+from ncscan.replay import Batch, default_batch_size, moved, pick_device, replay
 from ncscan.store import SizePlan, plan, write_dump
-from ncscan.taps import Trace, trace
+from ncscan.taps import Trace, trace, watch
 
 TRACED_SAMPLES = 3
+SAME_LOGITS = 1e-2
+"""Of the largest: devices and batch sizes round differently, another model differs by far more."""
 SPLIT = "train"
 PACKAGES = ("torch", "numpy", "h5py")
 """Whose versions a dump remembers: they decide its bytes."""
@@ -125,9 +128,8 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> list[Target]:
 def load(target: Target, flags: Flags) -> Loaded:
     """One checkpoint as a traced model, and the data that it will see; nothing is replayed yet."""
     config = target.config
-    data = _said(target, config.data, "data", DATA_CHOICES)
     source = _said(target, config.model, "model", MODEL_CHOICES)
-    dataset = _open(data.spec, data.base, config.normalize)
+    dataset = _dataset(target)
     checkpoint = checkpoints.load(target.path)
     model = build(
         source.spec,
@@ -155,7 +157,17 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> O
     the flags do not fit; what is complete by then stays, and the same call goes on from there.
     """
     outcome = Outcome()
+    without_data: set[str] = set()
     for number, target in enumerate(targets):
+        if target.run in without_data:
+            continue
+        try:
+            _dataset(target)
+        except DataError as error:
+            # What no checkpoint of a run can do without is said once.
+            without_data.add(target.run)
+            outcome.skip(f"{target.run} (all its checkpoints)", str(error), tell)
+            continue
         with outcome.counting(target.label, tell):
             tell(_extract_one(target, flags, out, len(targets) - number, tell))
     return outcome
@@ -165,13 +177,36 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
     loaded = load(target, flags)
     provenance = _provenance(loaded, flags)
     path = out / target.run / (target.name + DUMP_SUFFIX)
-    kept = finished(path, provenance, force=flags.force)
+    kept = finished(path, provenance, loaded.trace.graph, force=flags.force) and _is_unchanged(
+        path, loaded, force=flags.force
+    )
     if not kept:
         loaded.size.check(path, dumps=left)
-        _keep(path, provenance, loaded, flags, tell)
+        with writing(path.parent):
+            _keep(path, provenance, loaded, flags, tell)
     with Dump(path) as dump:
         layers = f"{len(dump.layers)} layers, {path.stat().st_size / 1e6:,.1f} MB"
         return summed_up(dump, f"{_fit(provenance)}; {layers}{', complete before' if kept else ''}")
+
+
+def _is_unchanged(path: Path, loaded: Loaded, *, force: bool) -> bool:
+    """Whether the model still gives the logits of a dump: its code can change under one name and one traced pass.
+
+    Raises: RefusedPlan when it does not, and `force` does not say that the dump may be replaced.
+    """
+    with watch(loaded.model.module, loaded.trace, (), lambda _index, _value: None) as forward, torch.no_grad():
+        now = forward(moved(loaded.dataset.batch(0, TRACED_SAMPLES), loaded.device)).double().cpu().numpy()
+    with Dump(path) as dump:
+        then = np.asarray(dump.logits[:TRACED_SAMPLES], np.float64)
+    size = np.abs(np.nan_to_num(then)).max()
+    if np.allclose(now, then, rtol=0, atol=SAME_LOGITS * size, equal_nan=True):
+        return True
+    if force:
+        return False
+    raise RefusedPlan(
+        f"{path} holds other logits than the model gives now: its code has changed; "
+        "choose another --out, or replace it with --force"
+    )
 
 
 def _keep(path: Path, provenance: Provenance, loaded: Loaded, flags: Flags, tell: Tell) -> None:
@@ -199,6 +234,11 @@ def _fit(provenance: Provenance) -> str:
     share = f"{provenance.matched} of {provenance.total} tensors ({provenance.matched / provenance.total:.0%})"
     prefixes = ", ".join(f"{theirs or '(none)'} → {ours or '(none)'}" for theirs, ours in provenance.prefix_map)
     return f"{share}, prefix {prefixes}" if prefixes else share
+
+
+def _dataset(target: Target) -> Dataset:
+    data = _said(target, target.config.data, "data", DATA_CHOICES)
+    return _open(data.spec, data.base, target.config.normalize)
 
 
 def _said(target: Target, source: Source | None, section: str, choices: str) -> Source:
@@ -229,9 +269,14 @@ def _provenance(loaded: Loaded, flags: Flags) -> Provenance:
         file_number=checkpoint.file_number,
         notes=checkpoint.notes,
         model_source=model.source,
+        activation=target.config.activation or "",
+        linear_head=target.config.linear_head,
         prefix_map=model.prefix_map,
         matched=model.matched,
         total=model.total,
+        unmatched=model.unmatched,
+        stored_dtype=model.stored_dtype,
+        compute_dtype=model.compute_dtype,
         dataset=dataset.spec,
         dataset_fingerprint=dataset.fingerprint,
         split=SPLIT,

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from ncscan import report as reports
-from ncscan.accumulate import layer_stats
-from ncscan.dump import Dump, Provenance
+from ncscan.accumulate import in_lanes, layer_stats
+from ncscan.dump import Dump, Layer, Provenance
 from ncscan.errors import DumpError
 from ncscan.graph import Tap
-from ncscan.jobs import Advanced, Finished, Outcome, Tell
+from ncscan.jobs import Advanced, Finished, Outcome, Tell, writing
 from ncscan.metrics import Classifier, LayerView, Row, measure, network_rows
 from ncscan.report.tables import Entry, WeightEntry, metrics_frame, weights_frame
 from ncscan.trajectory import Moment, Placed, accuracy_doubts, integrity, place
@@ -68,10 +68,15 @@ def find_dumps(paths: Sequence[Path]) -> list[Path]:
 
 def report(dumps: Sequence[Path], out: Path, tell: Tell) -> Reported:
     """Measures every dump and writes the tables and the page into `out`."""
-    outcome = Reported()
+    with writing(out):
+        outcome = Reported()
     measured: list[Measured] = []
+    seen: dict[str, Path] = {}
     for path in dumps:
         with outcome.counting(str(path), tell), Dump(path) as dump:
+            first = seen.setdefault(_label(dump.provenance), path)
+            if first != path:
+                raise DumpError(f"{path}: {_label(dump.provenance)} is measured from {first}; report the two apart")
             measured.append(measure_dump(dump, tell))
             tell(measured[-1].finished)
     if not measured:
@@ -83,50 +88,81 @@ def report(dumps: Sequence[Path], out: Path, tell: Tell) -> Reported:
     outcome.weights = weights_frame(_weight_entries(measured, contexts))
     outcome.warnings = integrity([one.moment for one in measured])
     doubts = [f"{one.finished.label}: {doubt}" for one in measured for doubt in one.finished.doubts]
-    outcome.files = reports.write(
-        out,
-        metrics=outcome.metrics,
-        weights=outcome.weights,
-        checkpoints=[_facts(one, context) for one, context in zip(measured, contexts, strict=True)],
-        skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
-        warnings=doubts + outcome.warnings,
-    )
+    with writing(out):
+        outcome.files = reports.write(
+            out,
+            metrics=outcome.metrics,
+            weights=outcome.weights,
+            checkpoints=[_facts(one, context) for one, context in zip(measured, contexts, strict=True)],
+            skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
+            warnings=doubts + outcome.warnings,
+        )
     return outcome
 
 
 def measure_dump(dump: Dump, tell: Tell) -> Measured:
     """Every number of one dump: its layers, its network, its linear maps."""
     provenance, graph = dump.provenance, dump.graph
-    decisions = dump.logits.argmax(axis=1)
-    last = graph.last
-    rows: list[tuple[Tap, str, Row]] = []
-    doubts: list[str] = []
-    for done, layer in enumerate(dump.layers):
-        tell(Advanced(_label(provenance), done, len(dump.layers)))
-        classifier = None
-        if last is not None and last.reads == layer.tap.name:
-            classifier = Classifier(last.name, np.asarray(dump.weights[last.name][0], np.float64))
+    decisions = _Decisions(dump.logits)
+    classifier = _classifier(dump)
+    doubts = list(decisions.doubts)
+    if classifier is None:
+        doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
+
+    def layer_rows(layer: Layer) -> tuple[str, list[Row]]:
+        own = classifier if classifier is not None and layer.tap.name == graph.map(classifier.name).reads else None
         stats = layer_stats(
             partial(dump.chunks, layer),
             dump.labels,
             len(provenance.class_names),
-            decisions=decisions,
-            classifier=None if classifier is None else classifier.weight,
+            decisions=None if decisions.obstacle else decisions.classes,
+            classifier=None if own is None else own.weight,
             negative_part=layer.tap.is_preactivation,
             precision=layer.dtype,
         )
-        if stats.obstacle:
-            doubts.append(f"layer {layer.tap.name}: {stats.obstacle}")
-        rows += [(layer.tap, layer.reduction, row) for row in measure(LayerView(stats, classifier=classifier))]
+        view = LayerView(stats, classifier=own)
+        return stats.obstacle, measure(view)
+
+    rows: list[tuple[Tap, str, Row]] = []
+    # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
+    with in_lanes(layer_rows, dump.layers) as measured:
+        for done, (layer, (obstacle, numbers)) in enumerate(zip(dump.layers, measured, strict=True)):
+            tell(Advanced(_label(provenance), done + 1, len(dump.layers)))
+            rows += [(layer.tap, layer.reduction, row) for row in numbers]
+            if obstacle:
+                doubts.append(f"layer {layer.tap.name}: {obstacle}")
     rows += [(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
     weights = measure_weights(dump.weights, graph)
     return Measured(summed_up(dump, f"{len(dump.layers)} layers", doubts), provenance, tuple(rows), tuple(weights))
 
 
+class _Decisions:
+    """What the network decides for each sample, or why that cannot be said."""
+
+    def __init__(self, logits: np.ndarray) -> None:
+        self.classes = logits.argmax(axis=1)
+        bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+        self.obstacle = f"{len(bad)} samples have non-finite logits, first sample {bad[0]}" if len(bad) else ""
+        self.doubts = (self.obstacle,) if self.obstacle else ()
+
+
+def _classifier(dump: Dump) -> Classifier | None:
+    """The linear map whose outputs are the logits, as they are: of any other, W says nothing of the classes.
+
+    A network may know more classes than the data has; their rows have no class mean to be compared with.
+    """
+    if not dump.graph.head:
+        return None
+    name = dump.graph.head[-1]
+    W = np.asarray(dump.weights[name][0], np.float64)
+    n_classes = len(dump.provenance.class_names)
+    return Classifier(name, W[:n_classes]) if W.ndim == 2 and len(W) == dump.logits.shape[1] else None
+
+
 def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:
     """A dump in one line: the accuracy of the replay, and what is doubtful about it."""
     own = dump.provenance
-    accuracy = float(np.mean(dump.logits.argmax(axis=1) == dump.labels))
+    accuracy = float(np.mean(dump.logits.argmax(axis=1) == dump.labels))  # NaN decides for no class: see _Decisions
     chance = float(np.bincount(dump.labels).max() / len(dump.labels))
     untrained = 0 in (own.step, own.epoch)
     doubts = (*accuracy_doubts(accuracy, chance, own.notes, untrained=untrained), *doubts)

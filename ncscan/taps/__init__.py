@@ -187,18 +187,22 @@ def width(tap: Tap, how: str) -> int:
     return tap.shape[tap.channel_dim]
 
 
-def reduce(value: torch.Tensor, tap: Tap, how: str, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """A value (n, *shape) as (n, d), always a copy: what the pass does to the value later does not reach it.
+def reduce(
+    value: torch.Tensor, tap: Tap, how: str, mask: torch.Tensor | None = None, *, copy: bool = True
+) -> torch.Tensor:
+    """A value (n, *shape) as (n, d), a copy: what the pass does to the value later does not reach it.
 
     Args:
         value: what `watch` handed on, (n, *tap.shape).
         tap: whose value it is.
         how: one of `REDUCTIONS`; `reduction_of` says what is done.
         mask: (n, positions), true where a position is no padding; used where a tap has that many positions.
+        copy: False where nobody is going to write into the value: then it may be the value itself.
     """
     how = reduction_of(tap, how)
     if how in ("none", "flatten") or tap.channel_dim is None:
-        return value.flatten(1).clone() if value.ndim != 2 else value.clone()
+        rows = value.flatten(1)
+        return rows.clone() if copy else rows
     channel = tap.channel_dim + 1
     positions = [d for d in range(1, value.ndim) if d != channel]
     if mask is None or mask.shape[1] != _n_positions(tap):

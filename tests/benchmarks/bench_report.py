@@ -1,8 +1,8 @@
 """What measuring a dump costs beside its floor: python tests/benchmarks/bench_report.py DUMP
 
-The floor is reading the file twice with h5py and one float32 XᵀX a layer, by whichever of numpy and torch is quicker
-here. All layers are measured with and without negativity; the variants take turns; medians of wall and CPU seconds.
-Then κ of some layers from the cheap spectrum against float64 singular values.
+The floor is reading the file twice with h5py and one float32 XᵀX a layer, by numpy (which makes half of the symmetric
+product) and by torch (which makes all of it). All layers are measured with and without negativity; the variants take
+turns; medians of wall and CPU seconds. Then κ of every layer against float64 singular values.
 """
 
 import os
@@ -17,23 +17,21 @@ import h5py
 import numpy as np
 import torch
 
-from ncscan.accumulate import layer_stats
-from ncscan.dump import Dump
-from ncscan.metrics import Classifier, LayerView, measure
+from ncscan.accumulate import in_lanes, layer_stats
+from ncscan.dump import Dump, Layer
+from ncscan.metrics import Classifier, LayerView, Row, measure
 
 RUNS = 7
 
 
-def measured(path: Path, *, negativity: bool) -> dict[str, float | None]:
-    """κ by layer: everything that a report measures of the layers of a dump."""
-    conditions: dict[str, float | None] = {}
+def measured(path: Path, *, negativity: bool) -> dict[str, Row]:
+    """feature_condition by layer: everything that a report measures of the layers of a dump, as it does."""
     with Dump(path) as dump:
-        decisions = dump.logits.argmax(axis=1)
-        last = dump.graph.last
-        for layer in dump.layers:
-            classifier = None
-            if last is not None and last.reads == layer.tap.name:
-                classifier = Classifier(last.name, dump.weights[last.name][0].astype(np.float64))
+        decisions, last = dump.logits.argmax(axis=1), dump.graph.map(dump.graph.head[-1])
+        head = Classifier(last.name, dump.weights[last.name][0].astype(np.float64))
+
+        def rows(layer: Layer) -> tuple[str, Row]:
+            classifier = head if last.reads == layer.tap.name else None
             stats = layer_stats(
                 partial(dump.chunks, layer),
                 dump.labels,
@@ -43,9 +41,11 @@ def measured(path: Path, *, negativity: bool) -> dict[str, float | None]:
                 negative_part=negativity and layer.tap.is_preactivation,
                 precision=layer.dtype,
             )
-            rows = {row.metric: row for row in measure(LayerView(stats, classifier=classifier))}
-            conditions[layer.tap.name] = rows["feature_condition"].value
-    return conditions
+            by_metric = {row.metric: row for row in measure(LayerView(stats, classifier=classifier))}
+            return layer.tap.name, by_metric["feature_condition"]
+
+        with in_lanes(rows, dump.layers) as conditions:
+            return dict(conditions)
 
 
 def floor(path: Path, product: Callable[[np.ndarray], object]) -> None:
@@ -94,18 +94,26 @@ def main() -> None:
                 seen[name].append(figures)
     walls = {name: statistics.median(wall for wall, _ in each) for name, each in seen.items()}
     cpus = {name: statistics.median(cpu for _, cpu in each) for name, each in seen.items()}
-    lowest = min(("floor, numpy", "floor, torch"), key=walls.__getitem__)
     for name in variants:
-        ratio = f"{walls[name] / walls[lowest]:.2f} of the floor in wall time, {cpus[name] / cpus[lowest]:.2f} in CPU"
-        print(f"{name:20} wall {walls[name]:.2f} s, CPU {cpus[name]:.2f} s: {ratio}")
+        ratios = ", ".join(
+            f"{walls[name] / walls[one]:.2f} of the {one} in wall time, {cpus[name] / cpus[one]:.2f} in CPU"
+            for one in ("floor, numpy", "floor, torch")
+        )
+        print(f"{name:20} wall {walls[name]:.2f} s, CPU {cpus[name]:.2f} s: {ratios}", flush=True)
     conditions = measured(path, negativity=False)
     with Dump(path) as dump:
         for layer in dump.layers:
             Z = np.concatenate([rows for _, rows in dump.chunks(layer)]).astype(np.float64)
             s = np.linalg.svd(Z, compute_uv=False)
-            r = np.count_nonzero(s > s[0] * max(Z.shape) * np.finfo(np.float32).eps)
-            said = conditions[layer.tap.name]
-            print(f"κ {layer.tap.name:10} {said if said is None else f'{said:.6g}':>12}  float64 {s[0] / s[r - 1]:.6g}")
+            row = conditions[layer.tap.name]
+            assert row.value is not None
+            assert row.rank is not None
+            exact, whole = s[0] / s[row.rank - 1], s[0] / s[-1]
+            estimate = "estimate" if row.estimate else "complete"
+            print(
+                f"{layer.tap.name:10} κ {row.value:.6g} over {row.rank} of {len(s)} ({estimate}); float64: {exact:.6g} "
+                f"over as many, {abs(row.value / exact - 1):.1e} off; {whole:.4g} over all"
+            )
 
 
 if __name__ == "__main__":
