@@ -25,7 +25,7 @@ CHECKSUMS = "checksums"
 SYNC_EVERY = 2**26
 """Bytes after which the disk is asked to take them, while the next batches come: little is left at the end."""
 HANDS = 2
-"""Threads that carry bytes to the file and back: most of it is copying, and one core alone does not keep up with a pass."""
+"""Threads that carry bytes to the file and back: it is copying, and one core alone does not keep up with a pass."""
 
 
 @dataclass(frozen=True)
