@@ -19,6 +19,9 @@ from ncscan.resolution import storage_tolerance
 Weights = Mapping[str, tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."] | None]]
 """By name of the map: W as (outputs, inputs, …), and b or None."""
 
+_HUGE = 1e75
+"""Weights beyond this are as good as infinite: ‖D‖_F sums their fourth powers, which overflow."""
+
 _WIDEST_DENSE = 4096
 """Up to this width D is formed; beyond it only its products with vectors are."""
 
@@ -31,7 +34,7 @@ WEIGHT_METRICS: tuple[Definition, ...] = (
         convention="`op`, `fro` raw; `op_relative`, `fro_relative` over the smaller of the two terms' norms",
         source="Arora et al. 2018; Jacot, Súkeník, Wang, Mondelli 2024",
         reading="Gradient flow keeps D, weight decay shrinks it: at 0 neighbouring maps share their singular values.",
-        undefined="anything stands between the two maps; a convolution or an embedding; `relative` where a map is zero",
+        undefined="anything stands between; a convolution or an embedding; `relative` where a map is zero; not finite",
     ),
     Definition(
         name="balancedness_bias",
@@ -51,7 +54,7 @@ WEIGHT_METRICS: tuple[Definition, ...] = (
         convention="across one ReLU; `op` is the largest entry, `fro` the Euclidean norm; relative as balancedness",
         source="derived",
         reading="Across a ReLU only the diagonal is conserved: incoming against outgoing norm, unit by unit.",
-        undefined="a convolution or an embedding; `relative` where a map is zero",
+        undefined="a convolution or an embedding; `relative` where a map is zero; not finite",
     ),
     Definition(
         name="weight_condition",
@@ -129,10 +132,10 @@ def balance(
     Args:
         first: W₁ (n, m).
         following: W₂ (p, n), which reads what W₁ writes.
-        bias: b₁, where it counts.
+        bias: b₁ (n,), where it counts.
 
     Returns: `op`, `fro` in the unit of squared weights; `op_relative`, `fro_relative` divided by the smaller of the
-        norms of W₂ᵀW₂ and W₁W₁ᵀ. All 0 under exact balance.
+        norms of W₂ᵀW₂ and W₁W₁ᵀ, Undefined where one of them is zero. All 0 under exact balance.
 
     Source: Arora, Cohen and Hazan 2018; Jacot, Súkeník, Wang and Mondelli 2024.
 
@@ -152,7 +155,20 @@ def balance_diagonal(
     following: Float64[np.ndarray, "p n"],
     bias: Float64[np.ndarray, "n"] | None = None,
 ) -> dict[str, float | Undefined]:
-    """The same of the diagonal of D alone, all that a ReLU between the two maps lets gradient flow conserve.
+    """How far two maps around a ReLU are from balance, unit by unit: norms of diag(W₂ᵀW₂ − W₁W₁ᵀ − b₁b₁ᵀ).
+
+    A ReLU between the two maps lets gradient flow conserve the diagonal of D alone.
+
+    Args:
+        first: W₁ (n, m).
+        following: W₂ (p, n), which reads the n units that W₁ writes.
+        bias: b₁ (n,), where it counts.
+
+    Returns: `op`, the largest absolute entry, and `fro`, the Euclidean norm, in the unit of squared weights;
+        `op_relative`, `fro_relative` divided by the smaller of those norms of the diagonals of W₂ᵀW₂ and W₁W₁ᵀ, each
+        Undefined where one of them is zero. All 0 under exact balance.
+
+    Source: Du, Hu and Lee 2018 (what is conserved, without biases); derived for b₁.
 
     >>> balance_diagonal(np.array([[3.0], [1.0]]), np.array([[1.0, 1.0]]))["op"]
     8.0
@@ -205,18 +221,21 @@ def condition(W: Float64[np.ndarray, "n m"], tolerance: float) -> Condition:
     """κ(W) = s_1/s_r over the r singular values above the tolerance.
 
     Args:
-        W: any matrix.
-        tolerance: what rounding alone can give a singular value, from statistics.py.
+        W: any matrix (n, m).
+        tolerance: what rounding alone can give a singular value: `storage_tolerance` of resolution.py.
 
-    Returns: κ ≥ 1, its rank r, s_1, s_r, the stable rank ‖W‖_F²/‖W‖² and ‖W‖_F.
+    Returns: κ ≥ 1, no unit, 1 where the r singular values are equal (a linear head at collapse); its rank r; s_1, s_r
+        and ‖W‖_F in the unit of the weights; the stable rank ‖W‖_F²/‖W‖² in [1, r].
 
-    Raises: Undefined when no singular value is above the tolerance.
+    Raises: Undefined when no singular value is above the tolerance, or W is not finite.
 
     Source: Jacot, Súkeník, Wang and Mondelli 2024.
 
     >>> condition(np.diag([3.0, 1.5, 0.0]), 1e-9).condition
     2.0
     """
+    if not np.isfinite(W).all():
+        raise Undefined("the map is not finite")
     s = np.linalg.svd(W, compute_uv=False)
     rank = int((s > tolerance).sum())
     if rank == 0:
@@ -255,11 +274,11 @@ def _balance_of(metric: str, link: Link, weights: Weights, graph: TapGraph) -> M
     first, following = _matrix(link.first, weights, graph), _matrix(link.next, weights, graph)
     if len(first) != following.shape[1]:
         raise Undefined(f"the first map writes {len(first)} numbers where the next reads {following.shape[1]}")
+    if metric == "balancedness":
+        return balance(first, following)
     bias = weights[link.first][1]
-    b = None if bias is None else bias.astype(np.float64)
-    if metric == "balancedness_diagonal":
-        return balance_diagonal(first, following, b)
-    return balance(first, following, b if metric == "balancedness_bias" else None)
+    b = None if bias is None else _finite(bias, f"{link.first} has a non-finite bias")
+    return (balance if metric == "balancedness_bias" else balance_diagonal)(first, following, b)
 
 
 def _single(name: str, weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
@@ -296,7 +315,13 @@ def _head(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
 def _product(
     maps: Sequence[Float64[np.ndarray, "_ _"]], tolerances: Sequence[float]
 ) -> tuple[Float64[np.ndarray, "n m"], float]:
-    """W_L…W_{L1+1}, and its tolerance: a rounding of one map comes out scaled by the norms of the others."""
+    """W_L…W_{L1+1} up to scale, and its tolerance: a rounding of one map comes out scaled by the norms of the others.
+
+    κ has no unit, and powers of two cost no digit: so maps near norm 1 are multiplied, and nothing overflows.
+    """
+    sizes = [2.0 ** float(np.frexp(_operator_norm(W))[1]) for W in maps]
+    maps = [W / size for W, size in zip(maps, sizes, strict=True)]
+    tolerances = [tolerance / size for tolerance, size in zip(tolerances, sizes, strict=True)]
     product = maps[-1]
     for W in reversed(maps[:-1]):  # from the narrow end
         product = product @ W
@@ -311,9 +336,15 @@ def _matrix(name: str, weights: Weights, graph: TapGraph) -> Float64[np.ndarray,
     kind, W = graph.map(name).kind, weights[name][0]
     if kind != "linear" or W.ndim != 2:
         raise Undefined(f"{name} is {'an' if kind == 'embedding' else 'a'} {kind}, not a matrix")
-    if not np.isfinite(W).all():
-        raise Undefined(f"{name} has non-finite weights")
-    return W.astype(np.float64)
+    return _finite(W, f"{name} has non-finite weights")
+
+
+def _finite(array: Float[np.ndarray, "..."], otherwise: str) -> Float64[np.ndarray, "..."]:
+    """As float64; Undefined where something in it is not finite, or so large that it could as well not be."""
+    exact = array.astype(np.float64)
+    if not (np.abs(exact) < _HUGE).all():
+        raise Undefined(otherwise)
+    return exact
 
 
 def _row(

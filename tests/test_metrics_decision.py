@@ -64,6 +64,14 @@ def test_nc4_mismatch_has_no_row_when_decisions_are_not_known() -> None:
     assert "nc4_mismatch" not in by_name(measure(view_of(*random_layer())))
 
 
+def test_nc4_mismatch_says_why_when_the_network_decides_nothing() -> None:
+    features, labels = random_layer()
+    stats = layer_stats(lambda: chunked(features), labels, 4, decisions=labels)
+    for known in (stats, stats_of(features, labels)):  # whether or not something was counted
+        row = by_name(measure(LayerView(known, decisions_obstacle="no decision")))["nc4_mismatch"]
+        assert (row.value, row.reason) == (None, "no decision")
+
+
 def test_network_rows_equal_torch() -> None:
     rng = np.random.default_rng(0)
     logits, labels = rng.standard_normal((50, 4)).astype(np.float32), rng.integers(0, 4, 50)
@@ -78,6 +86,12 @@ def test_network_rows_equal_torch() -> None:
 def test_cross_entropy_is_finite_when_logits_are_large() -> None:
     rows = by_name(network_rows(np.array([[1e4, 0.0], [0.0, 1e4]]), np.array([0, 0])))
     assert rows["loss.cross_entropy"].value == 5e3
+
+
+def test_the_loss_says_so_when_it_overflows() -> None:
+    rows = by_name(network_rows(np.array([[1e200, 0.0], [0.0, 1e200]]), np.array([0, 0])))
+    assert (rows["loss.mse"].value, rows["loss.mse"].reason) == (None, "not a finite number")
+    assert rows["loss.cross_entropy"].value == 5e199
 
 
 def test_network_rows_say_why_when_logits_are_not_finite() -> None:

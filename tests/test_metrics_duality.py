@@ -2,10 +2,20 @@
 
 import numpy as np
 import pytest
-from helpers import by_name, exact_layer, naive_centred, naive_etf, naive_means, random_layer, simplex_layer, view_of
+from helpers import (
+    by_name,
+    exact_layer,
+    naive_centred,
+    naive_etf,
+    naive_means,
+    random_layer,
+    simplex_layer,
+    stats_of,
+    view_of,
+)
 
 from ncscan.errors import Undefined
-from ncscan.metrics import measure
+from ncscan.metrics import Classifier, LayerView, measure
 from ncscan.metrics.duality import nc3_cosine, nc3_distance, nc3_etf
 from ncscan.statistics import Weighting
 
@@ -80,6 +90,16 @@ def test_nc3_is_undefined_when_the_classifier_is_zero_or_blind() -> None:
     blind[:, 4] = 1.0  # a direction in which the class means do not differ
     with pytest.raises(Undefined, match="sees nothing"):
         nc3_etf(view_of(features, labels, W=blind))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e200])
+def test_nc3_is_undefined_when_the_classifier_is_not_finite(bad: float) -> None:
+    W = np.eye(4, 6)
+    W[3, 2] = bad
+    view = LayerView(stats_of(*random_layer()), classifier=Classifier("head", W))
+    rows = [row for row in measure(view) if row.metric.startswith("nc3")]
+    assert len(rows) == 4
+    assert {(row.value, row.reason) for row in rows} == {(None, "the classifier's weights are not finite")}
 
 
 def test_nc3_distance_is_undefined_when_the_class_means_coincide() -> None:

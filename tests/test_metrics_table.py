@@ -58,6 +58,25 @@ def test_every_row_says_why_when_activations_are_not_finite() -> None:
     assert {row.reason for row in rows} == {"2 samples have non-finite activations, first in sample 5"}
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_row_has_a_value_that_is_not_finite(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = replace(METRICS[0], name="one", function=lambda view: value)
+    family = replace(METRICS[0], name="family", function=lambda view: {"a": value, "b": 2.0}, quantities=("a", "b"))
+    monkeypatch.setattr("ncscan.metrics.METRICS", (one, family))
+    assert [(row.metric, row.value, row.reason) for row in measure(view_of(*random_layer()))] == [
+        ("one", None, "not a finite number"),
+        ("family", None, "not a finite number"),
+        ("family", 2.0, ""),
+    ]
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e100, 1e149])
+def test_no_value_depends_on_the_size_of_the_activations(scale: float) -> None:
+    features, labels = random_layer()
+    expected, scaled = (measure(view_of(z, labels, W=np.eye(4, 6))) for z in (features, scale * features))
+    assert [row.value for row in scaled] == pytest.approx([row.value for row in expected], rel=1e-9)
+
+
 def test_activations_count_as_infinite_when_their_squares_overflow() -> None:
     features, labels = random_layer()
     features[3] *= 1e200

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ncscan.weights as weights_module
+from ncscan.errors import Undefined
 from ncscan.graph import Kind, TapGraph
-from ncscan.weights import NORMS, SIZES, WeightRow, balance, measure_weights
+from ncscan.weights import NORMS, SIZES, WeightRow, balance, condition, measure_weights
 
 ROUNDING = 1e-10
 
@@ -147,6 +148,45 @@ def test_weights_that_are_not_finite_say_so() -> None:
     weights["0"][0][2, 1] = np.inf
     rows = rows_of(weights, chain(SHAPES[:2], [()]))
     assert rows["0", "1", "balancedness", "fro"].reason == "0 has non-finite weights"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e100])
+@pytest.mark.parametrize("between", [(), ("activation",)])
+def test_a_bias_that_is_not_finite_says_so(bad: float, between: tuple[Kind, ...]) -> None:
+    weights = {**random_weights(SHAPES[:2]), "0": (np.ones(SHAPES[0]), np.full(SHAPES[0][0], bad))}
+    rows = rows_of(weights, chain(SHAPES[:2], [between]))
+    metric = "balancedness_diagonal" if between else "balancedness_bias"
+    assert (rows["0", "1", metric, "op"].value, rows["0", "1", metric, "op"].reason) == (
+        None,
+        "0 has a non-finite bias",
+    )
+    assert between or rows["0", "1", "balancedness", "op"].value is not None  # which has no use for the bias
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e74])
+def test_the_head_has_the_condition_of_its_product_at_any_size(scale: float) -> None:
+    shapes = [(4, 4)] * 6  # their product would be scale⁶
+    graph = chain(shapes, [()] * 5, head=6)
+    weights = random_weights(shapes)
+    scaled: Weights = {name: (W * scale, None) for name, (W, _) in weights.items()}
+    key = ("0..5", "", "head_condition", "condition")
+    expected = rows_of(weights, graph)[key].value
+    assert expected is not None
+    # Scaling rounds each weight; the condition of the product multiplies that.
+    assert rows_of(scaled, graph)[key].value == pytest.approx(expected, rel=1e-14 * expected)
+
+
+def test_the_condition_is_undefined_when_a_matrix_is_not_finite() -> None:
+    with pytest.raises(Undefined, match="not finite"):
+        condition(np.diag([np.inf, 1.0]), 0.0)
+
+
+def test_weights_count_as_infinite_when_their_fourth_powers_overflow() -> None:
+    weights = random_weights(SHAPES[:2])
+    weights["0"][0][2, 1] = 1e100
+    assert {row.reason for row in rows_of(weights, chain(SHAPES[:2], [()])).values() if row.map == "0"} == {
+        "0 has non-finite weights"
+    }
 
 
 def test_weight_condition_equals_an_svd() -> None:

@@ -4,6 +4,7 @@ In: a LayerView. Out: one Row per number. A new metric is one function in one of
 row of METRICS in table.py.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,12 +13,23 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from ncscan.errors import Undefined
-from ncscan.metrics.decision import cross_entropy, mean_squared_error, training_error
+from ncscan.metrics.decision import cross_entropy, logits_obstacle, mean_squared_error, training_error
 from ncscan.metrics.table import METRICS, NETWORK
 from ncscan.metrics.view import Classifier, Definition, LayerView, Metric
 from ncscan.statistics import Rank
 
-__all__ = ["METRICS", "NETWORK", "Classifier", "Definition", "LayerView", "Metric", "Row", "measure", "network_rows"]
+__all__ = [
+    "METRICS",
+    "NETWORK",
+    "Classifier",
+    "Definition",
+    "LayerView",
+    "Metric",
+    "Row",
+    "logits_obstacle",
+    "measure",
+    "network_rows",
+]
 
 Result = TypeVar("Result")
 
@@ -62,12 +74,12 @@ def _network_row(
     logits: Float[np.ndarray, "N K"],
     labels: Int64[np.ndarray, "N"],
 ) -> Row:
-    value = _attempt(lambda: function(logits, labels))
+    value, reason = _said(_attempt(lambda: function(logits, labels)))
     return Row(
         metric=metric,
         quantity=quantity,
-        value=None if isinstance(value, Undefined) else value,
-        reason=str(value) if isinstance(value, Undefined) else "",
+        value=value,
+        reason=reason,
         weighting="",
         centred=None,
         rank=None,
@@ -77,10 +89,10 @@ def _network_row(
 
 
 def _asked(metric: Metric, view: LayerView) -> bool:
-    """Whether what the metric needs was accumulated: a layer that is no pre-activation has no negativity to miss."""
+    """Whether there is anything to say: a layer that is no pre-activation has no negativity to miss."""
     return {
         "features": True,
-        "decisions": view.stats.disagreements is not None,
+        "decisions": view.stats.disagreements is not None or bool(view.decisions_obstacle),
         "spectrum": view.stats.spectrum is not None,
         "negative part": view.stats.negative is not None,
         "classifier": view.classifier is not None,
@@ -93,12 +105,12 @@ def _rows(metric: Metric, view: LayerView) -> Iterator[Row]:
     rank = _attempt(lambda: metric.rank(view) if metric.rank else None, view.stats.obstacle)
     known = rank if isinstance(rank, Rank) else None
     for quantity in metric.quantities:
-        value = found[quantity] if isinstance(found, Mapping) else found
+        value, reason = _said(found[quantity] if isinstance(found, Mapping) else found)
         yield Row(
             metric=metric.name,
             quantity=quantity,
-            value=None if isinstance(value, Undefined) else value,
-            reason=str(value) if isinstance(value, Undefined) else "",
+            value=value,
+            reason=reason,
             weighting=view.weighting if metric.weighted else "",
             centred=metric.centred,
             rank=known.value if known else None,
@@ -112,6 +124,14 @@ def _attempt(number: Callable[[], Result], obstacle: str = "") -> Result | Undef
     if obstacle:
         return Undefined(obstacle)
     try:
-        return number()
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # the row says it: see _said
+            return number()
     except Undefined as why:
         return why
+
+
+def _said(value: float | Undefined) -> tuple[float | None, str]:
+    """Value and reason, of which a row has one: here no NaN and no infinity gets past."""
+    if isinstance(value, Undefined):
+        return None, str(value)
+    return (value, "") if math.isfinite(value) else (None, "not a finite number")

@@ -36,10 +36,12 @@ def nc4_mismatch(view: LayerView) -> float:
 
     Returns: in [0, 1]; 0 at collapse.
 
-    Raises: Undefined when the network's decisions are not known.
+    Raises: Undefined when the network's decisions are not known, or its logits are not finite.
 
     Source: Papyan, Han and Donoho 2020.
     """
+    if view.decisions_obstacle:
+        raise Undefined(view.decisions_obstacle)
     disagreements = view.stats.disagreements
     if disagreements is None:
         raise Undefined("the network's decisions are not known")
@@ -47,7 +49,19 @@ def nc4_mismatch(view: LayerView) -> float:
 
 
 def training_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
-    """Fraction of samples whose largest logit is not that of their label (the lowest class wins a tie).
+    """Fraction of samples whose largest logit is not that of their label: P[y ≠ argmax_c f_c].
+
+    Among equal logits the lowest class wins.
+
+    Args:
+        logits: f (N, K), what the network gives.
+        labels: y (N,), classes 0 … K−1.
+
+    Returns: in [0, 1]; 0 at collapse, which begins where it reaches 0 on the training set.
+
+    Raises: Undefined when a logit is not finite.
+
+    Source: Papyan, Han and Donoho 2020 (the terminal phase of training).
 
     >>> training_error(np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0]))
     0.5
@@ -57,7 +71,19 @@ def training_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "
 
 
 def mean_squared_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
-    """Mean over samples and classes of (f_c − 1[c = y])², what torch's MSELoss gives against one-hot labels.
+    """Squared distance of the logits from one-hot labels: mean over i, c of (f_c − 1[c = y])².
+
+    That is what torch's MSELoss gives: 1/K of the mean squared norm, without a factor ½ and without weight decay.
+
+    Args:
+        logits: f (N, K), what the network gives.
+        labels: y (N,), classes 0 … K−1.
+
+    Returns: ≥ 0, in squared units of the logits; 0 at collapse only where weight decay lets them reach their labels.
+
+    Raises: Undefined when a logit is not finite.
+
+    Source: Rangamani and Banburski-Fahey 2022, whose loss is K/2 times this.
 
     >>> mean_squared_error(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([0, 1]))
     0.25
@@ -69,7 +95,17 @@ def mean_squared_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarra
 
 
 def cross_entropy(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
-    """Mean over samples of log Σ_c exp(f_c) − f_y, in nats.
+    """Negative log-likelihood of the labels under the softmax of the logits: mean over i of log Σ_c exp(f_c) − f_y.
+
+    Args:
+        logits: f (N, K), what the network gives.
+        labels: y (N,), classes 0 … K−1.
+
+    Returns: ≥ 0, in nats, log K for equal logits; 0 only in the limit of infinite logits, so positive at collapse.
+
+    Raises: Undefined when a logit is not finite.
+
+    Source: Papyan, Han and Donoho 2020, who train with it.
 
     >>> round(cross_entropy(np.array([[0.0, 0.0]]), np.array([0])), 6)
     0.693147
@@ -81,7 +117,17 @@ def cross_entropy(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N
     return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - own))
 
 
-def _require_finite(logits: np.ndarray) -> None:
+def logits_obstacle(logits: Float[np.ndarray, "N K"]) -> str:
+    """Why the network decides nothing for some samples: their logits are not finite. Empty where all are.
+
+    >>> logits_obstacle(np.array([[0.0, 1.0], [np.nan, 1.0]]))
+    '1 samples have non-finite logits, first in sample 1'
+    """
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(bad):
-        raise Undefined(f"{len(bad)} samples have non-finite logits, first in sample {bad[0]}")
+    return f"{len(bad)} samples have non-finite logits, first in sample {bad[0]}" if len(bad) else ""
+
+
+def _require_finite(logits: Float[np.ndarray, "N K"]) -> None:
+    obstacle = logits_obstacle(logits)
+    if obstacle:
+        raise Undefined(obstacle)

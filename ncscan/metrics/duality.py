@@ -20,7 +20,7 @@ def nc3_distance(view: LayerView) -> float:
 
     Returns: in [0, 2]; 0 at collapse, √2 (rms) for unrelated directions.
 
-    Raises: Undefined when a class has no samples, the class means coincide, or W is zero.
+    Raises: Undefined when a class has no samples, the class means coincide, or W is zero or not finite.
 
     Source: Papyan, Han and Donoho 2020 (who plot its square); Rangamani and Banburski-Fahey 2022.
     """
@@ -39,7 +39,7 @@ def nc3_etf(view: LayerView) -> float:
 
     Returns: in [0, 2]; 0 at collapse, √2 (rms) for unrelated directions.
 
-    Raises: Undefined when a class has no samples, or W sees nothing of the class means.
+    Raises: Undefined when a class has no samples, W sees nothing of the class means, or W is not finite.
 
     Source: Zhu et al. 2021; Kothapalli 2023.
     """
@@ -61,7 +61,7 @@ def nc3_cosine(view: LayerView) -> Value:
 
     Returns: both in [−1, 1]; 1 at collapse.
 
-    Raises: Undefined when a row of W, a sample or a class mean is zero.
+    Raises: Undefined when a row of W, a sample or a class mean is zero, or W is not finite.
 
     Source: Jacot, Súkeník, Wang and Mondelli 2024 (their NC3).
     """
@@ -91,6 +91,7 @@ def _mean_cosine(W: Float64[np.ndarray, "K d"], stats: LayerStats) -> float | Un
 
 
 def _nonzero(view: LayerView) -> np.ndarray:
-    if not view.rows.any():
+    W = view.rows
+    if np.linalg.norm(W) == 0:
         raise Undefined("the classifier is zero")
-    return view.rows
+    return W

@@ -88,13 +88,35 @@ def uncentred_rank(view: LayerView) -> Rank:
 
 
 def equinorm(vectors: Float64[np.ndarray, "K n"]) -> float:
-    """std/mean of the lengths of K vectors, ddof 1."""
+    """Spread of the lengths of K vectors: std_c‖v_c‖ / mean_c‖v_c‖, with ddof 1.
+
+    Args:
+        vectors: (K, n), one a row, not all zero.
+
+    Returns: in [0, √K], no unit; 0 at collapse.
+
+    Source: Papyan, Han and Donoho 2020.
+
+    >>> round(equinorm(np.diag([1.0, 3.0])), 6)
+    0.707107
+    """
     norms = np.linalg.norm(vectors, axis=1)
     return float(np.std(norms, ddof=1) / np.mean(norms))
 
 
 def equiangular(vectors: Float64[np.ndarray, "K n"]) -> float:
-    """Mean over pairs of |cos + 1/(K−1)|."""
+    """Mean distance of K directions from the angles of a simplex: mean over c ≠ c' of |cos(v_c, v_c') + 1/(K−1)|.
+
+    Args:
+        vectors: (K, n), one a row, none zero.
+
+    Returns: in [0, 1 + 1/(K−1)]; 0 at collapse.
+
+    Source: Papyan, Han and Donoho 2020.
+
+    >>> equiangular(np.eye(3))
+    0.5
+    """
     K = len(vectors)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = (unit @ unit.T)[np.triu_indices(K, k=1)]
@@ -102,15 +124,38 @@ def equiangular(vectors: Float64[np.ndarray, "K n"]) -> float:
 
 
 def etf_distance(vectors: Float64[np.ndarray, "K n"]) -> float:
-    """Distance of the normalised Gram matrix of K vectors from ETF_K."""
+    """Distance of the Gram matrix of K vectors from a simplex: ‖VVᵀ/‖VVᵀ‖_F − ETF_K‖_F.
+
+    Args:
+        vectors: V (K, n), one a row, not all zero.
+
+    Returns: in [0, √2]; 0 at collapse.
+
+    Source: Zhu et al. 2021; Kothapalli 2023.
+
+    >>> round(etf_distance(np.eye(10)), 6)
+    0.320364
+    """
     return matrix_etf_distance(vectors @ vectors.T)
 
 
 def matrix_etf_distance(matrix: Float64[np.ndarray, "K K"]) -> float:
-    """‖A/‖A‖_F − ETF_K‖_F of a K×K matrix."""
+    """Distance of a matrix from a simplex, both of norm 1: ‖A/‖A‖_F − ETF_K‖_F.
+
+    Args:
+        matrix: A (K, K), not zero.
+
+    Returns: in [0, 2]; 0 at collapse, √2 (rms) for unrelated directions.
+
+    Source: Zhu et al. 2021; Kothapalli 2023.
+
+    >>> matrix_etf_distance(np.array([[-3.0, 3.0], [3.0, -3.0]]))
+    2.0
+    """
     K = len(matrix)
     etf = (np.eye(K) - 1 / K) / np.sqrt(K - 1)
-    return float(np.linalg.norm(matrix / np.linalg.norm(matrix) - etf))
+    scaled = matrix / np.abs(matrix).max()  # the norm of large entries overflows
+    return float(np.linalg.norm(scaled / np.linalg.norm(scaled) - etf))
 
 
 def _centred(view: LayerView) -> Float64[np.ndarray, "K r"]:

@@ -17,7 +17,8 @@ def feature_condition(view: LayerView) -> float:
         view: a layer with a spectrum.
 
     Returns: ≥ 1, no unit. Where it is an estimate, some directions lie under what the Gram matrix resolves; κ is over
-        the others, whose number is the rank, and those may be zero or make κ larger.
+        the others, whose number is the rank, and those may be zero or make κ larger. At collapse the κ of the columns
+        √n_c μ_c: 1 where classes are balanced and their means orthogonal, or a simplex around zero, of one length.
 
     Raises: Undefined when the layer is too wide for an exact spectrum, or all activations are zero.
 

@@ -121,7 +121,7 @@ METRICS: tuple[Metric, ...] = (
         convention="over samples; f are the network's real logits, bias included",
         source="Papyan, Han, Donoho 2020",
         reading="Whether the network decides as the nearest class centre of this layer does.",
-        undefined="only where activations are not finite",
+        undefined="activations or logits are not finite",
     ),
     Metric(
         name="feature_condition",
@@ -163,7 +163,7 @@ METRICS: tuple[Metric, ...] = (
         convention="not squared",
         source="Papyan, Han, Donoho 2020; Rangamani & Banburski-Fahey 2022",
         reading="Whether the classifier is the class means, up to scale. Unrelated directions read √2.",
-        undefined="a class has no samples; the class means coincide; W is zero",
+        undefined="a class has no samples; the class means coincide; W is zero or not finite",
     ),
     Metric(
         name="nc3_etf",
@@ -177,7 +177,7 @@ METRICS: tuple[Metric, ...] = (
         convention="ETF_K = (I − 11ᵀ/K)/√(K−1)",
         source="Zhu et al. 2021; Kothapalli 2023",
         reading="Whether the classifier tells the class means apart evenly. Unrelated directions read √2.",
-        undefined="a class has no samples; the classifier sees nothing of the class means",
+        undefined="a class has no samples; the classifier sees nothing of the class means; W is not finite",
     ),
     Metric(
         name="nc3_cosine",
@@ -191,7 +191,7 @@ METRICS: tuple[Metric, ...] = (
         convention="quantity `samples` is the formula, `means` the same over class means",
         source="Jacot, Súkeník, Wang, Mondelli 2024 (their NC3)",
         reading="Whether each sample points along its own row of the classifier.",
-        undefined="a row of W, a sample or a class mean is zero",
+        undefined="a row of W, a sample or a class mean is zero; W is not finite",
     ),
 )
 """What is measured at a layer, in the order of the rows."""

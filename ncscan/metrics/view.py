@@ -20,6 +20,10 @@ Scope = Literal["features", "decisions", "spectrum", "negative part", "classifie
 """What must have been accumulated for a metric to be asked at all: `features` always is."""
 
 
+_HUGE = 1e150
+"""Weights beyond this are as good as infinite: their squares overflow."""
+
+
 @dataclass(frozen=True)
 class Classifier:
     """The last linear map, which reads this layer and writes the logits."""
@@ -27,6 +31,11 @@ class Classifier:
     name: str
     weight: Float64[np.ndarray, "K d"]
     """W, one row per class."""
+
+    @property
+    def obstacle(self) -> str:
+        """Why nothing can be compared with these weights, else empty."""
+        return "" if (np.abs(self.weight) < _HUGE).all() else "the classifier's weights are not finite"
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,16 @@ class LayerView:
     stats: LayerStats
     weighting: Weighting = "class"
     classifier: Classifier | None = None
+    decisions_obstacle: str = ""
+    """Why nothing can be compared with the network's decisions (logits that are not finite), else empty."""
 
     @property
     def rows(self) -> Float64[np.ndarray, "K d"]:
-        """W, the rows of the classifier; Undefined where none reads this layer."""
+        """W, the rows of the classifier; Undefined where none reads this layer, or W is not finite."""
         if self.classifier is None:
             raise Undefined("no classifier reads this layer")
+        if self.classifier.obstacle:
+            raise Undefined(self.classifier.obstacle)
         return self.classifier.weight
 
 
