@@ -3,17 +3,19 @@
 In: features and labels, numpy or torch. Out: a tidy DataFrame, one row per number.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from ncscan.accumulate import layer_stats
+from ncscan.dataset import MAX_CLASSES
 from ncscan.errors import DataError
-from ncscan.metrics import Classifier, LayerView, Row, network_rows
+from ncscan.metrics import Classifier, LayerView, Row, logits_obstacle, network_rows
 from ncscan.metrics import measure as measure_layer
 from ncscan.resolution import FLOAT_FORMATS
 
@@ -34,6 +36,13 @@ COLUMNS = (
 )
 """The columns of metrics.csv that make sense without a checkpoint."""
 
+_TENSOR_TYPES = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint16, torch.uint32, torch.uint64),
+)
+"""The real numbers among torch's types."""
+
 _BLOCK_NUMBERS = 2**22
 """Numbers in a chunk of features: what is converted at once."""
 
@@ -48,9 +57,10 @@ def measure(
     """Every measure of one layer of activations, and of the classifier that reads it where one is given.
 
     Args:
-        features: (N, d), numpy or torch, on any device; float16, bfloat16, float32, float64 or integers.
+        features: (N, d), numpy or torch, on any device; float16, bfloat16, float32, float64 or integers, in any order
+            of bytes and strides.
         labels: (N,) integers 0 … K−1. K is the number of rows of `weight` or columns of `logits` where given, else
-            the largest label plus one.
+            the largest label plus one; at most 100,000.
         weight: (K, d), W of the linear classifier that reads the features.
         bias: (K,), its bias.
         logits: (N, K), what the network gives; computed from weight and bias where they are not given.
@@ -58,7 +68,7 @@ def measure(
     Returns: a row per number, with the columns layer, metric, quantity, value, reason, weighting, centred, rank,
         estimate, classifier. Where there is no value, the reason says why.
 
-    Raises: DataError when shapes, labels or types do not fit.
+    Raises: DataError when shapes, labels or types do not fit, or an array is masked, ragged, sparse or without data.
 
     >>> import numpy as np
     >>> features = np.array([[1.0, 0.1], [1.0, -0.1], [-1.0, 0.1], [-1.0, -0.1]])
@@ -70,22 +80,26 @@ def measure(
     N, d = rows.shape
     if len(y) != N:
         raise DataError(f"there are {N} rows of features and {len(y)} labels; they must match one to one")
-    W = None if weight is None else _matrix(weight, "weight", ("K", d))
-    f = None if logits is None else _matrix(logits, "logits", (N, "K" if W is None else len(W)))
-    K = len(W) if W is not None else f.shape[1] if f is not None else int(y.max()) + 1
-    if bias is not None and W is None:
+    if bias is not None and weight is None:
         raise DataError("there is a bias without a weight; give the weight too")
+    W = None if weight is None else _fitting(weight, "weight", ("K", d))
+    b = None if bias is None or W is None else _fitting(bias, "bias", (len(W),))
+    f = None if logits is None else _fitting(logits, "logits", (N, "K" if W is None else len(W)))
+    K = len(W) if W is not None else f.shape[1] if f is not None else int(y.max()) + 1
+    if K > MAX_CLASSES:
+        raise DataError(f"there are {K} classes; class means are made for up to {MAX_CLASSES}")
     if f is None and W is not None:
-        b = np.zeros(K) if bias is None else _matrix(np.atleast_2d(_plain(bias)), "bias", (1, K))[0]
-        f = np.concatenate([_plain(chunk).astype(np.float64) @ W.T + b for _, chunk in _chunks(rows)])
+        f = _logits(rows, W, b)
+    classifier = None if W is None else Classifier("weight", W)
+    obstacle = "" if f is None else logits_obstacle(f)
     stats = layer_stats(
         lambda: _chunks(rows),
         y,
         K,
-        decisions=None if f is None else np.argmax(f, axis=1),
-        classifier=W,
+        decisions=None if f is None or obstacle else np.argmax(f, axis=1),
+        classifier=None if classifier is None or classifier.obstacle else classifier.weight,
     )
-    view = LayerView(stats, classifier=None if W is None else Classifier("weight", W))
+    view = LayerView(stats, classifier=classifier, decisions_obstacle=obstacle)
     found = [("features", row) for row in measure_layer(view)]
     if f is not None:
         found += [("", row) for row in network_rows(f, y)]
@@ -97,47 +111,86 @@ def _table(found: list[tuple[str, Row]]) -> pd.DataFrame:
     return table.astype({"value": "float64", "rank": "Int64", "centred": "boolean"})
 
 
+def _logits(
+    rows: np.ndarray | torch.Tensor, W: Float64[np.ndarray, "K d"], b: Float64[np.ndarray, "K"] | None
+) -> Float64[np.ndarray, "N K"]:
+    """W h + b of every row. What is not finite there is said in the rows of the table."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        products = [_numpy(chunk).astype(np.float64) @ W.T for _, chunk in _chunks(rows)]
+        f: Float64[np.ndarray, "N K"] = np.concatenate(products) + (0.0 if b is None else b)
+    return f
+
+
 def _features(features: Array) -> np.ndarray | torch.Tensor:
-    """Rows of floats, without a copy where they are floats."""
-    rows = features.detach() if isinstance(features, torch.Tensor) else np.asarray(features)
+    """Rows of real numbers, where and as they are."""
+    rows = _array(features, "features")
     if rows.ndim != 2:
-        raise DataError(f"features have shape {tuple(rows.shape)}; give one row a sample, (N, d)")
+        raise DataError(f"features of shape {tuple(rows.shape)}: give one row a sample, (N, d)")
     if len(rows) == 0 or rows.shape[1] == 0:
-        raise DataError(f"features have shape {tuple(rows.shape)}: nothing to measure")
-    if isinstance(rows, torch.Tensor):
-        if rows.is_complex():
-            raise DataError("features are complex; give real numbers")
-        return rows if rows.is_floating_point() else rows.double()
-    if rows.dtype.kind not in "fiub":
-        raise DataError(f"features have type {rows.dtype}; give real numbers")
-    return rows if rows.dtype.name in {known.name for known in FLOAT_FORMATS} else rows.astype(np.float64)
+        raise DataError(f"features of shape {tuple(rows.shape)}: nothing to measure")
+    return rows
 
 
 def _labels(labels: Array) -> Int64[np.ndarray, "N"]:
-    y = _plain(labels)
+    y = _numpy(_array(labels, "labels"))
     if y.ndim != 1:
-        raise DataError(f"labels have shape {y.shape}; give one class index a sample, (N,)")
+        raise DataError(f"labels of shape {y.shape}: give one class index a sample, (N,)")
     if y.dtype.kind not in "iu":
-        raise DataError(f"labels have type {y.dtype}; give class indices, integers from 0")
+        raise DataError(f"labels of type {y.dtype}: give class indices, integers from 0")
+    wrong = np.flatnonzero((y < 0) | (y >= MAX_CLASSES))
+    if len(wrong):
+        allowed = "0 or more" if y[wrong[0]] < 0 else f"under {MAX_CLASSES}"
+        raise DataError(f"labels must be {allowed}; that of sample {wrong[0]} is {y[wrong[0]]}")
     return y.astype(np.int64)
 
 
-def _matrix(given: Array, name: str, shape: tuple[int | str, int | str]) -> Float64[np.ndarray, "n m"]:
-    matrix = _plain(given)
-    if matrix.ndim != 2 or any(want not in ("K", have) for want, have in zip(shape, matrix.shape, strict=True)):
-        raise DataError(f"{name} has shape {matrix.shape}; here it must be ({shape[0]}, {shape[1]})")
-    return matrix.astype(np.float64)
+def _fitting(given: Array, name: str, shape: tuple[int | str, ...]) -> Float64[np.ndarray, "..."]:
+    """As float64, where its shape is the one that is expected; K stands for any number."""
+    array = _numpy(_array(given, name))
+    if array.ndim != len(shape) or any(want not in ("K", have) for want, have in zip(shape, array.shape, strict=True)):
+        wanted = str(shape).replace("'", "")
+        raise DataError(f"{name} of shape {array.shape}: here it must be {wanted}")
+    return array.astype(np.float64)
 
 
-def _plain(given: Array) -> np.ndarray:
+def _array(given: Array, name: str) -> np.ndarray | torch.Tensor:
+    """The real numbers that were given, all of them, where they are; else DataError."""
+    if isinstance(given, torch.Tensor):
+        if given.layout != torch.strided or given.is_nested or given.is_meta:
+            what = "without data" if given.is_meta else "nested" if given.is_nested else "sparse"
+            raise DataError(f"{name} in a tensor that is {what}: give a dense one")
+        if given.dtype not in _TENSOR_TYPES:
+            raise DataError(f"{name} of type {str(given.dtype).removeprefix('torch.')}: give real numbers")
+        return given.detach().resolve_neg()
+    if np.ma.is_masked(given):
+        raise DataError(f"{name} in a masked array: leave out or fill what is masked")
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as why:
+        raise DataError(f"{name} cannot be read as an array: {str(why).splitlines()[0]}") from why
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name} of type {array.dtype}: give real numbers")
+    return array
+
+
+def _numpy(array: np.ndarray | torch.Tensor) -> np.ndarray:
     """As numpy, which has no bfloat16: that becomes float32, exactly."""
-    if not isinstance(given, torch.Tensor):
-        return np.asarray(given)
-    tensor = given.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    if not isinstance(array, torch.Tensor):
+        return array
+    return (array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy()
 
 
-def _chunks(rows: np.ndarray | torch.Tensor) -> list[tuple[int, np.ndarray | torch.Tensor]]:
-    """Views of so many rows that a chunk stays small."""
+def _chunks(rows: np.ndarray | torch.Tensor) -> Iterator[tuple[int, np.ndarray | torch.Tensor]]:
+    """So many rows that a chunk stays small: it alone is copied where rows are not floats as torch reads them."""
     step = max(1, _BLOCK_NUMBERS // rows.shape[1])
-    return [(start, rows[start : start + step]) for start in range(0, len(rows), step)]
+    for start in range(0, len(rows), step):
+        yield start, _as_floats(rows[start : start + step])
+
+
+def _as_floats(chunk: np.ndarray | torch.Tensor) -> Float[np.ndarray, "n d"] | Float[torch.Tensor, "n d"]:
+    """Floats of the same precision; integers as float64."""
+    if isinstance(chunk, torch.Tensor):
+        return chunk if chunk.is_floating_point() else chunk.double()
+    native = chunk.dtype.newbyteorder("=")
+    known = native.name in {known.name for known in FLOAT_FORMATS}
+    return np.require(chunk, native if known else np.float64, ["C", "A"])

@@ -85,29 +85,120 @@ def test_memory_maps_are_read(tmp_path: Any) -> None:
     )
 
 
+def test_a_network_may_know_more_classes_than_the_data_has() -> None:
+    features, labels = random_layer(10, 16, 20)
+    rng = np.random.default_rng(0)
+    W, logits = rng.standard_normal((12, 16)), rng.standard_normal((200, 12))
+    for table in (measure(features, labels, weight=W, logits=logits), measure(features, labels, logits=logits)):
+        found, reasons = values(table), table.set_index("metric").reason
+        assert reasons["nc1_trace"] == reasons["nc2_condition"] == "classes 10 and 11 have no samples"
+        assert (found["error", ""], reasons["error"]) == (np.mean(logits.argmax(1) != labels), "")
+        assert reasons["ncc_error"] == reasons["nc4_mismatch"] == ""
+        assert np.isfinite(found["ncc_error", ""] + found["nc4_mismatch", ""])
+    reasons = measure(features, labels, weight=W).set_index("metric").reason
+    assert set(reasons[["nc3_distance", "nc3_etf", "nc3_cosine"]]) == {"classes 10 and 11 have no samples"}
+
+
 Z, Y = random_layer()
+W = np.eye(4, 6) + 0.1
+NO_NUMBER = "36 samples have non-finite logits, first in sample 0"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200], ids=["nan", "inf", "squares overflow"])
+def test_a_classifier_that_is_not_finite_gives_no_number(bad: float) -> None:
+    weight = W.copy()
+    weight[2, 1] = bad
+    table = measure(Z, Y, weight, logits=np.eye(4)[Y])
+    of_the_classifier = table[table.metric.str.startswith("nc3")]
+    assert set(of_the_classifier.reason) == {"the classifier's weights are not finite"}
+    assert of_the_classifier.value.isna().all()
+    assert table.set_index("metric").reason["nc4_mismatch"] == ""  # the logits that were given are
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (Z, Y, W * np.nan),
+        (Z, Y, W * np.inf),
+        (Z, Y, W, np.array([0.0, np.nan, 0.0, 0.0])),
+        (Z, Y, None, None, np.eye(4)[Y] * np.nan),
+    ],
+)
+def test_logits_that_are_not_finite_decide_nothing(arguments: tuple[Any, ...]) -> None:
+    table = measure(*arguments).set_index("metric")
+    assert set(table.reason[["nc4_mismatch", "error", "loss"]]) == {NO_NUMBER}
+    assert table.value[["nc4_mismatch", "error", "loss"]].isna().all()
+    assert table.reason["ncc_error"] == ""
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-200, 1e-100, 1e100, 1e149, 1e200, 1e307])
+def test_a_row_has_a_finite_value_or_a_reason_at_any_size(size: float) -> None:
+    for arguments in ((Z * size, Y, W), (Z, Y, W * size), (Z * size, Y, W * size), (Z, Y, W, None, Z[:, :4] * size)):
+        table = measure(*arguments)
+        assert (np.isfinite(table.value) == (table.reason == "")).all()
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        Z[::-1].copy()[::-1],
+        Z.astype(">f8"),
+        np.asfortranarray(Z),
+        np.rec.fromarrays([np.zeros(36, "i1"), Z], dtype=[("pad", "i1"), ("z", "f8", 6)])["z"],
+        np.ma.masked_array(Z, mask=False),
+        Z.astype(np.longdouble),
+        Z.tolist(),
+    ],
+    ids=["negative strides", "big-endian", "by columns", "packed", "nothing masked", "long double", "lists"],
+)
+def test_the_layout_in_memory_plays_no_part(same: Any) -> None:
+    expected = measure(Z, Y, W)
+    pd.testing.assert_frame_equal(measure(same, Y, W), expected)
+    pd.testing.assert_frame_equal(measure(same, Y.astype(">u2")[::-1][::-1], W.astype(">f8")), expected)
+
+
+def test_float32_of_another_byte_order_is_measured_as_float32() -> None:
+    stored = Z.astype(np.float32)
+    pd.testing.assert_frame_equal(measure(stored.astype(">f4"), Y), measure(stored, Y))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((Z[0], Y), r"features have shape \(6,\)"),
+        ((Z[0], Y), r"features of shape \(6,\)"),
         ((Z[:0], Y[:0]), "nothing to measure"),
         ((Z[:, :0], Y), "nothing to measure"),
         ((Z.astype(complex), Y), "complex"),
         ((torch.from_numpy(Z).to(torch.complex64), Y), "complex"),
-        ((Z.astype(str), Y), "type <U"),
+        ((Z.astype(str), Y), "features of type <U"),
         ((Z, Y[:5]), "36 rows of features and 5 labels"),
-        ((Z, Y.astype(float)), "labels have type float64"),
-        ((Z, np.eye(4)[Y]), r"labels have shape \(36, 4\)"),
-        ((Z, Y - 1), "label of sample .* is -1"),
+        ((Z, Y.astype(float)), "labels of type float64"),
+        ((Z, np.eye(4)[Y]), r"labels of shape \(36, 4\)"),
+        ((Z, Y - 1), rf"labels must be 0 or more; that of sample {Y.argmin()} is -1$"),
+        (
+            (Z, Y * 10**12),
+            rf"labels must be under 100000; that of sample {np.flatnonzero(Y)[0]} is {Y[Y > 0][0]}0{{12}}$",
+        ),
+        ((Z, [2**70] * 36), "labels of type object"),
         ((Z, Y * 0), "one class only"),
-        ((Z, Y, np.ones((4, 5))), r"weight has shape \(4, 5\); here it must be \(K, 6\)"),
+        ((Z, Y, np.ones((4, 5))), r"weight of shape \(4, 5\): here it must be \(K, 6\)"),
         ((Z, Y, np.ones((3, 6))), "is 3, but there are 3 classes"),
-        ((Z, Y, np.ones((4, 6)), np.ones(3)), r"bias has shape \(1, 3\)"),
+        ((Z, Y, W, np.ones(3)), r"bias of shape \(3,\): here it must be \(4,\)"),
+        ((Z, Y, W, np.ones(3), np.eye(4)[Y]), r"bias of shape \(3,\): here it must be \(4,\)"),
+        ((Z, Y, W.astype(str)), "weight of type <U"),
+        ((Z, Y, W.astype(complex)), "weight of type complex128"),
+        ((Z, Y, torch.from_numpy(W).to(torch.complex64)), "weight of type complex64"),
+        ((Z, Y, None, None, np.ones((36, 100_001))), "there are 100001 classes"),
+        (([[1.0, 2.0], [3.0]], Y[:2]), "features cannot be read as an array"),
+        (([torch.ones(6, requires_grad=True)] * 36, Y), "features cannot be read as an array"),
+        ((torch.from_numpy(Z).to_sparse(), Y), "features in a tensor that is sparse"),
+        ((torch.from_numpy(Z).to("meta"), Y), "features in a tensor that is without data"),
+        ((torch.from_numpy(Z).to(torch.float8_e4m3fn), Y), "features of type float8_e4m3fn"),
+        ((np.ma.masked_array(Z, Z > 1), Y), "features in a masked array"),
+        ((None, Y), "features of type object"),
         ((Z, Y, None, np.ones(4)), "bias without a weight"),
-        ((Z, Y, np.ones((4, 6)), None, np.ones((36, 3))), r"logits has shape \(36, 3\); here it must be \(36, 4\)"),
-        ((Z, Y, None, None, np.ones(36)), r"logits has shape \(36,\)"),
+        ((Z, Y, np.ones((4, 6)), None, np.ones((36, 3))), r"logits of shape \(36, 3\): here it must be \(36, 4\)"),
+        ((Z, Y, None, None, np.ones(36)), r"logits of shape \(36,\): here it must be \(36, K\)"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(arguments: tuple[Any, ...], message: str) -> None:
