@@ -18,7 +18,7 @@ from ncscan.dump import Dump, Layer, Provenance
 from ncscan.errors import DumpError
 from ncscan.graph import Tap
 from ncscan.jobs import Advanced, Finished, Outcome, Tell, writing
-from ncscan.metrics import Classifier, LayerView, Row, measure, network_rows
+from ncscan.metrics import Classifier, LayerView, Row, logits_obstacle, measure, network_rows
 from ncscan.report.tables import Entry, WeightEntry, metrics_frame, weights_frame
 from ncscan.trajectory import Moment, Placed, accuracy_doubts, integrity, place
 from ncscan.weights import WeightRow, measure_weights
@@ -103,9 +103,9 @@ def report(dumps: Sequence[Path], out: Path, tell: Tell) -> Reported:
 def measure_dump(dump: Dump, tell: Tell) -> Measured:
     """Every number of one dump: its layers, its network, its linear maps."""
     provenance, graph = dump.provenance, dump.graph
-    decisions = _Decisions(dump.logits)
-    classifier = _classifier(dump)
-    doubts = list(decisions.doubts)
+    classifier, undecided = _classifier(dump), logits_obstacle(dump.logits)
+    decisions = None if undecided else dump.logits.argmax(axis=1)
+    doubts = [undecided] if undecided else []
     if classifier is None:
         doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
 
@@ -115,13 +115,12 @@ def measure_dump(dump: Dump, tell: Tell) -> Measured:
             partial(dump.chunks, layer),
             dump.labels,
             len(provenance.class_names),
-            decisions=None if decisions.obstacle else decisions.classes,
-            classifier=None if own is None else own.weight,
+            decisions=decisions,
+            classifier=None if own is None or own.obstacle else own.weight,
             negative_part=layer.tap.is_preactivation,
             precision=layer.dtype,
         )
-        view = LayerView(stats, classifier=own)
-        return stats.obstacle, measure(view)
+        return stats.obstacle, measure(LayerView(stats, classifier=own, decisions_obstacle=undecided))
 
     rows: list[tuple[Tap, str, Row]] = []
     # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
@@ -134,16 +133,6 @@ def measure_dump(dump: Dump, tell: Tell) -> Measured:
     rows += [(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
     weights = measure_weights(dump.weights, graph)
     return Measured(summed_up(dump, f"{len(dump.layers)} layers", doubts), provenance, tuple(rows), tuple(weights))
-
-
-class _Decisions:
-    """What the network decides for each sample, or why that cannot be said."""
-
-    def __init__(self, logits: np.ndarray) -> None:
-        self.classes = logits.argmax(axis=1)
-        bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-        self.obstacle = f"{len(bad)} samples have non-finite logits, first sample {bad[0]}" if len(bad) else ""
-        self.doubts = (self.obstacle,) if self.obstacle else ()
 
 
 def _classifier(dump: Dump) -> Classifier | None:
@@ -162,7 +151,7 @@ def _classifier(dump: Dump) -> Classifier | None:
 def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:
     """A dump in one line: the accuracy of the replay, and what is doubtful about it."""
     own = dump.provenance
-    accuracy = float(np.mean(dump.logits.argmax(axis=1) == dump.labels))  # NaN decides for no class: see _Decisions
+    accuracy = float(np.mean(dump.logits.argmax(axis=1) == dump.labels))
     chance = float(np.bincount(dump.labels).max() / len(dump.labels))
     untrained = 0 in (own.step, own.epoch)
     doubts = (*accuracy_doubts(accuracy, chance, own.notes, untrained=untrained), *doubts)
