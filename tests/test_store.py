@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,7 +21,7 @@ from dumping import BATCH, PROVENANCE, D, K, N, dump_to, network, samples, trace
 from torch import nn
 
 from ncscan import dump as reading
-from ncscan import sizeplan, store
+from ncscan import hdf5, sizeplan, store
 from ncscan.dataset import from_arrays
 from ncscan.dump import plain_json
 from ncscan.errors import DataError, DumpError, NcscanError, RefusedPlan, UsageError
@@ -269,6 +270,11 @@ def test_damaged_partial_dump_is_written_anew(tmp_path: Path, damage: str) -> No
     assert (tmp_path / "calm.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
 
 
+def room(path: Path) -> int:
+    """Bytes that a file really takes: a dump is laid out before it is filled."""
+    return path.stat().st_blocks * 512 if path.exists() else 0
+
+
 def test_killed_writer_leaves_what_the_next_one_finishes(tmp_path: Path) -> None:
     rng = random.Random(3)  # noqa: S311 - moments, not secrets
     path, n = tmp_path / "a.h5", 60_000
@@ -276,14 +282,15 @@ def test_killed_writer_leaves_what_the_next_one_finishes(tmp_path: Path) -> None
     killed = 0
     for _ in range(2):
         with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as writer:
-            before = partial(path).stat().st_mtime_ns if partial(path).exists() else 0
-            while writer.poll() is None and not (partial(path).exists() and partial(path).stat().st_mtime_ns > before):
+            before = room(partial(path))
+            while writer.poll() is None and room(partial(path)) < before + 500_000:  # some hundreds of rows
                 time.sleep(0.002)
-            time.sleep(rng.uniform(0.05, 0.3))
+            time.sleep(rng.uniform(0, 0.3))
             writer.kill()
         killed += writer.returncode == -9
     assert killed, "the writer was done before it could be killed"
-    subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True)
+    assert int(done.stdout) > 0, "the rows before the kill were computed again"
     calm = [*program[:2], str(tmp_path / "calm.h5"), str(n)]
     subprocess.run(calm, check=True, stdout=subprocess.DEVNULL)
     assert (tmp_path / "calm.h5").read_bytes() == path.read_bytes()
@@ -336,6 +343,24 @@ def test_features_of_another_width_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DumpError, match=r"layers/0000/activations takes \(32, 12\), not \(32, 1\)"):
         dump_to(tmp_path / "a.h5", around=around)
+
+
+def test_failed_write_is_followed_by_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dump_to(tmp_path / "calm.h5")
+    write, tables = hdf5.write_at, 7  # the logits and six layers, each a chunk a batch
+    calls = iter(range(1000))
+
+    def torn(*args: Any) -> None:
+        if next(calls) == tables + 3:  # in the second batch, while the next ones wait
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        write(*args)
+
+    monkeypatch.setattr(hdf5, "write_at", torn)
+    with pytest.raises(DumpError, match=r"writing failed: .*Input/output error"):
+        dump_to(tmp_path / "a.h5")
+    monkeypatch.undo()
+    assert BATCH == dump_to(tmp_path / "a.h5").resumed_at
+    assert (tmp_path / "calm.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
 
 
 def test_no_thread_is_left_after_an_error(tmp_path: Path) -> None:
