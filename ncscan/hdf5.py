@@ -31,7 +31,7 @@ MAX_ATTRIBUTE = 2**16
 """Bytes of an attribute; the format's own limit for compact ones."""
 MAX_INFLATED = 2**30
 """Bytes that a compressed array may come to when it is read whole."""
-READ_AT_ONCE = 2**20
+READ_AT_ONCE = 2**21
 """Bytes that small chunks are gathered to before they are handed on."""
 
 _CHECKSUM = h5py.h5z.FILTER_FLETCHER32

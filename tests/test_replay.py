@@ -345,3 +345,25 @@ def test_values_are_those_of_their_moment_however_they_are_written_into() -> Non
         for name in set(actual) - {"input", "first", "last"}:
             assert torch.allclose(expected.relu(), actual[name], atol=ROUNDING), name
         assert torch.allclose(model.last(expected.relu()), actual["last"], atol=ROUNDING)
+
+
+class Clamping(nn.Linear):
+    """Changes nothing by its in-place call until the samples are large."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).clamp_(max=10)
+
+
+@pytest.mark.usefixtures("_threads")
+def test_values_that_are_written_into_for_late_samples_only_are_those_of_their_moment() -> None:
+    model = nn.Sequential(Clamping(D, 8), nn.Linear(8, K)).eval()
+    scale = torch.ones(N, 1)
+    scale[100:] = 1000
+    values = torch.randn(N, D) * scale
+    dataset = from_arrays(values, torch.arange(N) % K)
+    found = trace(model, dataset.batch(0, 3))
+    tap = next(tap for tap in found.graph.taps if tap.kind == "linear")
+    _, (features,) = joined(list(replay(model, dataset, found, (tap,), device=CPU, batch_size=16)))
+    expected = nn.functional.linear(values, model[0].weight, model[0].bias)  # type: ignore[arg-type]  # a Sequential
+    assert expected.max() > 10
+    assert torch.allclose(expected, features, rtol=ROUNDING, atol=ROUNDING)
