@@ -129,10 +129,6 @@ class TapGraph:
                 return linear_map
         raise KeyError(name)
 
-    def readers(self, tap: Tap) -> tuple[LinearMap, ...]:
-        """The linear maps that read a tap."""
-        return tuple(m for m in self.maps if m.reads == tap.name)
-
     def to_plain(self) -> dict[str, Any]:
         """Lists, dicts and plain values, ready for JSON."""
         return asdict(self)

@@ -20,6 +20,7 @@ from h5py import Dataset as Dataset
 from h5py import File as File
 from h5py import Group as Group
 
+from ncscan.disk import ALIGNMENT
 from ncscan.errors import DumpError
 
 MAX_CHUNK = 2**28
@@ -31,6 +32,8 @@ MAX_ATTRIBUTE = 2**16
 """Bytes of an attribute; the format's own limit for compact ones."""
 MAX_INFLATED = 2**30
 """Bytes that a compressed array may come to when it is read whole."""
+ALIGNED_FROM = 2**16
+"""Bytes of a chunk; smaller ones stay close together."""
 READ_AT_ONCE = 2**21
 """Bytes that small chunks are gathered to before they are handed on."""
 
@@ -65,9 +68,11 @@ def create(path: Path) -> File:
     """A new file, in the place of an old one.
 
     The 1.8 format: the later ones mark a file as open for writing, and after a kill no reader takes it. There is no
-    chunk cache, since chunks are written whole; HDF5's own would be 8 MiB for each layer.
+    chunk cache, since chunks are written whole; HDF5's own would be 8 MiB for each layer. Large chunks begin where a
+    disk can take them without a copy.
     """
-    return File(path, "w", libver=("v108", "v108"), locking=False, rdcc_nbytes=0)
+    where = {"alignment_threshold": ALIGNED_FROM, "alignment_interval": ALIGNMENT}
+    return File(path, "w", libver=("v108", "v108"), locking=False, rdcc_nbytes=0, **where)
 
 
 def reopen(path: Path) -> File:
@@ -115,20 +120,6 @@ def flush(file: File) -> None:
     file.flush()
 
 
-def sync_data(file: File) -> None:
-    """Wait until all that was flushed is on the disk itself."""
-    os.fsync(file.id.get_vfd_handle())
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk itself."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def open_safely(path: Path, *, unfinished: bool = False) -> File:
     """Open a file for reading, after a look at every object in it.
 
@@ -151,11 +142,6 @@ def open_safely(path: Path, *, unfinished: bool = False) -> File:
         file.close()
         raise
     return file
-
-
-def datasets(file: File) -> Iterator[tuple[str, Dataset]]:
-    """Every dataset of a safely opened file, with its path."""
-    return ((name, child) for name, child in _objects(file) if isinstance(child, Dataset))
 
 
 def dataset(parent: Group, name: str) -> Dataset:
@@ -249,14 +235,6 @@ def _read_filtered(source: Dataset, start: int, stop: int) -> np.ndarray:
     selection.select_hyperslab((start, *(0,) * (rows.ndim - 1)), rows.shape)
     source.id.read(h5py.h5s.create_simple(rows.shape), selection, rows)
     return rows
-
-
-def write_at(file: File, offset: int, rows: np.ndarray) -> None:
-    """Bytes to where HDF5 laid a chunk out, without its lock, which would stop every other thread of Python."""
-    handle, content = file.id.get_vfd_handle(), np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
-    while content:  # a disk that fills up first takes a part
-        done = os.pwrite(handle, content, offset)
-        content, offset = content[done:], offset + done
 
 
 def write_part(target: Dataset, start: int, rows: np.ndarray) -> None:

@@ -159,7 +159,7 @@ def _lane(
     def keep(i: int, value: torch.Tensor) -> None:
         features[i] = reduce(value, taps[i], reduction, mask, copy=trial.must_copy(i))
         if trial.goes_on:
-            trial.remember(i, reduce(value, taps[i], reduction, mask, copy=False))
+            trial.remember(i, reduce(value, taps[i], reduction, mask, copy=False), features[i])
 
     def compute(start: int, inputs: Inputs) -> Batch | None:
         """One batch, or None when it does not fit: the error, and all that its traceback holds, is gone by then."""
@@ -208,20 +208,23 @@ class _Trial:
     def __init__(self) -> None:
         self.goes_on = True
         self._passes = 0
-        self._held: list[tuple[int, torch.Tensor, int]] = []
+        self._held: list[tuple[int, torch.Tensor, int, torch.Tensor]] = []
         self._rewritten: set[int] = set()
 
     def must_copy(self, i: int) -> bool:
         return self.goes_on or i in self._rewritten
 
-    def remember(self, i: int, held: torch.Tensor) -> None:
-        self._held.append((i, held, held._version))
+    def remember(self, i: int, held: torch.Tensor, copied: torch.Tensor) -> None:
+        self._held.append((i, held, held._version, copied))
 
     def end_pass(self) -> None:
         if not self.goes_on:
             return
-        # Versions, not values: a clamp changes nothing until a batch comes that holds something to clamp.
-        self._rewritten |= {i for i, held, version in self._held if held._version != version}
+        # By version, since a clamp changes nothing until a batch comes that holds something to clamp; and by value,
+        # since what is written past autograd (`.data`, an operator of the model's own) raises no version.
+        for i, held, version, copied in self._held:
+            if held._version != version or not torch.equal(held, copied):
+                self._rewritten.add(i)
         self._passes += 1
         if self._passes == TRIAL_PASSES:
             self.goes_on = False

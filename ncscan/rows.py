@@ -10,22 +10,26 @@ again as the writing itself: the sums below are ten times faster.
 
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
 from ncscan import hdf5
+from ncscan.disk import Disk
 from ncscan.errors import DumpError
 
 LANES = 1021
 """A prime, so that no two pages or sectors of a chunk fall on the same lanes: one in the other's place is noticed."""
 CHECKSUMS = "checksums"
 """(blocks, chunks of a block): one row for each batch, one column for each chunk that a batch takes in any table."""
-SYNC_EVERY = 2**26
-"""Bytes after which the disk is asked to take them, while the next batches come: little is left at the end."""
+GATHERED = 2**25
+"""Bytes of blocks that go to the disk together: every write wakes a thread up that competes with the passes."""
 HANDS = 2
-"""Threads that carry bytes to the file and back: it is copying, and one core alone does not keep up with a pass."""
+"""Threads that carry bytes to the disk, and as many that bring them back: a disk takes its time for each."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class Table:
     """Of the checksums, the first that is this table's."""
     per_block: int
     """Chunks that a batch takes."""
+
+    @property
+    def is_compressed(self) -> bool:
+        return hdf5.is_compressed(self.values)
 
 
 def create(
@@ -93,7 +101,7 @@ def are_sound(tables: Sequence[Table], stop: int) -> bool:
 
 def _is_sound(table: Table, stop: int) -> bool:
     # A kill in the middle of a flush can leave a compressed table's index with more chunks than were counted.
-    if hdf5.is_compressed(table.values) and hdf5.chunks_written(table.values) != -(-stop // table.values.chunks[0]):
+    if table.is_compressed and hdf5.chunks_written(table.values) != -(-stop // table.values.chunks[0]):
         return False
     try:
         return sum(len(rows) for _, rows in read(table, stop)) == stop
@@ -117,23 +125,38 @@ def checksum(rows: np.ndarray) -> int:
     return zlib.crc32(content[dealt:].data, zlib.crc32(sums.astype("<u8", copy=False).data))
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """One as it was written."""
+
+    offset: int
+    n_bytes: int
+    sum: int
+
+
 class Writer:
-    """Rows on their way into the tables of one file, in blocks of a batch, however they come."""
+    """Rows on their way into the tables of one file, in blocks of a batch, however they come.
+
+    Blocks are gathered, written side by side, counted, and read back while the next ones are computed.
+    """
 
     def __init__(self, file: hdf5.File, tables: Sequence[Table], n_rows: int, block: int, start: int) -> None:
         self._file, self._tables = file, tables
         self._n_rows, self._block = n_rows, block
         self.received = start
-        """Rows up to here were handed over; those that do not fill a block yet are held back."""
-        self._held: list[list[np.ndarray]] = []
-        self._unsynced = 0
+        """Rows up to here were handed over; those of the last blocks are held back."""
+        self._pieces: list[Sequence[np.ndarray]] = []
+        """Of the block that is not full yet."""
+        self._blocks: list[tuple[int, Sequence[np.ndarray]]] = []
+        """(first row, the rows of each table): full ones that wait for company."""
+        self._disk = Disk(Path(file.filename))
         self._hands = ThreadPoolExecutor(HANDS, "ncscan-hand")
-        self._syncer = ThreadPoolExecutor(1, "ncscan-disk")
-        self._syncing = self._syncer.submit(hdf5.sync_data, file)
-        self._offsets = [None if hdf5.is_compressed(t.values) else hdf5.chunk_offsets(t.values) for t in tables]
+        self._verifiers = ThreadPoolExecutor(HANDS, "ncscan-verifier")
+        self._verifying: list[Future[None]] = []
+        self._offsets = [None if t.is_compressed else hdf5.chunk_offsets(t.values) for t in tables]
 
     def append(self, values: Sequence[np.ndarray]) -> None:
-        """The next rows of every table; on return whole blocks are safe from a kill of this process."""
+        """The next rows of every table; what was counted is safe from a kill of this process."""
         n, taken = len(values[0]), 0
         for table, rows in zip(self._tables, values, strict=True):
             if rows.shape != (expected := (n, table.values.shape[1])):
@@ -141,42 +164,95 @@ class Writer:
         while taken < n:
             row = self.received + taken
             take = min(self._block - row % self._block, n - taken)
-            self._held.append([rows[taken : taken + take] for rows in values])
+            self._pieces.append([rows[taken : taken + take] for rows in values])
             taken += take
             if (row + take) % self._block == 0 or row + take == self._n_rows:
-                self._write(row + take)
+                self._fill(row + take)
         self.received += n
 
-    def _write(self, stop: int) -> None:
-        """What is held, a whole block or the last part of one."""
-        pieces, self._held = self._held, []
+    def _fill(self, stop: int) -> None:
+        """The pieces are a whole block, or the last part of one."""
+        pieces, self._pieces = self._pieces, []
         # More than one piece only after memory ran out, or when the batches are not those of the file.
-        values = pieces[0] if len(pieces) == 1 else [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
-        start = stop - len(values[0])
-        sums = np.zeros((1, self._tables[-1].column + self._tables[-1].per_block), np.uint32)
+        block = pieces[0] if len(pieces) == 1 else [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+        self._blocks.append((stop - len(block[0]), block))
+        if stop == self._n_rows or sum(rows.nbytes for _, block in self._blocks for rows in block) >= GATHERED:
+            self._write(stop)
 
-        def carry(table: Table, offsets: list[int] | None, rows: np.ndarray) -> None:
-            step = table.values.chunks[0]
-            if offsets is None:
-                hdf5.write_part(table.values, start, rows)
-            for i, first in enumerate(range(0, len(rows), step)):
-                chunk = rows[first : first + step]
-                sums[0, table.column + i] = checksum(chunk)
-                if offsets is not None:
-                    hdf5.write_at(self._file, offsets[start // step + i], chunk)
-
-        list(self._hands.map(carry, self._tables, self._offsets, values))  # which raises what one of them raised
-        self._unsynced += sum(rows.nbytes for rows in values)
-        hdf5.write_part(self._file[CHECKSUMS], start // self._block, sums)
+    def _write(self, stop: int) -> None:
+        """All blocks that were gathered, up to a row."""
+        blocks, self._blocks = self._blocks, []
+        first = blocks[0][0]
+        sums = np.zeros((len(blocks), self._tables[-1].column + self._tables[-1].per_block), np.uint32)
+        parts = zip(*(block for _, block in blocks), strict=True)
+        # The map raises what one of the hands raised.
+        carried = list(self._hands.map(partial(self._carry, first), self._tables, self._offsets, parts))
+        for table, runs in zip(self._tables, carried, strict=True):
+            for i, chunk in enumerate(chain.from_iterable(runs)):
+                sums[i // table.per_block, table.column + i % table.per_block] = chunk.sum
+        hdf5.write_part(self._file[CHECKSUMS], first // self._block, sums)
         hdf5.set_attribute(self._file, "rows_written", stop)
         hdf5.flush(self._file)
-        if self._unsynced > SYNC_EVERY and self._syncing.done():
-            self._syncing.result()
-            self._syncing = self._syncer.submit(hdf5.sync_data, self._file)
-            self._unsynced = 0
+        self._wait_for_verifiers()
+        plain = (runs for runs, offsets in zip(carried, self._offsets, strict=True) if offsets is not None)
+        self._verifying = [self._verifiers.submit(self._verify, run) for runs in plain for run in runs]
+
+    def _carry(
+        self, first: int, table: Table, offsets: list[int] | None, parts: Sequence[np.ndarray]
+    ) -> list[list[_Chunk]]:
+        """The rows of one table from `first` on to the disk, those that lie side by side in one go."""
+        step = table.values.chunks[0]
+        chunks = [part[i : i + step] for part in parts for i in range(0, len(part), step)]
+        if offsets is None:
+            for i, rows in enumerate(chunks):
+                hdf5.write_part(table.values, first + i * step, rows)
+            return [[_Chunk(0, rows.nbytes, checksum(rows)) for rows in chunks]]
+        carried: list[list[_Chunk]] = []
+        for run in _adjacent(offsets[first // step :], chunks):
+            content, at = self._disk.buffer(sum(rows.nbytes for _, rows in run)), 0
+            carried.append([])
+            for offset, rows in run:
+                piece = content[at : at + rows.nbytes]
+                np.copyto(np.frombuffer(piece, rows.dtype).reshape(rows.shape), rows)
+                carried[-1].append(_Chunk(offset, rows.nbytes, checksum(np.frombuffer(piece, np.uint8))))
+                at += rows.nbytes
+            self._disk.write(run[0][0], content)
+        return carried
+
+    def _verify(self, run: Sequence[_Chunk]) -> None:
+        content, at = self._disk.buffer(sum(chunk.n_bytes for chunk in run)), 0
+        self._disk.read(run[0].offset, content)
+        for chunk in run:
+            if checksum(np.frombuffer(content[at : at + chunk.n_bytes], np.uint8)) != chunk.sum:
+                raise DumpError(f"{self._file.filename}: what was read back is not what was written: check the disk")
+            at += chunk.n_bytes
+
+    def _wait_for_verifiers(self) -> None:
+        verifying, self._verifying = self._verifying, []
+        for done in verifying:
+            done.result()
 
     def close(self) -> None:
-        """Waits for the disk as far as it is under way."""
-        self._hands.shutdown()
-        self._syncer.shutdown()
-        self._syncing.result()
+        """Writes what was gathered, and reads all back; compressed tables are left to `are_sound`."""
+        try:
+            if self._blocks:
+                self._write(self._blocks[-1][0] + len(self._blocks[-1][1][0]))
+            self._wait_for_verifiers()
+        finally:
+            self._hands.shutdown()
+            self._verifiers.shutdown()
+            self._disk.close()
+
+
+def _adjacent(offsets: Sequence[int], chunks: Sequence[np.ndarray]) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """(offset, chunk) in runs that follow on one another in the file."""
+    run: list[tuple[int, np.ndarray]] = []
+    end = None
+    for offset, chunk in zip(offsets, chunks, strict=False):
+        if run and offset != end:
+            yield run
+            run = []
+        run.append((offset, chunk))
+        end = offset + chunk.nbytes
+    if run:
+        yield run

@@ -14,7 +14,7 @@ import numpy as np
 from ncscan import hdf5
 from ncscan.dump import STORED_AS, Layer, plain_json
 from ncscan.errors import RefusedPlan, UsageError
-from ncscan.graph import Tap, TapGraph
+from ncscan.graph import Tap
 from ncscan.taps import Trace, reduction_of, width
 
 AS_COMPUTED = "as computed"
@@ -101,7 +101,7 @@ def plan(
     batch = min(batch_size, n_samples)
     layers = layers_of(taps, reduction, dtype)
     sizes = [(layer, _table_bytes(n_samples, layer.n_features, layer.dtype, batch, layer.tap.name)) for layer in layers]
-    output = logits_tap(traced.graph)
+    output = traced.graph.output
     logits = _table_bytes(n_samples, output.shape[-1], output.dtype, batch, output.name)
     weights = sum(t.numel() * t.element_size() for pair in traced.weights.values() for t in pair if t is not None)
     description = len(plain_json(traced.graph.to_plain())) + _PER_DATASET * (
@@ -114,11 +114,6 @@ def chunk_rows(batch: int, features: int, dtype: str) -> int:
     """Rows of a chunk: the batch, or the largest part that divides it and is not too large."""
     most = max(1, MAX_WRITTEN_CHUNK // max(1, features * np.dtype(STORED_AS[dtype]).itemsize))
     return max(rows for rows in range(1, min(batch, most) + 1) if batch % rows == 0)
-
-
-def logits_tap(graph: TapGraph) -> Tap:
-    """The value that the model returns."""
-    return next(tap for tap in graph.taps if tap.is_output)
 
 
 def partial_path(path: Path) -> Path:

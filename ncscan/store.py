@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Int64
 
 from ncscan import hdf5, rows
+from ncscan.disk import sync
 from ncscan.dump import FORMAT, FORMAT_VERSION, LOGITS, STORED_AS, activations, plain_json
 from ncscan.dump import Dump as Dump
 from ncscan.dump import Layer as Layer
@@ -31,14 +32,14 @@ from ncscan.dump import finished as finished
 from ncscan.errors import DataError, DumpError
 from ncscan.graph import Tap, TapGraph
 from ncscan.replay import Batch
-from ncscan.sizeplan import AS_COMPUTED, chunk_rows, layers_of, logits_tap, partial_path
+from ncscan.sizeplan import AS_COMPUTED, chunk_rows, layers_of, partial_path
 from ncscan.sizeplan import SizePlan as SizePlan
 from ncscan.sizeplan import plan as plan
 from ncscan.taps import Trace
 
 Closable = TypeVar("Closable", hdf5.File, rows.Writer)
 IN_FLIGHT = 2
-"""Batches that wait for the writer: one that is being written and one that is ready."""
+"""Batches that wait for the writer, at least: one that is being written and one that is ready."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -94,9 +95,9 @@ def write_dump(
         _verify(partial, labels)
         with _disk_errors(partial), hdf5.reopen(partial) as file:
             hdf5.set_attribute(file, "rows_complete", len(labels))
-        hdf5.sync(partial)
+        sync(partial)
         partial.replace(path)
-        hdf5.sync(path.parent)
+        sync(path.parent)
     return DumpFacts(path, len(labels), path.stat().st_size, start)
 
 
@@ -111,7 +112,7 @@ def _describe(
 ) -> None:
     """All of the dump but its rows."""
     graph, n = traced.graph, len(labels)
-    output = logits_tap(graph)
+    output = graph.output
     batch = min(provenance.batch_size, n)
     hdf5.set_attribute(file, "format", FORMAT)
     counts = {"format_version": FORMAT_VERSION, "n_samples": n, "n_layers": len(layers), "batch_rows": batch}
@@ -168,7 +169,7 @@ def _append_all(
             with _disk_errors(partial):
                 into.append(values)
 
-    waiting: deque[Future[None]] = deque()
+    waiting: deque[tuple[Future[None], int]] = deque()
     with (
         _closing(rows.Writer(file, tables, *shape, start), partial) as into,
         ThreadPoolExecutor(1, "ncscan-writer") as writer,
@@ -178,12 +179,13 @@ def _append_all(
                 if batch.start != start:
                     raise DataError(f"{partial}: expected the batch from row {start}, got that from row {batch.start}")
                 start += len(batch.logits)
-                waiting.append(writer.submit(append, into, batch, _recorded(batch.logits)))
+                n_bytes = sum(features.nbytes for features in batch.features)
+                waiting.append((writer.submit(append, into, batch, _recorded(batch.logits)), n_bytes))
                 del batch  # it is the writer's now; one batch less in memory while the next is computed
-                if len(waiting) > IN_FLIGHT:
-                    waiting.popleft().result()
+                while len(waiting) > IN_FLIGHT and sum(n_bytes for _, n_bytes in waiting) > rows.GATHERED:
+                    waiting.popleft()[0].result()
             while waiting:
-                waiting.popleft().result()
+                waiting.popleft()[0].result()
         finally:
             if isinstance(batches, Generator):
                 batches.close()
@@ -251,12 +253,12 @@ def _rows_to_keep(
 
 
 def _verify(partial: Path, labels: Int64[np.ndarray, "N"]) -> None:
-    """Read back as any reader would: every checksum, every row count, and the labels; what fails is removed."""
+    """Open it as any reader would, and read back what the writer did not: what fails is removed."""
     try:
         with Dump(partial, unfinished=True) as dump:
             if not np.array_equal(dump.labels, labels):
                 raise DumpError(f"{partial}: the labels read back are not those written")
-            if not rows.are_sound(dump.tables, len(labels)):
+            if not rows.are_sound([table for table in dump.tables if table.is_compressed], len(labels)):
                 raise DumpError(f"{partial}: what was read back is not what was written")
     except DumpError as error:
         partial.unlink()

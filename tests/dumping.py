@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ncscan import rows
 from ncscan.dataset import Dataset, from_arrays
 from ncscan.graph import Tap, select
 from ncscan.replay import Batch, replay
@@ -93,5 +94,6 @@ def dump_to(
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    rows.GATHERED = 2**16  # so that a kill finds something counted
     facts = dump_to(Path(sys.argv[1]), model=network(64), dataset=samples(int(sys.argv[2])))
     print(facts.resumed_at)

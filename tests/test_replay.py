@@ -354,6 +354,27 @@ class Clamping(nn.Linear):
         return super().forward(x).clamp_(max=10)
 
 
+class Silent(nn.Linear):
+    """Writes into its output where autograd does not look: the version stays."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        z = y + 0
+        y.data.mul_(2)
+        return z + y.detach()
+
+
+@pytest.mark.usefixtures("_threads")
+def test_values_that_are_written_into_past_autograd_are_those_of_their_moment() -> None:
+    model, dataset = nn.Sequential(Silent(D, 8), nn.Linear(8, K)).eval(), samples()
+    found = trace(model, dataset.batch(0, 3))
+    tap = next(tap for tap in found.graph.taps if tap.kind == "linear")
+    _, (features,) = joined(list(replay(model, dataset, found, (tap,), device=CPU, batch_size=16)))
+    layer = model[0]
+    expected = nn.functional.linear(dataset.batch(0, N), layer.weight, layer.bias)  # type: ignore[arg-type]  # a Sequential
+    assert torch.allclose(expected, features, rtol=ROUNDING, atol=ROUNDING)
+
+
 @pytest.mark.usefixtures("_threads")
 def test_values_that_are_written_into_for_late_samples_only_are_those_of_their_moment() -> None:
     model = nn.Sequential(Clamping(D, 8), nn.Linear(8, K)).eval()

@@ -21,8 +21,9 @@ from dumping import BATCH, PROVENANCE, D, K, N, dump_to, network, samples, trace
 from torch import nn
 
 from ncscan import dump as reading
-from ncscan import hdf5, sizeplan, store
+from ncscan import rows, sizeplan
 from ncscan.dataset import from_arrays
+from ncscan.disk import Disk
 from ncscan.dump import plain_json
 from ncscan.errors import DataError, DumpError, NcscanError, RefusedPlan, UsageError
 from ncscan.graph import TapGraph
@@ -347,7 +348,7 @@ def test_features_of_another_width_are_refused(tmp_path: Path) -> None:
 
 def test_failed_write_is_followed_by_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dump_to(tmp_path / "calm.h5")
-    write, tables = hdf5.write_at, 7  # the logits and six layers, each a chunk a batch
+    write, tables = Disk.write, 7  # the logits and six layers, each a chunk a batch
     calls = iter(range(1000))
 
     def torn(*args: Any) -> None:
@@ -355,7 +356,8 @@ def test_failed_write_is_followed_by_none(tmp_path: Path, monkeypatch: pytest.Mo
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         write(*args)
 
-    monkeypatch.setattr(hdf5, "write_at", torn)
+    monkeypatch.setattr(rows, "GATHERED", 1)
+    monkeypatch.setattr(Disk, "write", torn)
     with pytest.raises(DumpError, match=r"writing failed: .*Input/output error"):
         dump_to(tmp_path / "a.h5")
     monkeypatch.undo()
@@ -373,20 +375,24 @@ def test_no_thread_is_left_after_an_error(tmp_path: Path) -> None:
 
 
 def test_damage_between_writing_and_reading_back_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    verify = store._verify
+    dump_to(tmp_path / "calm.h5")
+    path, read, calls = tmp_path / "a.h5", Disk.read, iter(range(1000))
 
-    def damaged(path: Path, labels: np.ndarray) -> None:
-        with h5py.File(path, locking=False) as file:  # the writer holds the lock
-            where = file["layers/0003/activations"].id.get_chunk_info(4).byte_offset
-        with path.open("r+b") as raw:
-            raw.seek(where)
-            raw.write(b"\x7f")
-        verify(path, labels)
+    def damaged(disk: Disk, offset: int, into: memoryview) -> None:
+        if next(calls) == 20:
+            with partial(path).open("r+b") as raw:
+                raw.seek(offset)
+                raw.write(b"\x7f")
+        read(disk, offset, into)
 
-    monkeypatch.setattr(store, "_verify", damaged)
-    with pytest.raises(DumpError, match="read back is not what was written; the dump was removed"):
-        dump_to(tmp_path / "a.h5")
-    assert [] == list(tmp_path.iterdir())
+    monkeypatch.setattr(rows, "GATHERED", 1)
+    monkeypatch.setattr(Disk, "read", damaged)
+    with pytest.raises(DumpError, match="read back is not what was written"):
+        dump_to(path)
+    assert not path.exists()
+    monkeypatch.undo()
+    dump_to(path)
+    assert (tmp_path / "calm.h5").read_bytes() == path.read_bytes()
 
 
 def test_full_disk_is_one_clear_error_and_leaves_the_others(tmp_path: Path) -> None:
