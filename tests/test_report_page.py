@@ -17,6 +17,7 @@ from report_samples import LAYERS, RUNS, STEPS, Row, checkpoints, entries, weigh
 from ncscan import report
 from ncscan.metrics import METRICS, NETWORK
 from ncscan.report.page import FAMILIES, MOST_RUNS, definitions
+from ncscan.report.tables import complete
 from ncscan.weights import WEIGHT_METRICS
 
 VOID = {"meta", "br", "wbr", "hr", "img", "link", "input"}
@@ -69,7 +70,13 @@ class Page(HTMLParser):
 
 def page_of(known: list[dict[str, Any]], **notices: Any) -> str:
     metrics, weights = report.metrics_frame(entries(known)), report.weights_frame(weight_entries(known))
-    return report.page(metrics, weights, known, notices.get("skipped", []), notices.get("warnings", []))
+    tables = complete({"metrics": metrics, "weights": weights})
+    return report.page(
+        tables,
+        known,
+        notices.get("skipped", []),
+        notices.get("warnings", []),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +140,7 @@ def test_metric_without_any_value_says_why_instead_of_a_chart() -> None:
     known = checkpoints(RUNS[:1], (0,))
     facts = {"layer": "fc", "depth": 0, "kind": "linear", "reduction": "none"}
     metrics = report.metrics_frame([(known[0], facts, Row("nc2_etf", "", None, "trivial at K = 2"))])
-    text = report.page(metrics, report.weights_frame([]), known, [], [])
+    text = report.page(complete({"metrics": metrics}), known, [], [])
     assert "Not defined: trivial at K = 2." in Page(text).text
     assert "<svg" not in text
 
@@ -163,7 +170,9 @@ def test_strangers_text_stays_text_everywhere(two_runs: str) -> None:
     )
     weights = report.weights_frame(entry for entry in weight_entries(known) if entry[1].metric == "balancedness")
     weights["map"] = HOSTILE[1]
-    text = report.page(metrics, weights, known, [(name, name) for name in HOSTILE], HOSTILE)
+    text = report.page(
+        complete({"metrics": metrics, "weights": weights}), known, [(name, name) for name in HOSTILE], HOSTILE
+    )
     page = Page(text)
     benign = {name for name, _ in Page(two_runs).elements}
     assert {name for name, _ in page.elements} - benign <= {"ul", "li", "b"}
@@ -183,7 +192,7 @@ def test_page_of_a_large_audit_stays_under_two_megabytes() -> None:
         for i, name in enumerate(names)
         for value in [math.exp(-depth / 9 - at["step"] / 300 - i / 7)]
     )
-    text = report.page(metrics, report.weights_frame([]), known, [], [])
+    text = report.page(complete({"metrics": metrics}), known, [], [])
     assert len(text.encode()) < 2e6 * 8 / 25  # the full table has about 25 metrics
 
 
@@ -191,13 +200,13 @@ def test_charts_of_many_runs_are_limited_and_the_page_says_so() -> None:
     known = checkpoints(tuple(f"run{i}" for i in range(MOST_RUNS + 2)), (0, 50))
     facts = {"layer": "fc", "depth": 0, "kind": "linear", "reduction": "none"}
     metrics = report.metrics_frame((at, facts, Row("nc1_pinv", "", 1.0)) for at in known)
-    text = report.page(metrics, report.weights_frame([]), known, [], [])
+    text = report.page(complete({"metrics": metrics}), known, [], [])
     assert text.count("<svg") == MOST_RUNS
     assert "Charts are drawn of the first 8 of 10 runs; the tables have all." in text
 
 
 def test_page_of_nothing_still_says_what_was_skipped() -> None:
-    text = report.page(report.metrics_frame([]), report.weights_frame([]), [], [("x.pt", "not a checkpoint")], [])
+    text = report.page(complete({}), [], [("x.pt", "not a checkpoint")], [])
     assert "not a checkpoint" in Page(text).text
 
 
@@ -210,16 +219,17 @@ def test_every_metric_has_a_family_of_the_page() -> None:
 def test_write_gives_every_file_and_the_same_bytes_again(tmp_path: Path) -> None:
     known = checkpoints(RUNS[:1], (0, 50))
     few = [entry for entry in entries(known) if entry[2].metric in ("nc1_pinv", "nc3_cosine")]
-    metrics, weights = report.metrics_frame(few), report.weights_frame([])
+    tables = {"metrics": report.metrics_frame(few)}
     runs = [
-        report.write(
-            tmp_path / name / "deep", metrics=metrics, weights=weights, checkpoints=known, skipped=[], warnings=[]
-        )
+        report.write(tmp_path / name / "deep", tables, checkpoints=known, skipped=[], warnings=[])
         for name in ("a", "b")
     ]
     assert [path.name for path in runs[0]] == [
         "metrics.csv",
         "weights.csv",
+        "theory.csv",
+        "trajectory.csv",
+        "classes.csv",
         "summary.csv",
         "report.json",
         "report.html",
@@ -231,24 +241,17 @@ def test_write_gives_every_file_and_the_same_bytes_again(tmp_path: Path) -> None
 def test_write_when_it_fails_leaves_no_half_file(tmp_path: Path) -> None:
     known = checkpoints(RUNS[:1], (0,))
     known[0]["provenance"] = {"odd": object()}
-    metrics, weights = report.metrics_frame(entries(known)), report.weights_frame([])
+    tables = {"metrics": report.metrics_frame(entries(known))}
     (tmp_path / "report.json").write_text("old")
     with pytest.raises(TypeError, match="object"):
-        report.write(tmp_path, metrics=metrics, weights=weights, checkpoints=known, skipped=[], warnings=[])
+        report.write(tmp_path, tables, checkpoints=known, skipped=[], warnings=[])
     assert (tmp_path / "report.json").read_text() == "old"
     assert not list(tmp_path.glob("*.partial"))
 
 
 def test_write_when_columns_are_not_the_contract_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="contract"):
-        report.write(
-            tmp_path,
-            metrics=pd.DataFrame({"a": []}),
-            weights=report.weights_frame([]),
-            checkpoints=[],
-            skipped=[],
-            warnings=[],
-        )
+        report.write(tmp_path, {"metrics": pd.DataFrame({"a": []})}, checkpoints=[], skipped=[], warnings=[])
 
 
 def test_templates_travel_with_the_package() -> None:

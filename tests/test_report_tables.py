@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_samples import RUNS, STEPS, Row, WeightRow, checkpoints, entries, weight_entries
 
+from ncscan.report.columns import METRIC_COLUMNS, WEIGHT_COLUMNS
 from ncscan.report.tables import (
-    METRIC_COLUMNS,
-    WEIGHT_COLUMNS,
+    complete,
     conform,
     csv_text,
     json_text,
@@ -117,13 +117,13 @@ def test_summary_when_nothing_was_measured_has_its_columns() -> None:
 def test_json_is_strict_and_complete() -> None:
     known = checkpoints(RUNS[:1], (0, 9000))
     metrics, weights = metrics_frame(entries(known)), weights_frame(weight_entries(known))
-    text = json_text(metrics, weights, known, [("x.pt", "truncated")], ["odd"])
+    text = json_text(complete({"metrics": metrics, "weights": weights}), known, [("x.pt", "truncated")], ["odd"])
 
     def refuse(token: str) -> None:
         raise AssertionError(token)
 
     read = json.loads(text, parse_constant=refuse)
-    assert (read["schema"], read["schema_version"]) == ("ncscan.report", 1)
+    assert (read["schema"], read["schema_version"]) == ("ncscan.report", 2)
     assert read["skipped"] == [{"input": "x.pt", "reason": "truncated"}]
     assert read["warnings"] == ["odd"]
     assert read["checkpoints"][0]["provenance"]["notes"]["best"] == "Infinity"
@@ -137,7 +137,7 @@ def test_json_is_strict_and_complete() -> None:
 def test_json_holds_all_that_the_tables_were_made_of() -> None:
     known = checkpoints(RUNS[:1], (0, 9000))
     metrics = metrics_frame(entries(known))
-    table = json.loads(json_text(metrics, weights_frame([]), known, [], []))["metrics"]
+    table = json.loads(json_text(complete({"metrics": metrics}), known, [], []))["metrics"]
     again = conform(pd.DataFrame(table["rows"], columns=table["columns"]), METRIC_COLUMNS)
     pd.testing.assert_frame_equal(metrics, again)
 
@@ -152,7 +152,7 @@ def test_plain_takes_numpy_and_paths_and_refuses_the_rest() -> None:
 def test_text_when_it_is_no_unicode_is_escaped_everywhere() -> None:
     frame = metrics_frame([(AT, {**LAYER, "layer": "fc\ud800"}, Row("nc1_pinv", "", 1.0))])
     assert r"fc\ud800" in csv_text(frame)
-    text = json_text(frame, weights_frame([]), [{"run": "\udcff"}], [("\udcff.pt", "odd")], ["\udcff"])
+    text = json_text(complete({"metrics": frame}), [{"run": "\udcff"}], [("\udcff.pt", "odd")], ["\udcff"])
     assert json.loads(text.encode())["checkpoints"] == [{"run": r"\udcff"}]
 
 

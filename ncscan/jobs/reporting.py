@@ -91,8 +91,7 @@ def report(dumps: Sequence[Path], out: Path, tell: Tell) -> Reported:
     with writing(out):
         outcome.files = reports.write(
             out,
-            metrics=outcome.metrics,
-            weights=outcome.weights,
+            {"metrics": outcome.metrics, "weights": outcome.weights},
             checkpoints=[_facts(one, context) for one, context in zip(measured, contexts, strict=True)],
             skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
             warnings=doubts + outcome.warnings,

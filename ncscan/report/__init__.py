@@ -10,25 +10,15 @@ from typing import Any
 import pandas as pd
 
 from ncscan.report.page import page
-from ncscan.report.tables import (
-    METRIC_COLUMNS,
-    WEIGHT_COLUMNS,
-    conform,
-    csv_text,
-    json_text,
-    metrics_frame,
-    summary_frame,
-    weights_frame,
-)
+from ncscan.report.tables import complete, csv_text, json_text, metrics_frame, summary_frame, weights_frame
 
 __all__ = ["metrics_frame", "page", "summary_frame", "weights_frame", "write"]
 
 
 def write(
     out: Path,
+    tables: Mapping[str, pd.DataFrame],
     *,
-    metrics: pd.DataFrame,
-    weights: pd.DataFrame,
     checkpoints: Sequence[Mapping[str, Any]],
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
@@ -37,28 +27,34 @@ def write(
 
     The same arguments give the same bytes. A file is there whole or not at all: a reader, or an interruption, never
     meets half of one.
+
+    Args:
+        out: the folder.
+        tables: by the names of `columns.TABLES`; what is missing becomes an empty table.
+        checkpoints: what is known of each, in order.
+        skipped: inputs that could not be used, with the reasons.
+        warnings: what is doubtful, in words.
     """
-    metrics, weights = conform(metrics, METRIC_COLUMNS), conform(weights, WEIGHT_COLUMNS)
+    tables = complete(tables)
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, text in _files(metrics, weights, checkpoints, skipped, warnings):
+    for name, text in _files(tables, checkpoints, skipped, warnings):
         _write_whole(out / name, text)
         written.append(out / name)
     return written
 
 
 def _files(
-    metrics: pd.DataFrame,
-    weights: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
     checkpoints: Sequence[Mapping[str, Any]],
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
 ) -> Iterator[tuple[str, str]]:
-    yield "metrics.csv", csv_text(metrics)
-    yield "weights.csv", csv_text(weights)
-    yield "summary.csv", csv_text(summary_frame(metrics, weights))
-    yield "report.json", json_text(metrics, weights, checkpoints, skipped, warnings)
-    yield "report.html", page(metrics, weights, checkpoints, skipped, warnings)
+    for name, table in tables.items():
+        yield f"{name}.csv", csv_text(table)
+    yield "summary.csv", csv_text(summary_frame(tables["metrics"], tables["weights"]))
+    yield "report.json", json_text(tables, checkpoints, skipped, warnings)
+    yield "report.html", page(tables, checkpoints, skipped, warnings)
 
 
 def _write_whole(path: Path, text: str) -> None:

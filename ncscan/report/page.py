@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from ncscan.metrics import METRICS, NETWORK, Definition
 from ncscan.report.charts import Chart, draw, metric_points, weight_points
+from ncscan.report.promises import findings, promises
 from ncscan.report.summary import run_summary, when
 from ncscan.report.svg import DEPTH_DARK, DEPTH_RAMP, STEP_DARK, STEP_RAMP
 from ncscan.report.tables import number, plain, visible
@@ -104,14 +105,13 @@ class Origin:
 
 
 def page(
-    metrics: pd.DataFrame,
-    weights: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
     checkpoints: Sequence[Mapping[str, Any]],
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
 ) -> str:
-    """The whole report as HTML."""
-    layers, maps = metric_points(metrics), weight_points(weights)
+    """The whole report as HTML, from the complete tables."""
+    layers, maps = metric_points(tables["metrics"]), weight_points(tables["weights"])
     by_run: dict[str, list[Mapping[str, Any]]] = {}
     for checkpoint in map(plain, checkpoints):
         by_run.setdefault(checkpoint["run"], []).append(checkpoint)
@@ -132,6 +132,8 @@ def page(
         skipped=skipped,
         warnings=warnings,
         sections=list(_sections(layers[layers["run"].isin(drawn)], maps[maps["run"].isin(drawn)])),
+        promises=promises(tables["theory"]),
+        findings=findings(tables["trajectory"]),
         drawn=drawn,
         moments=[(run, [_moment(known, layers, maps) for known in own]) for run, own in by_run.items()],
         origins=[_origin(run, own) for run, own in by_run.items()],

@@ -1,4 +1,4 @@
-"""The tables that other programs read: rows → tidy frames → metrics.csv, weights.csv, summary.csv, report.json.
+"""The tables that other programs read: rows → tidy frames → the CSV files and report.json.
 
 In: rows of the measures with what is known about their checkpoint and layer. Out: frames with exactly the columns
 of the contract, and their text. The only file that decides how a number or a stranger's text is written down.
@@ -14,66 +14,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-TEXT, WHOLE, NUMBER, FLAG = "object", "Int64", "float64", "boolean"
-"""How a column is kept; a whole number or a flag may be missing, a text is then empty."""
-
-METRIC_COLUMNS: tuple[tuple[str, str], ...] = (
-    ("run", TEXT),
-    ("group", TEXT),
-    ("checkpoint", TEXT),
-    ("step", WHOLE),
-    ("step_unit", TEXT),
-    ("split", TEXT),
-    ("layer", TEXT),
-    ("depth", WHOLE),
-    ("kind", TEXT),
-    ("classifier", TEXT),
-    ("metric", TEXT),
-    ("quantity", TEXT),
-    ("value", NUMBER),
-    ("reason", TEXT),
-    ("weighting", TEXT),
-    ("centred", FLAG),
-    ("reduction", TEXT),
-    ("rank", WHOLE),
-    ("estimate", FLAG),
-    ("at_floor", FLAG),
-    ("low", NUMBER),
-    ("high", NUMBER),
+from ncscan.report.columns import (
+    METRIC_COLUMNS,
+    NUMBER,
+    SUMMARY_COLUMNS,
+    TABLES,
+    TEXT,
+    WEIGHT_COLUMNS,
+    Columns,
 )
-"""metrics.csv: one row per number."""
 
-WEIGHT_COLUMNS: tuple[tuple[str, str], ...] = (
-    ("run", TEXT),
-    ("group", TEXT),
-    ("checkpoint", TEXT),
-    ("step", WHOLE),
-    ("step_unit", TEXT),
-    ("map", TEXT),
-    ("next_map", TEXT),
-    ("metric", TEXT),
-    ("quantity", TEXT),
-    ("value", NUMBER),
-    ("rank", WHOLE),
-    ("reason", TEXT),
-)
-"""weights.csv: one row per number; a product of maps is `a..b`."""
-
-SUMMARY_COLUMNS: tuple[tuple[str, str], ...] = (
-    ("run", TEXT),
-    ("group", TEXT),
-    ("checkpoint", TEXT),
-    ("step", WHOLE),
-    ("step_unit", TEXT),
-    ("split", TEXT),
-    ("layer", TEXT),
-    ("depth", WHOLE),
-    ("kind", TEXT),
-    ("reduction", TEXT),
-)
-"""summary.csv: one wide row per checkpoint and layer; after these, a column per metric."""
-
-SCHEMA, SCHEMA_VERSION = "ncscan.report", 1
+SCHEMA, SCHEMA_VERSION = "ncscan.report", 2
 
 _NOT_FINITE = "not a finite number"
 
@@ -96,7 +47,18 @@ def weights_frame(entries: Iterable[WeightEntry]) -> pd.DataFrame:
     return _frame(WEIGHT_COLUMNS, list(entries))
 
 
-def conform(frame: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> pd.DataFrame:
+def tidy(columns: Columns, records: Iterable[tuple[Mapping[str, Any], object]]) -> pd.DataFrame:
+    """A table of the contract; each record is (what is known of the checkpoint and the place, the row)."""
+    return _frame(columns, list(records))
+
+
+def complete(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Every table of the contract, with its columns, order and types; empty where none was given."""
+    empty = {name: tidy(columns, []) for name, columns in TABLES.items()}
+    return {name: conform(tables.get(name, empty[name]), columns) for name, columns in TABLES.items()}
+
+
+def conform(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """The same table with the contract's columns, order and types; ValueError when a column is missing or unknown."""
     names = [name for name, _ in columns]
     if set(frame.columns) != set(names):
@@ -163,8 +125,7 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def json_text(
-    metrics: pd.DataFrame,
-    weights: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
     checkpoints: Sequence[Mapping[str, Any]],
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
@@ -179,8 +140,7 @@ def json_text(
         "checkpoints": _lines([plain(checkpoint) for checkpoint in checkpoints]),
         "skipped": _lines([{"input": plain(name), "reason": plain(reason)} for name, reason in skipped]),
         "warnings": _lines([plain(warning) for warning in warnings]),
-        "metrics": _json_table(metrics),
-        "weights": _json_table(weights),
+        **{name: _json_table(table) for name, table in tables.items()},
     }
     return "{\n" + ",\n".join(f'"{key}": {text}' for key, text in parts.items()) + "\n}\n"
 
@@ -261,7 +221,7 @@ def _visible_character(character: str) -> str:
     return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character)[0] == "C" else character
 
 
-def _frame(columns: Sequence[tuple[str, str]], records: Sequence[tuple[Mapping[str, Any], object]]) -> pd.DataFrame:
+def _frame(columns: Columns, records: Sequence[tuple[Mapping[str, Any], object]]) -> pd.DataFrame:
     table = {
         name: _typed([getattr(row, name, facts.get(name)) for facts, row in records], kind) for name, kind in columns
     }
