@@ -6,24 +6,18 @@ stays in the cache; no matrix is d×d but the Gram matrices of a spectrum.
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
-from scipy.linalg import blas
-from threadpoolctl import threadpool_limits
 
-from ncscan.errors import DataError
+from ncscan.errors import DataError, Undefined
+from ncscan.gram import Gram
+from ncscan.metrics.simplex import nearest_simplex
 from ncscan.statistics import LayerStats, layer_stats_from
-from ncscan.sums import ClassSums, Frame, Scatter, frame
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from ncscan.sums import ClassSums, Frame, NormSums, Scatter, frame
 
 Chunk = np.ndarray | torch.Tensor
 """Rows of activations, (n, d)."""
@@ -67,7 +61,8 @@ def layer_stats(
         labels: class of every sample, 0 … K−1.
         n_classes: K.
         decisions: what the network decides for every sample, for `nc4_mismatch`.
-        classifier: rows w_c of the linear map that reads this layer and writes the logits, for `nc3_cosine`.
+        classifier: rows w_c of the linear map that reads this layer and writes the logits, for `nc3_cosine` and
+            `etf_swap_error`.
         spectrum: accumulate ZᵀZ, where d ≤ 4096.
         negative_part: accumulate min(Z, 0), of a pre-activation.
         precision: storage format of the activations, where it is not the type of the chunks (a bfloat16 dump is read
@@ -118,6 +113,8 @@ class FirstPass:
         self._sums = torch.zeros(n_classes, n_features, dtype=torch.float64, device=device)
         self._bad = torch.zeros((), dtype=torch.int64, device=device)
         self._first_bad = torch.full((), _NONE, device=device)
+        self._norms = NormSums(0, 0.0, 0.0)
+        self._zeros = 0
         self._buffer = torch.empty(_block_rows(n_features), n_features, dtype=torch.float64, device=device)
         self._batches = 0
 
@@ -133,10 +130,13 @@ class FirstPass:
         self._sums.index_add_(0, y, rows)
         self._counts.index_add_(0, y, torch.ones_like(y))
         # One norm a row finds NaN and infinities; a test per number would cost as much as the sums.
-        bad = ~(torch.linalg.vector_norm(rows, dim=1) < _HUGE)
+        norms = torch.linalg.vector_norm(rows, dim=1)
+        bad = ~(norms < _HUGE)
         self._bad += bad.sum()
         indices = torch.arange(at, at + len(block), device=self.device)
         self._first_bad = torch.minimum(self._first_bad, torch.where(bad, indices, _NONE).min())
+        self._norms += _norm_sums(norms.masked_fill(bad, 0.0))
+        self._zeros += _count_zeros(rows)
         self.rows += len(block)
         self._batches += 1
 
@@ -147,6 +147,8 @@ class FirstPass:
             sums=self._sums.cpu().numpy(),
             nonfinite=int(self._bad),
             first_nonfinite=int(self._first_bad),
+            norms=self._norms,
+            zeros=self._zeros,
             batches=self._batches,
         )
 
@@ -193,9 +195,11 @@ class SecondPass:
         self._nearest = zeros(K * K, dtype=torch.int64)
         self._disagreements = zeros(K, dtype=torch.int64)
         self._cosines = zeros(K)
+        self._simplex = None if classifier is None else _simplex_axes(classifier, self._products, device)
+        self._swap_errors = zeros(K, dtype=torch.int64)
         self._zero_samples = zeros(dtype=torch.int64)
-        self._gram = _Gram(d, gram, device) if spectrum and not wide else None
-        self._negative_gram = _Gram(d, gram, device) if negative_part and not wide else None
+        self._gram = Gram(d, _block_rows(d), gram, device) if spectrum and not wide else None
+        self._negative_gram = Gram(d, _block_rows(d), gram, device) if negative_part and not wide else None
         self._negative_square = zeros() if negative_part else None
         self._kept: list[np.ndarray] | None = [] if few and (spectrum or negative_part) else None
         self._batches = 0
@@ -213,6 +217,9 @@ class SecondPass:
         x, mu = self._x[:n].copy_(block), self._mu[:n]
         if self._classifier is not None:
             self._add_cosines(x, y, self._classifier)
+        if self._simplex is not None:
+            decided = _product(x.to(self._products), self._simplex).argmax(dim=1)
+            self._swap_errors.index_add_(0, y, (decided != y).long())
         if self._negative_square is not None:
             negative = torch.clamp(x, max=0, out=mu)
             norms = torch.linalg.vector_norm(negative, dim=1)
@@ -273,6 +280,7 @@ class SecondPass:
             disagreements=None if self._decisions is None else self._disagreements.cpu().numpy(),
             cosines=None if self._classifier is None else self._cosines.cpu().numpy(),
             zero_samples=int(self._zero_samples),
+            swap_errors=None if self._simplex is None else self._swap_errors.cpu().numpy(),
             gram=None if gram is None else gram.total.cpu().numpy(),
             rows=np.concatenate(self._kept) if self._kept else None,
             gram_error=None if gram is None or gram.error is None else gram.error.cpu().numpy(),
@@ -282,48 +290,14 @@ class SecondPass:
         )
 
 
-class _Gram:
-    """Σ xᵀx, upper triangle, from products in one type and sums in float64; and how far that can be trusted."""
-
-    def __init__(self, d: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.total = torch.zeros(d, d, dtype=torch.float64, device=device)
-        self.error: torch.Tensor | None = None
-        """What rounding did to the first block, in units of its trace: the same is made again in float64."""
-        self._scaled = torch.empty(_block_rows(d), d, dtype=dtype, device=device)
-        self._product = torch.zeros(d, d, dtype=dtype, device=device)
-
-    def add(self, x: Float64[torch.Tensor, "n d"], norms: Float64[torch.Tensor, "n"]) -> None:
-        """Add xᵀx; `norms` of the rows of x are known already."""
-        if self._product.dtype == torch.float64:
-            self.total += _symmetric_product(x, self._product)
-            return
-        # The square of a small float32 underflows; a power of two brings the block near 1 and costs no digit.
-        size = float(norms.max())
-        scale = 2.0 ** math.floor(math.log2(size)) if size > 0 else 1.0
-        product = _symmetric_product(torch.mul(x, 1 / scale, out=self._scaled[: len(x)]), self._product)
-        self.total.add_(product, alpha=scale**2)
-        if self.error is None and size > 0:
-            exact = _symmetric_product(x, torch.zeros_like(self.total))
-            self.error = (product.double() * scale**2 - exact) / norms.square().sum()
+def _norm_sums(norms: Float64[torch.Tensor, "n"]) -> NormSums:
+    mean = float(norms.mean())
+    return NormSums(len(norms), mean, float((norms - mean).square().sum()))
 
 
-def _symmetric_product(x: Float[torch.Tensor, "n d"], out: Float[torch.Tensor, "d d"]) -> Float[torch.Tensor, "d d"]:
-    """Write xᵀx into the upper triangle of `out`, at little more than half the work of all of it; below stays zero."""
-    if x.device.type == "cpu":
-        syrk = blas.dsyrk if x.dtype == torch.float64 else blas.ssyrk
-        # BLAS counts columns first, so it sees everything transposed, and writes in place.
-        syrk(1.0, x.numpy().T, c=out.numpy().T, overwrite_c=1, lower=1)
-        return out
-    return _in_column_blocks(x, out)
-
-
-def _in_column_blocks(x: Float[torch.Tensor, "n d"], out: Float[torch.Tensor, "d d"]) -> Float[torch.Tensor, "d d"]:
-    """The same where there is no symmetric product: up to eight strips, each from its diagonal on."""
-    d = x.shape[1]
-    width = max(128, -(-d // 8))
-    for i in range(0, d, width):
-        torch.mm(x[:, i : i + width].T, x[:, i:], out=out[i : i + width, i:])
-    return out.triu_()
+def _count_zeros(rows: Float64[torch.Tensor, "n d"]) -> int:
+    """On a CPU, numpy compares and counts in a tenth of the time that torch takes."""
+    return int(np.count_nonzero(rows.numpy() == 0)) if rows.device.type == "cpu" else int((rows == 0).sum())
 
 
 def _product(a: Float[torch.Tensor, "n m"], b: Float[torch.Tensor, "m p"]) -> Float[torch.Tensor, "n p"]:
@@ -372,6 +346,14 @@ def _unit_rows(rows: Float64[np.ndarray, "K d"]) -> Float64[np.ndarray, "K d"]:
     return unit
 
 
+def _simplex_axes(W: Float64[np.ndarray, "K d"], dtype: torch.dtype, device: torch.device) -> torch.Tensor | None:
+    """The simplex ETF nearest to W, as columns; None where there is none, and the metric says why."""
+    try:
+        return torch.tensor(nearest_simplex(W).T, dtype=dtype, device=device)
+    except Undefined:
+        return None
+
+
 def _check_labels(labels: Int64[np.ndarray, "N"], n_classes: int) -> None:
     if len(labels) == 0:
         raise DataError("there are no samples: nothing to measure")
@@ -398,31 +380,4 @@ def _careful() -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
-        torch.set_num_threads(threads)
-
-
-@contextmanager
-def in_lanes(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Iterator[Result]]:
-    """Inside, the results of the items, in their order: as many at once as torch has threads, each in one of them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, "ncscan-layers") as lanes:
-            waiting: deque[Future[Result]] = deque()
-            todo = iter(items)
-
-            def results() -> Iterator[Result]:
-                for item in todo:
-                    waiting.append(lanes.submit(work, item))
-                    if len(waiting) == threads:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-
-            try:
-                yield results()
-            finally:
-                for future in waiting:
-                    future.cancel()
-    finally:
         torch.set_num_threads(threads)

@@ -13,7 +13,8 @@ from jaxtyping import Float, Float64, Int64
 
 from ncscan.errors import DataError, Undefined
 from ncscan.resolution import RESOLVED, eigenvalues, float_format, ulp
-from ncscan.sums import ClassSums, Frame, Scatter
+from ncscan.sums import ClassSums, Frame, NormSums, Scatter
+from ncscan.unexplained import Unexplained, unexplained
 
 Weighting = Literal["class", "sample"]
 """How much a class counts in μ_G and Σ_B: 1/K, or its share n_c/N of the samples."""
@@ -83,6 +84,11 @@ class LayerStats:
     disagreements: Int64[np.ndarray, "K"] | None
     cosines: Float64[np.ndarray, "K"] | None
     zero_samples: int
+    swap_errors: Int64[np.ndarray, "K"] | None
+    norms: NormSums
+    zeros: int
+    unexplained: Unexplained | None
+    """None where no Gram matrix of the features was accumulated."""
     spectrum: Spectrum | None
     negative: Negative | None
 
@@ -204,6 +210,10 @@ def layer_stats_from(
         disagreements=scatter.disagreements,
         cosines=scatter.cosines,
         zero_samples=scatter.zero_samples,
+        swap_errors=scatter.swap_errors,
+        norms=sums.norms,
+        zeros=sums.zeros,
+        unexplained=_unexplained(of, scatter, sums.obstacle),
         spectrum=_spectrum(of, scatter, precision, too_wide),
         negative=_negative(scatter),
     )
@@ -247,6 +257,13 @@ def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str) -> Spe
     counted = values > np.maximum(resolutions, storage)
     rank = full if counted.all() else int(np.argmin(counted))
     return Spectrum(values[:rank], full, storage, float(resolutions[rank]) if rank < full else 0.0, "")
+
+
+def _unexplained(of: Frame, scatter: Scatter, obstacle: str) -> Unexplained | None:
+    if scatter.gram is None or obstacle:
+        return None
+    freedom = int(of.counts.sum() - of.present.sum())
+    return unexplained(scatter.gram, scatter.gram_error, of.basis, scatter.projected, freedom)
 
 
 def _negative(scatter: Scatter) -> Negative | None:

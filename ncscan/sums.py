@@ -15,6 +15,28 @@ Sum = TypeVar("Sum", Float64[np.ndarray, "..."] | None, Int64[np.ndarray, "..."]
 
 
 @dataclass(frozen=True)
+class NormSums:
+    """How long samples are: ‖h‖ summed up around its mean, because the difference of two large sums has no digits."""
+
+    count: int
+    mean: float
+    spread: float
+    """Σ (‖h‖ − mean)²."""
+
+    def __add__(self, other: "NormSums") -> "NormSums":
+        """The same over both sets of samples."""
+        count = self.count + other.count
+        if not (self.count and other.count):
+            return self if self.count else other
+        apart = other.mean - self.mean
+        return NormSums(
+            count,
+            self.mean + apart * other.count / count,
+            self.spread + other.spread + apart**2 * self.count * other.count / count,
+        )
+
+
+@dataclass(frozen=True)
 class ClassSums:
     """Partial sums of the first pass."""
 
@@ -24,6 +46,9 @@ class ClassSums:
     """Samples with a NaN or an infinity, or so large that squares overflow."""
     first_nonfinite: int
     """The first of them; N or more when there is none."""
+    norms: NormSums
+    zeros: int
+    """Numbers that are exactly zero, among all N·d."""
     batches: int
 
     @property
@@ -41,6 +66,8 @@ class ClassSums:
             sums=self.sums + other.sums,
             nonfinite=self.nonfinite + other.nonfinite,
             first_nonfinite=min(self.first_nonfinite, other.first_nonfinite),
+            norms=self.norms + other.norms,
+            zeros=self.zeros + other.zeros,
             batches=self.batches + other.batches,
         )
 
@@ -103,6 +130,8 @@ class Scatter:
     """Σ cos(h_i, w_{y_i}) per class, w the rows of the classifier."""
     zero_samples: int
     """Samples whose activations are all zero: no cosine (counted where there is a classifier)."""
+    swap_errors: Int64[np.ndarray, "K"] | None
+    """Per class, samples that the simplex nearest to the classifier decides wrongly, without a bias."""
     gram: Float64[np.ndarray, "d d"] | None
     """Σ x_i x_iᵀ, upper triangle."""
     gram_error: Float64[np.ndarray, "d d"] | None
@@ -126,6 +155,7 @@ class Scatter:
             disagreements=_added(self.disagreements, other.disagreements),
             cosines=_added(self.cosines, other.cosines),
             zero_samples=self.zero_samples + other.zero_samples,
+            swap_errors=_added(self.swap_errors, other.swap_errors),
             gram=_added(self.gram, other.gram),
             rows=None if self.rows is None or other.rows is None else np.concatenate([self.rows, other.rows]),
             gram_error=other.gram_error if self.gram_error is None else self.gram_error,

@@ -9,9 +9,11 @@ from helpers import chunked, naive_means, naive_nearest, random_layer, simplex_l
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncscan.accumulate import _careful, _in_column_blocks, _symmetric_product, layer_stats
+from ncscan.accumulate import _careful, layer_stats
 from ncscan.errors import DataError
+from ncscan.gram import in_column_blocks, symmetric_product
 from ncscan.metrics import LayerView
+from ncscan.metrics.simplex import nearest_simplex
 from ncscan.metrics.variability import nc1_pinv, nc1_trace
 from ncscan.statistics import LayerStats
 
@@ -53,6 +55,35 @@ def test_sums_are_those_of_numpy() -> None:
     X = (features - M[labels]) @ stats.basis.T
     assert stats.projected == pytest.approx(X.T @ X, rel=ROUNDING, abs=1e-12)
     assert stats.total_square == pytest.approx((features**2).sum(), rel=ROUNDING)
+
+
+def test_norms_and_zeros_are_those_of_numpy_however_it_is_cut() -> None:
+    features, labels = random_layer(3, 5, (4, 1, 30))
+    features = np.maximum(features, 0.0)
+    features[3] = 0.0
+    norms = np.linalg.norm(features, axis=1)
+    for size in (1, 7, 35):
+        stats = layer_stats(lambda size=size: chunked(features, size), labels, 3)
+        assert stats.zeros == (features == 0).sum()
+        assert stats.norms.count == 35
+        assert stats.norms.mean == pytest.approx(norms.mean(), rel=ROUNDING)
+        assert stats.norms.spread == pytest.approx(((norms - norms.mean()) ** 2).sum(), rel=ROUNDING)
+
+
+def test_the_spread_of_norms_keeps_its_digits_when_all_are_long() -> None:
+    norms = 1e8 + np.arange(4.0)
+    stats = layer_stats(lambda: chunked(norms[:, None] * np.eye(1, 3), 1), np.array([0, 1, 0, 1]), 2)
+    assert stats.norms.spread == 5.0
+
+
+def test_errors_of_the_nearest_simplex_are_counted_per_class() -> None:
+    features, labels = random_layer(3, 5, (4, 9, 30))
+    W = np.random.default_rng(1).standard_normal((3, 5))
+    stats = layer_stats(lambda: chunked(features), labels, 3, classifier=W)
+    decided = np.argmax(features @ nearest_simplex(W).T, axis=1)
+    assert stats.swap_errors is not None
+    assert stats.swap_errors.tolist() == [int((decided != labels)[labels == c].sum()) for c in range(3)]
+    assert layer_stats(lambda: chunked(features), labels, 3).swap_errors is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -120,7 +151,7 @@ def test_float32_is_multiplied_as_float32_whatever_the_program_chose() -> None:
 def test_symmetric_products_are_the_upper_triangle_with_and_without_blas(d: int) -> None:
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((20, d)))
     expected = torch.triu(x.T @ x)
-    for product in (_symmetric_product, _in_column_blocks):
+    for product in (symmetric_product, in_column_blocks):
         torch.testing.assert_close(product(x, torch.zeros(d, d, dtype=x.dtype)), expected)
 
 

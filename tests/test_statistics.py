@@ -124,14 +124,35 @@ def test_partial_sums_merge_in_any_order(d: int) -> None:
     parts = [slice(0, 5), slice(5, 20), slice(20, 36)]
     whole, *others = (merged(p, features, labels) for p in ([slice(0, 36)], parts, parts[::-1]))
     for other in others:
-        for name in ("counts", "nearest", "disagreements", "zero_samples"):
+        for name in ("counts", "nearest", "disagreements", "zero_samples", "swap_errors", "zeros"):
             assert np.array_equal(getattr(other, name), getattr(whole, name))
         for name in ("means", "within", "cosines"):
             assert getattr(other, name) == pytest.approx(getattr(whole, name), rel=1e-12)
+        assert (other.norms.count, other.norms.mean) == (whole.norms.count, pytest.approx(whole.norms.mean, rel=1e-12))
+        assert other.norms.spread == pytest.approx(whole.norms.spread, rel=1e-9)
         assert np.linalg.eigvalsh(other.projected) == pytest.approx(np.linalg.eigvalsh(whole.projected), rel=1e-9)
         assert whole.spectrum is not None
         assert other.spectrum is not None
         assert other.spectrum.values == pytest.approx(whole.spectrum.values, rel=1e-9)
+
+
+@pytest.mark.parametrize("d", [3, 6, 30])
+def test_what_is_unexplained_is_the_inverse_of_a_block_of_the_inverse(d: int) -> None:
+    features, labels = random_layer(4, d, 40)
+    stats = stats_of(features, labels)
+    X = features - naive_means(features, labels)[labels]
+    assert stats.unexplained is not None
+    assert stats.unexplained.scatter == pytest.approx(
+        np.linalg.inv(stats.basis @ np.linalg.inv(X.T @ X) @ stats.basis.T), rel=1e-9
+    )
+    assert not stats.unexplained.trivial
+
+
+def test_nothing_is_unexplained_when_there_are_more_features_than_samples() -> None:
+    stats = stats_of(*random_layer(4, 40, 9))
+    assert stats.unexplained is not None
+    assert stats.unexplained.trivial
+    assert np.abs(stats.unexplained.scatter).max() < 1e-12 * stats.within.sum()
 
 
 def test_a_nonfinite_sample_is_found_when_sums_are_merged() -> None:

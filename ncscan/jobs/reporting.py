@@ -4,7 +4,7 @@ In: paths. Out: the files of a report, and facts. Neither model nor data are nee
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,17 @@ import numpy as np
 import pandas as pd
 
 from ncscan import report as reports
-from ncscan.accumulate import in_lanes, layer_stats
+from ncscan.accumulate import layer_stats
+from ncscan.dataset import OUTSIDE, TRAINING
 from ncscan.dump import Dump, Layer, Provenance
-from ncscan.errors import DumpError
-from ncscan.graph import Tap
+from ncscan.errors import DumpError, NcscanError
+from ncscan.held_out import MEANS_OF_TRAINING
 from ncscan.jobs import Advanced, Finished, Outcome, Tell, writing
+from ncscan.jobs.beside import LayerRow, beside, without
+from ncscan.lanes import in_lanes
 from ncscan.metrics import Classifier, LayerView, Row, logits_obstacle, measure, network_rows
 from ncscan.report.tables import Entry, WeightEntry, metrics_frame, weights_frame
+from ncscan.statistics import LayerStats
 from ncscan.trajectory import Moment, Placed, accuracy_doubts, integrity, place
 from ncscan.weights import WeightRow, measure_weights
 
@@ -32,8 +36,7 @@ class Measured:
 
     finished: Finished
     provenance: Provenance
-    layers: tuple[tuple[Tap, str, Row], ...]
-    """A tap, how it became a vector, and one number of it."""
+    layers: list[LayerRow]
     weights: tuple[WeightRow, ...]
 
     @property
@@ -70,37 +73,78 @@ def report(dumps: Sequence[Path], out: Path, tell: Tell) -> Reported:
     """Measures every dump and writes the tables and the page into `out`."""
     with writing(out):
         outcome = Reported()
-    measured: list[Measured] = []
-    seen: dict[str, Path] = {}
-    for path in dumps:
-        with outcome.counting(str(path), tell), Dump(path) as dump:
-            first = seen.setdefault(_label(dump.provenance), path)
-            if first != path:
-                raise DumpError(f"{path}: {_label(dump.provenance)} is measured from {first}; report the two apart")
-            measured.append(measure_dump(dump, tell))
-            tell(measured[-1].finished)
+    measured = [one for splits in _by_checkpoint(dumps, outcome, tell) for one in _measure_all(splits, outcome, tell)]
     if not measured:
         return outcome
-    at = dict(zip(map(id, measured), place([one.moment for one in measured]), strict=True))
-    measured.sort(key=lambda one: (one.provenance.run, at[id(one)].step, one.provenance.checkpoint))
-    contexts = [_context(one.provenance, at[id(one)]) for one in measured]
+    moments = list({_label(one.provenance): one.moment for one in measured}.values())
+    at = {f"{moment.run}/{moment.checkpoint}": placed for moment, placed in zip(moments, place(moments), strict=True)}
+    measured.sort(key=lambda one: (one.provenance.run, at[_label(one.provenance)].step, one.provenance.checkpoint))
+    contexts = [_context(one.provenance, at[_label(one.provenance)]) for one in measured]
     outcome.metrics = metrics_frame(_entries(measured, contexts))
     outcome.weights = weights_frame(_weight_entries(measured, contexts))
-    outcome.warnings = integrity([one.moment for one in measured])
+    outcome.warnings = integrity(moments)
     doubts = [f"{one.finished.label}: {doubt}" for one in measured for doubt in one.finished.doubts]
     with writing(out):
         outcome.files = reports.write(
             out,
             {"metrics": outcome.metrics, "weights": outcome.weights},
-            checkpoints=[_facts(one, context) for one, context in zip(measured, contexts, strict=True)],
+            checkpoints=list(_checkpoints(measured, contexts)),
             skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
             warnings=doubts + outcome.warnings,
         )
     return outcome
 
 
-def measure_dump(dump: Dump, tell: Tell) -> Measured:
-    """Every number of one dump: its layers, its network, its linear maps."""
+def _by_checkpoint(dumps: Sequence[Path], outcome: Outcome, tell: Tell) -> list[dict[str, Path]]:
+    """The dumps of each checkpoint by their split, that of the training set first."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in dumps:
+        try:
+            with Dump(path) as dump:
+                own = dump.provenance
+            splits = found.setdefault(_label(own), {})
+            if own.split in splits:
+                what = f"{_label(own)} ({own.split}) is measured from {splits[own.split]}"
+                raise DumpError(f"{path}: {what}; report the two apart")
+            splits[own.split] = path
+        except NcscanError as error:
+            outcome.skip(str(path), str(error), tell)
+    return [dict(sorted(splits.items(), key=lambda item: item[0] != TRAINING)) for splits in found.values()]
+
+
+def _measure_all(splits: Mapping[str, Path], outcome: Outcome, tell: Tell) -> Iterator[Measured]:
+    """Every dump of one checkpoint; those of other data against that of the training set."""
+    stats: dict[str, LayerStats] = {}
+    compared: Measured | None = None
+    for split, path in splits.items():
+        with outcome.counting(str(path), tell), Dump(path) as dump:
+            if split == TRAINING:
+                compared = one = measure_dump(dump, tell, keep=stats if len(splits) > 1 else None)
+            elif compared is None:
+                raise DumpError(f"{path}: no dump of the training set beside it, whose class means it is measured by")
+            else:
+                with Dump(splits[TRAINING]) as train:
+                    found = beside(train, stats, dump)
+                one = _measure_other(dump, found.other, tell)
+                if not any(row.metric == "nearest_distance" for _, _, row in compared.layers):
+                    compared.layers.extend(found.train)
+            tell(one.finished)
+            yield one
+
+
+def _measure_other(dump: Dump, rows: list[LayerRow], tell: Tell) -> Measured:
+    """Other data: a held-out split has all measures, what asks for class means by those of the training set."""
+    if dump.provenance.split == OUTSIDE:
+        return Measured(summed_up(dump, f"{len(dump.layers)} layers"), dump.provenance, rows, ())
+    own = measure_dump(dump, tell)
+    return replace(own, layers=without(own.layers, MEANS_OF_TRAINING) + rows, weights=())
+
+
+def measure_dump(dump: Dump, tell: Tell, *, keep: dict[str, LayerStats] | None = None) -> Measured:
+    """Every number of one dump: its layers, its network, its linear maps.
+
+    What is known of each layer stays in `keep`, where one is given.
+    """
     provenance, graph = dump.provenance, dump.graph
     classifier, undecided = _classifier(dump), logits_obstacle(dump.logits)
     decisions = None if undecided else dump.logits.argmax(axis=1)
@@ -119,9 +163,11 @@ def measure_dump(dump: Dump, tell: Tell) -> Measured:
             negative_part=layer.tap.is_preactivation,
             precision=layer.dtype,
         )
+        if keep is not None:
+            keep[layer.tap.name] = stats
         return stats.obstacle, measure(LayerView(stats, classifier=own, decisions_obstacle=undecided))
 
-    rows: list[tuple[Tap, str, Row]] = []
+    rows: list[LayerRow] = []
     # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
     with in_lanes(layer_rows, dump.layers) as measured:
         for done, (layer, (obstacle, numbers)) in enumerate(zip(dump.layers, measured, strict=True)):
@@ -131,7 +177,7 @@ def measure_dump(dump: Dump, tell: Tell) -> Measured:
                 doubts.append(f"layer {layer.tap.name}: {obstacle}")
     rows += [(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
     weights = measure_weights(dump.weights, graph)
-    return Measured(summed_up(dump, f"{len(dump.layers)} layers", doubts), provenance, tuple(rows), tuple(weights))
+    return Measured(summed_up(dump, f"{len(dump.layers)} layers", doubts), provenance, rows, tuple(weights))
 
 
 def _classifier(dump: Dump) -> Classifier | None:
@@ -150,11 +196,15 @@ def _classifier(dump: Dump) -> Classifier | None:
 def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:
     """A dump in one line: the accuracy of the replay, and what is doubtful about it."""
     own = dump.provenance
+    label = _label(own) + ("" if own.split == TRAINING else f" ({own.split})")
+    if own.split == OUTSIDE:
+        return Finished(label, None, len(dump.labels), details, tuple(doubts))
     accuracy = float(np.mean(dump.logits.argmax(axis=1) == dump.labels))
     chance = float(np.bincount(dump.labels).max() / len(dump.labels))
     untrained = 0 in (own.step, own.epoch)
-    doubts = (*accuracy_doubts(accuracy, chance, own.notes, untrained=untrained), *doubts)
-    return Finished(_label(own), accuracy, len(dump.labels), details, doubts)
+    if own.split == TRAINING:
+        doubts = (*accuracy_doubts(accuracy, chance, own.notes, untrained=untrained), *doubts)
+    return Finished(label, accuracy, len(dump.labels), details, tuple(doubts))
 
 
 def _label(provenance: Provenance) -> str:
@@ -185,8 +235,24 @@ def _weight_entries(measured: Sequence[Measured], contexts: Sequence[Mapping[str
             yield context, row
 
 
-def _facts(one: Measured, context: Mapping[str, Any]) -> dict[str, Any]:
-    """What report.json and the page say of a checkpoint."""
+def _checkpoints(measured: Sequence[Measured], contexts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What report.json and the page say of each checkpoint, and of the data beside its training set."""
+    beside: dict[str, dict[str, Any]] = {}
+    for one in measured:
+        own = one.provenance
+        if own.split != TRAINING:
+            known = {
+                "dataset": own.dataset,
+                "fingerprint": own.dataset_fingerprint,
+                "n_samples": one.finished.n_samples,
+            }
+            beside.setdefault(_label(own), {})[own.split] = known
+    for one, context in zip(measured, contexts, strict=True):
+        if one.provenance.split == TRAINING:
+            yield _facts(one, context, beside.get(_label(one.provenance), {}))
+
+
+def _facts(one: Measured, context: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **context,
         "accuracy": one.finished.accuracy,
@@ -194,7 +260,7 @@ def _facts(one: Measured, context: Mapping[str, Any]) -> dict[str, Any]:
         "n_classes": len(one.provenance.class_names),
         "class_names": list(one.provenance.class_names),
         "doubts": list(one.finished.doubts),
-        "provenance": asdict(one.provenance),
+        "provenance": asdict(one.provenance) | ({"beside": beside} if beside else {}),
     }
 
 
@@ -208,7 +274,7 @@ def digest(reported: Reported) -> pd.DataFrame:
     The error is the network's; nc1 to nc4 are those of the layer that the classifier reads; balancedness is the
     largest among the pairs of linear maps with nothing between them, in the operator norm.
     """
-    metrics, weights = reported.metrics, reported.weights
+    metrics, weights = reported.metrics[reported.metrics["split"] == TRAINING], reported.weights
     keys = ["run", "checkpoint", "step"]
     read = metrics.loc[metrics["metric"] == "nc3_distance", ["run", "checkpoint", "layer"]]
     at_classifier = metrics.merge(read, on=["run", "checkpoint", "layer"])

@@ -17,8 +17,9 @@ import h5py
 import numpy as np
 import torch
 
-from ncscan.accumulate import in_lanes, layer_stats
+from ncscan.accumulate import layer_stats
 from ncscan.dump import Dump, Layer
+from ncscan.lanes import in_lanes
 from ncscan.metrics import Classifier, LayerView, Row, measure
 
 RUNS = 7
