@@ -97,8 +97,8 @@ Recipe = Callable[[str, LayerView, Float64[np.ndarray, "K d"]], float]
 def _metric_itself(name: str, view: LayerView, _noise: Float64[np.ndarray, "K d"]) -> float:
     """What the measure reads where Σ_W is rounding; Undefined where this version does not have it."""
     metric = _BY_NAME[name]
-    value = metric.function(view)
-    value = next(iter(value.values())) if isinstance(value, Mapping) else value
+    found = metric.function(view)
+    value = next(iter(found.values())) if isinstance(found, Mapping) else found
     if isinstance(value, Undefined):
         raise value
     return value
