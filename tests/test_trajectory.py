@@ -13,8 +13,9 @@ def moment(
     epoch: int | None = None,
     number: int | None = None,
     tensors: str = "",
+    dtype: str = "",
 ) -> Moment:
-    return Moment(run, name, step, epoch, number, tensors or f"{run}/{name}")
+    return Moment(run, name, step, epoch, number, tensors or f"{run}/{name}", dtype)
 
 
 def test_place_takes_iterations_when_every_checkpoint_of_the_run_knows_them() -> None:
@@ -63,6 +64,18 @@ def test_integrity_names_one_step_said_twice() -> None:
 def test_integrity_names_files_whose_names_disagree_with_their_notes() -> None:
     run = [moment("epoch_1.pt", epoch=9, number=1), moment("epoch_2.pt", epoch=2, number=2)]
     assert ["a: epoch_2.pt comes after epoch_1.pt by name but before it by its own epoch"] == integrity(run)
+
+
+def test_integrity_names_a_run_that_changes_its_precision() -> None:
+    run = [
+        moment("a.pt", step=0, dtype="float32"),
+        moment("b.pt", step=1, dtype="float32"),
+        moment("c.pt", step=2, dtype="bfloat16"),
+        moment("d.pt", step=3),
+        moment("a.pt", run="b", step=0, dtype="float16"),
+    ]
+    said = "a: its checkpoints are stored in 2 precisions: a.pt is float32, c.pt is bfloat16"
+    assert [said] == integrity(run)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A run as a trajectory: which step each checkpoint stands for, and whether the files are what their names say.
+"""The checkpoints of a run in order: which step each stands for, and whether the files are what their names say.
 
 In: what each checkpoint says of itself. Out: one step and unit for each, in order, and warnings in words.
 """
@@ -20,6 +20,8 @@ class Moment:
     file_number: int | None
     tensors_sha256: str
     """Equal for two checkpoints that hold the same tensors, whatever their format."""
+    stored_dtype: str = ""
+    """How its tensors are stored, where that is known: `float32`, `bfloat16`, …"""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ def place(moments: Sequence[Moment]) -> list[Placed]:
 
 
 def integrity(moments: Sequence[Moment]) -> list[str]:
-    """What is doubtful about the runs, one line each: the same tensors twice, one step twice, names out of order.
+    """What is doubtful about the runs, one line each: the same tensors or one step twice, names out of order.
 
+    A run that changes the precision it is stored in is doubtful too: its numbers have another floor from there on.
     Runs that share their initialisation (the same tensors at step 0 of each) are as they should be.
     """
     placed = place(moments)
@@ -96,6 +99,13 @@ def _order(run: str, own: Sequence[tuple[Moment, Placed]]) -> list[str]:
         for (_, step, earlier), (_, next_step, later) in pairwise(numbered)
         if next_step < step
     ]
+    by_dtype: dict[str, list[str]] = {}
+    for moment, _ in own:
+        if moment.stored_dtype:
+            by_dtype.setdefault(moment.stored_dtype, []).append(moment.checkpoint)
+    if len(by_dtype) > 1:
+        told = ", ".join(f"{names[0]} is {dtype}" for dtype, names in by_dtype.items())
+        warnings.append(f"{run}: its checkpoints are stored in {len(by_dtype)} precisions: {told}")
     return warnings
 
 

@@ -1,0 +1,123 @@
+"""One number over a run: from tidy rows to series in the order of steps, and exponential laws fitted to them.
+
+In: the tidy tables of one run. Out: `Series`, and `Fit`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Int64
+
+from ncscan.errors import Undefined
+
+
+@dataclass(frozen=True)
+class Series:
+    """One number of one layer, or of one pair of maps, over the checkpoints of a run, in the order of their steps."""
+
+    layer: str
+    """A pair or a product of maps is `a..b`."""
+    metric: str
+    quantity: str
+    checkpoints: tuple[str, ...]
+    steps: Int64[np.ndarray, "n"]
+    values: Float64[np.ndarray, "n"]
+    """NaN where there is none."""
+    reasons: tuple[str, ...]
+    """Why there is none, else empty."""
+
+    def at(self, checkpoint: str) -> float | Undefined:
+        """The value at a checkpoint, or why there is none."""
+        if checkpoint not in self.checkpoints:
+            return Undefined("not measured at this checkpoint")
+        i = self.checkpoints.index(checkpoint)
+        return Undefined(self.reasons[i]) if np.isnan(self.values[i]) else float(self.values[i])
+
+    def part(self, mask: Bool[np.ndarray, "n"]) -> "Series":
+        """The same series at some of its checkpoints."""
+        kept = np.flatnonzero(mask)
+        return Series(
+            self.layer,
+            self.metric,
+            self.quantity,
+            tuple(self.checkpoints[i] for i in kept),
+            self.steps[kept],
+            self.values[kept],
+            tuple(self.reasons[i] for i in kept),
+        )
+
+
+Numbers = Mapping[tuple[str, str, str], Series]
+"""Layer, metric and quantity → its series, in the order of the tables."""
+
+
+def series_of(metrics: pd.DataFrame, weights: pd.DataFrame) -> Numbers:
+    """The series of one run. Of a number under several conventions the first one leads."""
+    pairs = weights["next_map"] != ""
+    of_weights = weights.assign(layer=weights["map"].where(~pairs, weights["map"] + ".." + weights["next_map"]))
+    columns = ["layer", "metric", "quantity", "checkpoint", "step", "value", "reason"]
+    rows = pd.concat([metrics[columns], of_weights[columns]]) if len(weights) else metrics[columns]
+    rows = rows.drop_duplicates(columns[:4], keep="first").sort_values("step", kind="stable")
+    found = {}
+    for key, own in rows.groupby(columns[:3], sort=False):
+        layer, metric, quantity = map(str, key)
+        found[layer, metric, quantity] = Series(
+            layer,
+            metric,
+            quantity,
+            tuple(own["checkpoint"]),
+            own["step"].to_numpy(np.int64),
+            own["value"].to_numpy(np.float64),
+            tuple(own["reason"]),
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Fit:
+    """log value = intercept + slope·x, by least squares."""
+
+    intercept: float
+    slope: float
+    r2: float | Undefined
+    """Undefined where the value does not change: there is nothing to explain."""
+    points: int
+
+
+FEWEST = 3
+"""Two points lie on a line whatever the law is."""
+
+
+def log_linear(x: Float64[np.ndarray, "n"], values: Float64[np.ndarray, "n"]) -> Fit:
+    """The exponential law through the points that have a value: log value = intercept + slope·x by least squares.
+
+    Args:
+        x: (n,) steps or stages.
+        values: (n,) above 0, or NaN where there is none.
+
+    Returns: the slope per unit of x, negative where the value decays; r² in [0, 1], 1 where the law is exact.
+
+    Raises: Undefined with fewer than 3 points, with a value that is not above 0, or where all x are one.
+
+    >>> log_linear(np.arange(4.0), 5 * np.exp(-0.5 * np.arange(4.0))).slope
+    -0.5
+    """
+    known = ~np.isnan(values)
+    x, values = x[known], values[known]
+    if len(values) < FEWEST:
+        raise Undefined(f"{len(values)} points with a value, a fit needs {FEWEST}")
+    if (values <= 0).any():
+        raise Undefined(f"{int((values <= 0).sum())} of {len(values)} values are not above 0: they have no logarithm")
+    y = np.log(values)
+    from_mean, off = x - x.mean(), y - y.mean()
+    spread = float(from_mean @ from_mean)
+    if spread == 0:
+        raise Undefined("all points are at one place")
+    slope = float(from_mean @ off) / spread
+    total, left = float(off @ off), float(((off - slope * from_mean) ** 2).sum())
+    # Rounding of the logarithms alone is no change that a law could explain.
+    flat = total <= len(y) * (4 * np.finfo(np.float64).eps * max(1.0, float(np.abs(y).max()))) ** 2
+    r2 = Undefined("the value does not change") if flat else 1 - left / total
+    return Fit(float(y.mean() - slope * x.mean()), slope, r2, len(y))
