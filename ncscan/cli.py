@@ -95,6 +95,14 @@ Data = Annotated[
     str | None,
     typer.Option("--data", metavar="SPEC", help="The training set: npz:FILE, idx:DIR or module:function."),
 ]
+Test = Annotated[
+    str | None,
+    typer.Option("--test", metavar="SPEC", help="A held-out split (of idx:DIR its t10k files), measured beside it."),
+]
+Ood = Annotated[
+    str | None,
+    typer.Option("--ood", metavar="SPEC", help="Data that belongs to none of the classes, measured beside it."),
+]
 Normalize = Annotated[
     str | None,
     typer.Option("--normalize", metavar="MEAN,STD", help="As in training; channels divided by slashes."),
@@ -129,12 +137,24 @@ def extract(
     model: Model = None,
     data: Data = None,
     normalize: Normalize = None,
+    test: Test = None,
+    ood: Ood = None,
     out_dir: Out = Path("ncscan-out"),
     reduction: ReductionOption = Reduction.mean,
     dtype: StoredAsOption = None,
     device: Device = "auto",
     batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples in one batch.")] = None,
     compress: Annotated[bool, typer.Option("--compress", help="gzip the dumps: smaller, many times slower.")] = False,
+    gradients: Annotated[
+        int | None,
+        typer.Option(
+            "--gradients",
+            metavar="N",
+            min=1,
+            help="Also measure what takes gradients, on N samples: feature ansatz, distance from a critical point, "
+            "sharpness.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace dumps made with other settings.")] = False,
     allow_partial: AllowPartial = False,
     trust_code: TrustCode = False,
@@ -154,6 +174,8 @@ def extract(
             model=model,
             data=data,
             normalize=normalize,
+            test=test,
+            ood=ood,
             trust_code=trust_code,
             allow_partial=allow_partial,
             layers=tuple(layers),
@@ -162,6 +184,7 @@ def extract(
             device=device,
             batch_size=batch_size,
             compress=compress,
+            gradients=gradients,
             force=force,
         )
         targets = extraction.find_targets(paths, flags)
@@ -329,7 +352,8 @@ class _Telling:
                 err.print(f"[bold red]skipped[/] {escape(named)}", soft_wrap=True)
             case Finished(label, accuracy, n_samples, details, doubts):
                 if not self._quiet:
-                    words = f"[bold]{escape(label)}[/]: accuracy {accuracy:.1%} of {n_samples:,}; {escape(details)}"
+                    fit = "no class" if accuracy is None else f"accuracy {accuracy:.1%}"
+                    words = f"[bold]{escape(label)}[/]: {fit} of {n_samples:,}; {escape(details)}"
                     out.print(words, soft_wrap=True)
                 for doubt in doubts:
                     _warn(f"{label}: {doubt}")
@@ -344,8 +368,8 @@ def _print_plans(targets: "list[Target]", flags: "Flags", folder: Path | None = 
     """
     from ncscan.jobs import extraction
 
-    for run in dict.fromkeys(target.run for target in targets):
-        own = [target for target in targets if target.run == run]
+    for run, split in dict.fromkeys((target.run, target.split) for target in targets):
+        own = [target for target in targets if (target.run, target.split) == (run, split)]
         loaded = extraction.load(own[0], flags)
         if folder is not None:
             loaded.size.check(folder / own[0].run / own[0].name, dumps=len(own))

@@ -24,7 +24,7 @@ Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "model": ("source", "activation", "linear_head"),
-    "data": ("source", "normalize"),
+    "data": ("source", "normalize", "test", "ood"),
     "train": (
         "loss",
         "loss_scale",
@@ -80,6 +80,8 @@ class RunConfig:
     linear_head: int | None = None
     data: Source | None = None
     normalize: Normalisation | None = None
+    test: Source | None = None
+    ood: Source | None = None
     train: Mapping[str, Plain] = field(default_factory=dict)
     group: str = ""
 
@@ -131,6 +133,8 @@ def read_config(folder: Path) -> RunConfig:
         linear_head=linear_head,
         data=_data(get("data", "source", str), folder, f"{path}: [data] source", trusted=False),
         normalize=None if normalize is None else parse_normalisation(normalize, str(path)),
+        test=_data(get("data", "test", str), folder, f"{path}: [data] test", trusted=False),
+        ood=_data(get("data", "ood", str), folder, f"{path}: [data] ood", trusted=False),
         train={key: get("train", key, str, int, float, bool) for key in plain.get("train", {})},
         group=get("run", "group", str) or "",
     )
@@ -142,6 +146,8 @@ def with_flags(
     model: str | None = None,
     data: str | None = None,
     normalize: str | None = None,
+    test: str | None = None,
+    ood: str | None = None,
     trust_code: bool = False,
 ) -> RunConfig:
     """The same run with the command line's word before the file's.
@@ -154,12 +160,16 @@ def with_flags(
         model=_model(model, here, "--model", trusted=True) or config.model,
         data=_data(data, here, "--data", trusted=True) or config.data,
         normalize=parse_normalisation(normalize, "--normalize") if normalize is not None else config.normalize,
+        test=_data(test, here, "--test", trusted=True) or config.test,
+        ood=_data(ood, here, "--ood", trusted=True) or config.ood,
     )
-    for section, source in (("model", merged.model), ("data", merged.data)):
+    sources = (("model", "model"), ("data", "data"), ("data", "test"), ("data", "ood"))
+    for section, flag in sources:
+        source: Source | None = getattr(merged, flag)
         if source is not None and source.is_code and not source.trusted and not trust_code:
             raise UsageError(
                 f"{config.folder / CONFIG_NAME}: [{section}] names code to run, {source.spec}; "
-                f"pass --trust-code if you trust this folder, or name your own with --{section}"
+                f"pass --trust-code if you trust this folder, or name your own with --{flag}"
             )
     return merged
 

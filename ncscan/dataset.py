@@ -75,13 +75,21 @@ class Dataset:
         return {name: _decoded(values, self.normalize, self.floats) for name, values in inputs.items()}
 
 
-def open_dataset(spec: str, *, normalize: Normalisation | None = None, base: Path | None = None) -> Dataset:
+TRAINING, HELD_OUT, OUTSIDE = SPLITS = ("train", "test", "ood")
+"""What data is to a network: what it was trained on, more of the same, or data that belongs to none of its classes."""
+
+
+def open_dataset(
+    spec: str, *, normalize: Normalisation | None = None, base: Path | None = None, split: str = TRAINING
+) -> Dataset:
     """Open a dataset and look through all of it once.
 
     Args:
-        spec: `npz:FILE` (one array of inputs, one of labels), `idx:DIR` (MNIST's files, the training split), or
+        spec: `npz:FILE` (one array of inputs, one of labels), `idx:DIR` (MNIST's files: the training split, or the
+            test split where it is asked for), or
             `module:function`, which returns (inputs, labels) or a map-style torch dataset of such pairs.
         normalize: means and standard deviations, applied after bytes are scaled to [0, 1].
+        split: one of SPLITS; only `idx` has several in one place.
         base: the folder that files and modules are relative to, the current one by default.
 
     Raises: DataError when it cannot be read, or its samples or labels cannot be used.
@@ -93,11 +101,14 @@ def open_dataset(spec: str, *, normalize: Normalisation | None = None, base: Pat
     if kind == "npz":
         source = _of_arrays(*datafiles.read_npz(path), str(path))
     elif kind == "idx":
-        source = _of_arrays(*datafiles.read_idx(path), str(path))
+        source = _of_arrays(*datafiles.read_idx(path, IDX_SPLITS[split]), str(path))
     else:
         source = _of_code(spec, base)
-    return _surveyed(spec, source, normalize)
+    return _surveyed(spec, source, normalize, split)
 
+
+IDX_SPLITS = {TRAINING: "train", HELD_OUT: "t10k", OUTSIDE: "t10k"}
+"""What MNIST's files call their splits."""
 
 DATASETS: tuple[str, ...] = ("npz:FILE", "idx:DIR", "module:function")
 """What a spec can be."""
@@ -218,7 +229,7 @@ def _named(inputs: Inputs) -> dict[str, torch.Tensor]:
     return {"": inputs} if isinstance(inputs, torch.Tensor) else inputs
 
 
-def _surveyed(spec: str, source: Source, normalize: Normalisation | None) -> Dataset:
+def _surveyed(spec: str, source: Source, normalize: Normalisation | None, split: str = TRAINING) -> Dataset:
     """Look at every sample once: values, labels, and what identifies them."""
     if source.n_samples < 1:
         raise DataError(f"{spec}: holds no samples")
@@ -238,7 +249,11 @@ def _surveyed(spec: str, source: Source, normalize: Normalisation | None) -> Dat
             if forms.get(name) != (str(values.dtype), list(values.shape[1:])):
                 raise DataError(f"{spec}: row {start} differs in shape or type from row 0")
             digests[name].update(values.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    names = _class_names(labels, source.class_names, spec)
+    if split == OUTSIDE:  # its labels say nothing of the network's classes
+        labels[:] = 0
+        names: tuple[str, ...] = ("none",)
+    else:
+        names = _class_names(labels, source.class_names, spec)
     header = json.dumps([source.n_samples, sorted(forms.items()), normalize])
     parts = [header.encode(), *(digests[name].digest() for name in sorted(digests)), labels.astype("<i8").tobytes()]
     return Dataset(spec, labels, names, hashlib.sha256(b"".join(parts)).hexdigest(), normalize, source)

@@ -34,8 +34,9 @@ class Finished:
     """Told when one input is done."""
 
     label: str
-    accuracy: float
-    """Of the replayed network on the data it saw: what every other number stands on, so it is said first."""
+    accuracy: float | None
+    """Of the replayed network on the data it saw: what every other number stands on, so it is said first. None where
+    the data belongs to no class."""
     n_samples: int
     details: str
     doubts: tuple[str, ...]

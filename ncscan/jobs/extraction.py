@@ -26,9 +26,10 @@ from ncscan.config import (
     read_config,
     with_flags,
 )
-from ncscan.dataset import Dataset, open_dataset
+from ncscan.dataset import HELD_OUT, OUTSIDE, SPLITS, TRAINING, Dataset, open_dataset
 from ncscan.dump import Dump, Provenance, finished
 from ncscan.errors import DataError, RefusedPlan, UsageError
+from ncscan.gradients import Objective, measure_gradients
 from ncscan.graph import select
 from ncscan.jobs import Advanced, Finished, Outcome, Tell, writing
 from ncscan.jobs.reporting import DUMP_SUFFIX, summed_up
@@ -40,7 +41,6 @@ from ncscan.taps import Trace, trace, watch
 TRACED_SAMPLES = 3
 SAME_LOGITS = 1e-2
 """Of the largest: devices and batch sizes round differently, another model differs by far more."""
-SPLIT = "train"
 PACKAGES = ("torch", "numpy", "h5py")
 """Whose versions a dump remembers: they decide its bytes."""
 
@@ -52,6 +52,8 @@ class Flags:
     model: str | None = None
     data: str | None = None
     normalize: str | None = None
+    test: str | None = None
+    ood: str | None = None
     trust_code: bool = False
     allow_partial: bool = False
     layers: tuple[str, ...] = ("all",)
@@ -60,23 +62,32 @@ class Flags:
     device: str = "auto"
     batch_size: int | None = None
     compress: bool = False
+    gradients: int | None = None
+    """Samples to measure gradients on; None leaves them."""
     force: bool = False
 
 
 @dataclass(frozen=True)
 class Target:
-    """One checkpoint to work on."""
+    """One checkpoint to work on, with one of its run's data sets."""
 
     path: Path
     run: str
     name: str
     """Its path within the folder of its run."""
     config: RunConfig
+    split: str = TRAINING
 
     @property
     def label(self) -> str:
         """What it is called in tables and messages."""
-        return f"{self.run}/{self.name}"
+        return f"{self.run}/{self.name}" + ("" if self.split == TRAINING else f" ({self.split})")
+
+    @property
+    def source(self) -> Source | None:
+        """Where its samples come from."""
+        config = self.config
+        return {TRAINING: config.data, HELD_OUT: config.test, OUTSIDE: config.ood}[self.split]
 
 
 @dataclass(frozen=True)
@@ -115,13 +126,16 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> list[Target]:
                     model=flags.model,
                     data=flags.data,
                     normalize=flags.normalize,
+                    test=flags.test,
+                    ood=flags.ood,
                     trust_code=flags.trust_code,
                 )
             below = folder != root and folder.is_relative_to(root)
             run = folder.relative_to(root).as_posix() if below else folder.resolve().name
             if folders.setdefault(run, folder.resolve()) != folder.resolve():
                 raise UsageError(f"two runs are called {run}: {folders[run]} and {folder}; name the folder above both")
-            targets.append(Target(file, run, file.relative_to(folder).as_posix(), configs[folder]))
+            each = (Target(file, run, file.relative_to(folder).as_posix(), configs[folder], split) for split in SPLITS)
+            targets += [target for target in each if target.split == TRAINING or target.source is not None]
     return targets
 
 
@@ -157,16 +171,16 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> O
     the flags do not fit; what is complete by then stays, and the same call goes on from there.
     """
     outcome = Outcome()
-    without_data: set[str] = set()
+    without_data: set[tuple[str, str]] = set()
     for number, target in enumerate(targets):
-        if target.run in without_data:
+        if (target.run, target.split) in without_data:
             continue
         try:
             _dataset(target)
         except DataError as error:
             # What no checkpoint of a run can do without is said once.
-            without_data.add(target.run)
-            outcome.skip(f"{target.run} (all its checkpoints)", str(error), tell)
+            without_data.add((target.run, target.split))
+            outcome.skip(f"{target.run} (all its checkpoints, {target.split})", str(error), tell)
             continue
         with outcome.counting(target.label, tell):
             tell(_extract_one(target, flags, out, len(targets) - number, tell))
@@ -176,8 +190,10 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> O
 def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell) -> Finished:
     loaded = load(target, flags)
     provenance = _provenance(loaded, flags)
-    path = out / target.run / (target.name + DUMP_SUFFIX)
-    kept = finished(path, provenance, loaded.trace.graph, force=flags.force) and _is_unchanged(
+    suffix = DUMP_SUFFIX if target.split == TRAINING else f".{target.split}{DUMP_SUFFIX}"
+    path = out / target.run / (target.name + suffix)
+    asked = None if flags.gradients is None else min(flags.gradients, loaded.dataset.n_samples)
+    kept = finished(path, provenance, loaded.trace.graph, gradients=asked, force=flags.force) and _is_unchanged(
         path, loaded, force=flags.force
     )
     if not kept:
@@ -226,7 +242,20 @@ def _keep(path: Path, provenance: Provenance, loaded: Loaded, flags: Flags, tell
             yield batch
             tell(Advanced(loaded.target.label, batch.start + len(batch.logits), loaded.dataset.n_samples))
 
-    write_dump(path, provenance, loaded.trace, taps, loaded.dataset.labels, batches, compress=flags.compress)
+    gradients = None
+    if flags.gradients is not None:
+        # Before the rows: they are described in the dump, which is laid out before the first row comes.
+        gradients = measure_gradients(
+            loaded.model.module,
+            loaded.trace,
+            loaded.dataset,
+            Objective(provenance.train, provenance.notes),
+            n_samples=flags.gradients,
+            device=loaded.device,
+            batch_size=loaded.batch_size,
+        )
+    labels = loaded.dataset.labels
+    write_dump(path, provenance, loaded.trace, taps, labels, batches, gradients=gradients, compress=flags.compress)
 
 
 def _fit(provenance: Provenance) -> str:
@@ -237,8 +266,16 @@ def _fit(provenance: Provenance) -> str:
 
 
 def _dataset(target: Target) -> Dataset:
-    data = _said(target, target.config.data, "data", DATA_CHOICES)
-    return _open(data.spec, data.base, target.config.normalize)
+    training = _said(target, target.config.data, "data", DATA_CHOICES)
+    known = _open(training.spec, training.base, target.config.normalize, TRAINING)
+    if target.source is None or target.split == TRAINING:
+        return known
+    other = _open(target.source.spec, target.source.base, target.config.normalize, target.split)
+    if target.split == OUTSIDE:
+        return other
+    if other.n_classes > known.n_classes:
+        raise DataError(f"{other.spec}: {other.n_classes} classes where the training set has {known.n_classes}")
+    return replace(other, class_names=known.class_names)
 
 
 def _said(target: Target, source: Source | None, section: str, choices: str) -> Source:
@@ -250,9 +287,9 @@ def _said(target: Target, source: Source | None, section: str, choices: str) -> 
     return source
 
 
-@lru_cache(maxsize=2)  # the checkpoints of a run share their data, and it is looked through when it is opened
-def _open(spec: str, base: Path, normalize: Normalisation | None) -> Dataset:
-    return open_dataset(spec, normalize=normalize, base=base)
+@lru_cache(maxsize=4)  # the checkpoints of a run share their data, and it is looked through when it is opened
+def _open(spec: str, base: Path, normalize: Normalisation | None, split: str) -> Dataset:
+    return open_dataset(spec, normalize=normalize, base=base, split=split)
 
 
 def _provenance(loaded: Loaded, flags: Flags) -> Provenance:
@@ -279,7 +316,7 @@ def _provenance(loaded: Loaded, flags: Flags) -> Provenance:
         compute_dtype=model.compute_dtype,
         dataset=dataset.spec,
         dataset_fingerprint=dataset.fingerprint,
-        split=SPLIT,
+        split=target.split,
         class_names=dataset.class_names,
         selectors=flags.layers,
         reduction=flags.reduction,

@@ -1,0 +1,206 @@
+"""Other data through the same network: a held-out split, or data of another distribution, against the training set.
+
+In: activations and logits of the other data, and the LayerStats of the training set at the same layer. Out: rows.
+The class means are always those of the training set; the other data may have no labels that mean anything.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+from scipy.stats import rankdata
+
+from ncscan.errors import DataError, Undefined
+from ncscan.metrics import Definition, Row
+from ncscan.statistics import LayerStats, between
+
+QUANTILES: Mapping[str, float] = {"p05": 0.05, "p50": 0.5, "p95": 0.95}
+"""Of a distribution; its mean comes first."""
+_BLOCK_NUMBERS = 2**20
+"""Numbers in a block of rows, which stays in the cache."""
+
+HELD_OUT: tuple[Definition, ...] = (
+    Definition(
+        name="ood_orthogonality",
+        formula="mean_c |cos(μ_c, μ_G of the other data)|",
+        range="[0, 1]",
+        at_collapse="0",
+        convention="not centred; only for data of another distribution (`--ood`)",
+        source="Ammar, Belkhir, Popescu, Manzanera, Franchi 2024 (NC5)",
+        reading="Whether data that belongs to no class lies apart from what the class means span.",
+        undefined="a class has no samples; a mean is zero; activations are not finite",
+    ),
+    Definition(
+        name="nearest_distance",
+        formula="min_c ‖h − μ_c‖ / √(tr Σ_B)",
+        range="[0, ∞)",
+        at_collapse="0",
+        convention="quantities `mean`, `p05`, `p50`, `p95` over samples; means and Σ_B (class) of the training set",
+        source="–",
+        reading="How far samples are from the class means, in units of the radius of the frame of class means.",
+        undefined="the class means of the training set coincide; activations are not finite",
+    ),
+    Definition(
+        name="max_softmax",
+        formula="max_c softmax(f)_c",
+        range="[1/K, 1]",
+        at_collapse="–",
+        convention="quantities `mean`, `p05`, `p50`, `p95` over samples",
+        source="Hendrycks & Gimpel 2017",
+        reading="How sure the network is. Square loss leaves it far under 1 even at collapse.",
+        undefined="logits are not finite",
+    ),
+    Definition(
+        name="ood_auroc",
+        formula="P[score of the training data > score of the other] + ½ P[equal]",
+        range="[0, 1]",
+        at_collapse="–",
+        convention="quantity `softmax`: by max_softmax; `distance`: by minus nearest_distance, layer by layer",
+        source="Hendrycks & Gimpel 2017",
+        reading="How well the score tells the two apart: ½ is chance, 1 is perfectly.",
+        undefined="as the score",
+    ),
+)
+"""What is measured of data beside the training set."""
+
+MEANS_OF_TRAINING = ("ncc_error", "nc4_mismatch")
+"""Measures of a held-out split that ask for the class means of the training set."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where samples lie among the class means of the training set."""
+
+    nearest: Int64[np.ndarray, "N"]
+    """The class of the nearest mean; of ties the lowest."""
+    distances: Float64[np.ndarray, "N"]
+    """To that mean, in units of √(tr Σ_B)."""
+    mean: Float64[np.ndarray, "d"]
+    """Of all samples."""
+
+
+def placed(chunks: Callable[[], Iterable[tuple[int, Float[np.ndarray, "n d"]]]], train: LayerStats) -> Placed:
+    """Where samples lie among the class means of the training set, in one pass.
+
+    Args:
+        chunks: called once; yields (start row, activations).
+        train: the training set at the same layer.
+
+    Raises: Undefined when the class means coincide, or activations are not finite.
+    """
+    if train.obstacle:
+        raise Undefined(train.obstacle)
+    radius = math.sqrt(float(between(train, "class")[0].sum()))
+    # Only the part in the span of the class means tells them apart; the rest is the same distance for each.
+    origin = train.means.mean(axis=0)
+    nearest, squares, total, n_samples = [], [], np.zeros(train.n_features), 0
+    rows = max(1, _BLOCK_NUMBERS // train.n_features)
+    for _, chunk in chunks():
+        if chunk.shape[1] != train.n_features:
+            raise DataError(f"{chunk.shape[1]} features where the training set has {train.n_features}")
+        for at in range(0, len(chunk), rows):
+            x = chunk[at : at + rows].astype(np.float64)
+            total += x.sum(axis=0)
+            n_samples += len(x)
+            x -= origin
+            along = x @ train.basis.T
+            offsets = along[:, None, :] - train.coordinates
+            d = np.einsum("nkr,nkr->nk", offsets, offsets)
+            own = d.argmin(axis=1)
+            x -= along @ train.basis
+            nearest.append(own)
+            squares.append(d[np.arange(len(d)), own] + np.einsum("nd,nd->n", x, x))
+    distances = np.sqrt(np.concatenate(squares)) / radius
+    if not np.isfinite(distances).all():
+        raise Undefined("activations are not finite")
+    return Placed(np.concatenate(nearest).astype(np.int64), distances, total / n_samples)
+
+
+def held_out_rows(
+    there: Placed,
+    labels: Int64[np.ndarray, "N"],
+    decisions: Int64[np.ndarray, "N"] | None,
+) -> list[Row]:
+    """What a held-out split says of a layer, by the class means of the training set."""
+    rows = [_row("ncc_error", "", float(np.mean(there.nearest != labels)))]
+    if decisions is not None:
+        rows.append(_row("nc4_mismatch", "", float(np.mean(there.nearest != decisions))))
+    return rows + distance_rows(there)
+
+
+def distance_rows(there: Placed) -> list[Row]:
+    """The distribution of distances to the nearest class mean."""
+    return [_row("nearest_distance", name, value) for name, value in _distribution(there.distances).items()]
+
+
+def outside_rows(outside: Placed, inside: Placed, train: LayerStats) -> list[Row]:
+    """What data of another distribution says of a layer."""
+    return [
+        _row("ood_orthogonality", "", _orthogonality(outside.mean, train)),
+        *distance_rows(outside),
+        _row("ood_auroc", "distance", auroc(-inside.distances, -outside.distances)),
+    ]
+
+
+def confidences(logits: Float[np.ndarray, "N K"]) -> Float64[np.ndarray, "N"]:
+    """max_c softmax(f)_c of every sample.
+
+    >>> confidences(np.zeros((1, 4))).tolist()
+    [0.25]
+    """
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    largest: Float64[np.ndarray, N] = 1 / np.exp(shifted).sum(axis=1)
+    return largest
+
+
+def confidence_rows(own: Float64[np.ndarray, "N"], inside: Float64[np.ndarray, "M"] | None = None) -> list[Row]:
+    """The distribution of max_softmax, and how well it tells the data from the training set where that is given."""
+    rows = [_row("max_softmax", name, value) for name, value in _distribution(own).items()]
+    return rows if inside is None else [*rows, _row("ood_auroc", "softmax", auroc(inside, own))]
+
+
+def auroc(inside: Float64[np.ndarray, "n"], outside: Float64[np.ndarray, "m"]) -> float:
+    """P[a score from inside > one from outside] + ½ P[equal].
+
+    >>> auroc(np.array([3.0, 2.0]), np.array([1.0, 2.0]))
+    0.875
+    """
+    n, m = len(inside), len(outside)
+    ranks = rankdata(np.concatenate([inside, outside]))[:n]
+    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))
+
+
+def undefined_rows(metrics: Iterable[tuple[str, str]], why: Undefined) -> list[Row]:
+    """A row for each (metric, quantity), with the reason why there is no value."""
+    return [_row(metric, quantity, why) for metric, quantity in metrics]
+
+
+def _orthogonality(mean: Float64[np.ndarray, "d"], train: LayerStats) -> float | Undefined:
+    sizes = np.linalg.norm(train.means, axis=1) * np.linalg.norm(mean)
+    if (train.counts == 0).any():
+        return Undefined("a class has no samples")
+    if not sizes.all():
+        return Undefined("a mean is zero: it has no direction")
+    return float(np.mean(np.abs(train.means @ mean / sizes)))
+
+
+def _distribution(values: Float64[np.ndarray, "N"]) -> dict[str, float]:
+    quantiles = np.quantile(values, list(QUANTILES.values()))
+    return {"mean": float(values.mean()), **dict(zip(QUANTILES, map(float, quantiles), strict=True))}
+
+
+def _row(metric: str, quantity: str, value: float | Undefined) -> Row:
+    return Row(
+        metric=metric,
+        quantity=quantity,
+        value=None if isinstance(value, Undefined) else value,
+        reason=str(value) if isinstance(value, Undefined) else "",
+        weighting="",
+        centred=None,
+        rank=None,
+        estimate=False,
+        classifier="",
+    )

@@ -1,0 +1,116 @@
+"""Other data against the class means of the training set: naive oracles, and data whose place is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ortho_group
+
+from ncscan.accumulate import layer_stats
+from ncscan.errors import DataError, Undefined
+from ncscan.held_out import auroc, confidence_rows, confidences, held_out_rows, outside_rows, placed
+from ncscan.statistics import LayerStats
+
+K, D, N = 4, 7, 200
+ROUNDING = 1e-10
+
+
+def data(seed: int, n: int = N, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % K)
+    means = 3 + np.random.default_rng(99).standard_normal((K, D)) * 2
+    return means[labels] + spread * rng.standard_normal((n, D)), labels
+
+
+def stats_of(features: np.ndarray, labels: np.ndarray) -> LayerStats:
+    return layer_stats(lambda: [(0, features)], labels, K)
+
+
+def test_place_is_that_of_a_loop_over_samples_and_classes() -> None:
+    (train, labels), (test, _) = data(0), data(1, 63)
+    there = placed(lambda: [(0, test[:30]), (30, test[30:])], stats_of(train, labels))
+    means = np.stack([train[labels == c].mean(axis=0) for c in range(K)])
+    radius = np.sqrt(np.mean(np.sum((means - means.mean(axis=0)) ** 2, axis=1)))
+    for i, h in enumerate(test):
+        distances = [np.linalg.norm(h - mean) for mean in means]
+        assert int(np.argmin(distances)) == there.nearest[i]
+        assert min(distances) / radius == pytest.approx(there.distances[i], rel=ROUNDING)
+    assert test.mean(axis=0) == pytest.approx(there.mean)
+
+
+def test_held_out_rows_are_by_the_class_means_of_the_training_set() -> None:
+    (train, labels), (test, wanted) = data(0), data(1, 63)
+    moved = test + 10 * np.eye(D)[0]  # its own class means would move along, and find no error
+    there = placed(lambda: [(0, moved)], stats_of(train, labels))
+    means = np.stack([train[labels == c].mean(axis=0) for c in range(K)])
+    nearest = np.linalg.norm(moved[:, None] - means, axis=2).argmin(axis=1)
+    decisions = np.zeros(63, np.int64)
+    rows = {(row.metric, row.quantity): row.value for row in held_out_rows(there, wanted, decisions)}
+    assert np.mean(nearest != wanted) == rows["ncc_error", ""]
+    assert np.mean(nearest != 0) == rows["nc4_mismatch", ""]
+    assert np.median(there.distances) == rows["nearest_distance", "p50"]
+    assert ("nc4_mismatch", "") not in {(row.metric, row.quantity) for row in held_out_rows(there, wanted, None)}
+
+
+@given(st.integers(0, 2**31))
+def test_distances_stay_when_all_is_turned_scaled_and_moved(seed: int) -> None:
+    (train, labels), (test, _) = data(0), data(1, 20)
+    turn, moved = ortho_group.rvs(D, random_state=seed), np.random.default_rng(seed).standard_normal(D)
+    before = placed(lambda: [(0, test)], stats_of(train, labels))
+    after = placed(lambda: [(0, 3 * test @ turn + moved)], stats_of(3 * train @ turn + moved, labels))
+    assert before.distances == pytest.approx(after.distances, rel=1e-8)
+    assert before.nearest.tolist() == after.nearest.tolist()
+
+
+def test_data_in_a_direction_of_its_own_is_orthogonal_and_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(N) % K
+    train = np.eye(D)[labels] + 1e-3 * rng.standard_normal((N, D))
+    far = 5 * np.eye(D)[np.full(50, D - 1)]
+    stats = stats_of(train, labels)
+    inside, outside = (placed(lambda x=x: [(0, x)], stats) for x in (train, far))
+    rows = {(row.metric, row.quantity): row.value for row in outside_rows(outside, inside, stats)}
+    assert rows["ood_orthogonality", ""] == pytest.approx(0, abs=1e-3)  # the noise of the means
+    assert rows["ood_auroc", "distance"] == 1.0
+    same = {row.metric: row.value for row in outside_rows(inside, inside, stats)}
+    assert same["ood_auroc"] == pytest.approx(0.5)
+    assert same["ood_orthogonality"] == pytest.approx(1 / np.sqrt(K), abs=1e-3)
+
+
+def test_orthogonality_when_a_mean_is_zero_says_so() -> None:
+    train, labels = data(0)
+    stats = stats_of(train, labels)
+    here = placed(lambda: [(0, np.array([np.ones(D), -np.ones(D)]))], stats)
+    (row, *_) = outside_rows(here, here, stats)
+    assert (None, "a mean is zero: it has no direction") == (row.value, row.reason)
+
+
+def test_class_means_that_coincide_place_nothing() -> None:
+    with pytest.raises(Undefined, match="coincide"):
+        placed(lambda: [(0, np.ones((3, D)))], stats_of(np.ones((8, D)), np.arange(8) % K))
+
+
+def test_activations_that_are_not_finite_are_placed_nowhere() -> None:
+    train, labels = data(0)
+    with pytest.raises(Undefined, match="not finite"), np.errstate(invalid="ignore"):
+        placed(lambda: [(0, np.full((3, D), np.inf))], stats_of(train, labels))
+
+
+def test_another_width_is_an_error() -> None:
+    train, labels = data(0)
+    with pytest.raises(DataError, match="6 features where the training set has 7"):
+        placed(lambda: [(0, train[:, :6])], stats_of(train, labels))
+
+
+def test_confidences_are_the_largest_softmax() -> None:
+    f = np.random.default_rng(0).standard_normal((20, K)) * 300  # exp of it overflows
+    exact = np.exp((f - f.max(axis=1, keepdims=True)).astype(np.longdouble))
+    assert (exact.max(axis=1) / exact.sum(axis=1)).astype(float) == pytest.approx(confidences(f))
+    assert ["max_softmax"] * 4 == [row.metric for row in confidence_rows(confidences(f))]
+    assert 0.5 == confidence_rows(confidences(f), confidences(f))[-1].value
+
+
+@given(st.lists(st.integers(0, 5), min_size=1), st.lists(st.integers(0, 5), min_size=1))
+def test_auroc_is_the_share_of_pairs(inside: list[int], outside: list[int]) -> None:
+    pairs = [(a > b) + (a == b) / 2 for a in inside for b in outside]
+    assert np.mean(pairs) == pytest.approx(auroc(np.array(inside, float), np.array(outside, float)))
