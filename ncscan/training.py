@@ -129,7 +129,7 @@ def effective_steps(steps: Int64[np.ndarray, "n"], train: Train) -> Float64[np.n
 
 
 def _constant(steps: Int64[np.ndarray, "n"], _: Train) -> Float64[np.ndarray, "n"]:
-    exact: Float64[np.ndarray, "n"] = steps.astype(np.float64)
+    exact: Float64[np.ndarray, n] = steps.astype(np.float64)
     return exact
 
 
@@ -138,8 +138,9 @@ def _cosine(steps: Int64[np.ndarray, "n"], train: Train) -> Float64[np.ndarray, 
     T = number(train, "steps")
     if T < 1 or steps.max(initial=0) > T:
         raise Undefined(f"a cosine schedule of {T:g} steps says nothing of step {steps.max(initial=0)}")
-    summed: Float64[np.ndarray, n] = steps / 2 + 0.25
-    return summed + np.sin((steps - 0.5) * np.pi / T) / (4 * np.sin(np.pi / (2 * T)))
+    waves = np.sin((steps - 0.5) * np.pi / T) / np.sin(np.pi / (2 * T))
+    summed: Float64[np.ndarray, n] = steps / 2 + (1 + waves) / 4
+    return summed
 
 
 SCHEDULES: tuple[tuple[str, Callable[[Int64[np.ndarray, "n"], Train], Float64[np.ndarray, "n"]]], ...] = (
