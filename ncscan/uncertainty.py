@@ -149,7 +149,8 @@ def weights(rng: np.random.Generator, n: int, b: int) -> Float64[np.ndarray, "b 
     [4.0, 4.0]
     """
     drawn = rng.integers(0, n, (b, n)) + n * np.arange(b)[:, None]
-    return np.bincount(drawn.ravel(), minlength=b * n).reshape(b, n).astype(np.float64)
+    times: Float64[np.ndarray, "b n"] = np.bincount(drawn.ravel(), minlength=b * n).reshape(b, n).astype(np.float64)
+    return times
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ class _SecondMoments:
     def columns(self, i: Int64[np.ndarray, "n"]) -> Float64[np.ndarray, "n m"]:
         """What is summed of each of these samples."""
         if not self._exact:
-            return self._share[i, None]
+            return np.asarray(self._share[i, None])
         p, (a, b) = self._projections[i], self._upper
         return np.asarray(p[:, a] * p[:, b])
 
@@ -236,7 +237,7 @@ class _SecondMoments:
         """Σ w p pᵀ from the sum of its columns."""
         if not self._exact:
             return np.asarray(summed[0] * self._total)
-        full = np.zeros((self._projections.shape[1],) * 2)
+        full: Float64[np.ndarray, "r r"] = np.zeros((self._projections.shape[1],) * 2)
         full[self._upper] = full.T[self._upper] = summed
         return full
 
