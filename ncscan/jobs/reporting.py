@@ -24,7 +24,7 @@ from ncscan.lanes import in_lanes
 from ncscan.metrics import Classifier, LayerView, Row, logits_obstacle, measure, network_rows
 from ncscan.report.tables import Entry, WeightEntry, metrics_frame, weights_frame
 from ncscan.statistics import LayerStats
-from ncscan.trajectory import Moment, Placed, accuracy_doubts, integrity, place
+from ncscan.trajectory import Moment, Placed, accuracy_doubts, integrity, place, stages, trajectory_rows
 from ncscan.weights import WeightRow, measure_weights
 
 DUMP_SUFFIX = ".h5"
@@ -38,6 +38,8 @@ class Measured:
     provenance: Provenance
     layers: list[LayerRow]
     weights: tuple[WeightRow, ...]
+    stages: tuple[str, ...] = ()
+    """The layers that depth is counted in."""
 
     @property
     def moment(self) -> Moment:
@@ -52,6 +54,7 @@ class Reported(Outcome):
 
     metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
     weights: pd.DataFrame = field(default_factory=pd.DataFrame)
+    trajectory: pd.DataFrame = field(default_factory=pd.DataFrame)
     warnings: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
 
@@ -82,12 +85,18 @@ def report(dumps: Sequence[Path], out: Path, tell: Tell) -> Reported:
     contexts = [_context(one.provenance, at[_label(one.provenance)]) for one in measured]
     outcome.metrics = metrics_frame(_entries(measured, contexts))
     outcome.weights = weights_frame(_weight_entries(measured, contexts))
+    outcome.trajectory = trajectory_rows(
+        outcome.metrics,
+        outcome.weights,
+        {one.provenance.run: one.provenance.train for one in measured},
+        {one.provenance.run: one.stages for one in measured if one.stages},
+    )
     outcome.warnings = integrity(moments)
     doubts = [f"{one.finished.label}: {doubt}" for one in measured for doubt in one.finished.doubts]
     with writing(out):
         outcome.files = reports.write(
             out,
-            {"metrics": outcome.metrics, "weights": outcome.weights},
+            {"metrics": outcome.metrics, "weights": outcome.weights, "trajectory": outcome.trajectory},
             checkpoints=list(_checkpoints(measured, contexts)),
             skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
             warnings=doubts + outcome.warnings,
@@ -177,7 +186,9 @@ def measure_dump(dump: Dump, tell: Tell, *, keep: dict[str, LayerStats] | None =
                 doubts.append(f"layer {layer.tap.name}: {obstacle}")
     rows += [(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
     weights = measure_weights(dump.weights, graph)
-    return Measured(summed_up(dump, f"{len(dump.layers)} layers", doubts), provenance, rows, tuple(weights))
+    return Measured(
+        summed_up(dump, f"{len(dump.layers)} layers", doubts), provenance, rows, tuple(weights), stages(graph)
+    )
 
 
 def _classifier(dump: Dump) -> Classifier | None:

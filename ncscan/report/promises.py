@@ -12,6 +12,10 @@ import pandas as pd
 from ncscan.report.tables import number
 
 
+IN_CHARTS = ("at_onset", "at_end")
+"""Findings that the charts over steps show as well."""
+
+
 @dataclass(frozen=True)
 class Promises:
     """The claims about one run."""
@@ -76,12 +80,13 @@ def _claim(row: "pd.Series[Any]") -> tuple[str, str, str, str, str, str, str]:
 
 
 def findings(trajectory: pd.DataFrame) -> list[Findings]:
-    """What became of each run: findings over steps, and those over depth of its last checkpoint."""
+    """What became of each run: findings over steps, and those over depth of its last checkpoint, that have a value."""
     found = []
     for run, own in trajectory.groupby("run", sort=False):
         over_depth = own[own["checkpoint"] != ""]
         last = over_depth["checkpoint"].iloc[-1] if len(over_depth) else ""
-        shown = own[own["checkpoint"].isin(["", last])]
+        shown = own[own["checkpoint"].isin(["", last]) & ~own["finding"].isin(IN_CHARTS)]
+        shown = shown[shown["value"].notna() | (shown["finding"] == "terminal_phase")]
         rows = [
             (
                 str(row["finding"]),
