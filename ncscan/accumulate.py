@@ -6,24 +6,20 @@ stays in the cache; no matrix is d×d but the Gram matrices of a spectrum.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
+from ncscan.asides import PermutedSum, SampleRows, SketchSum
+from ncscan.blocks import Chunk, block_rows, blocks, careful, device_of, type_name
 from ncscan.errors import DataError, Undefined
 from ncscan.gram import Gram
 from ncscan.metrics.simplex import nearest_simplex
+from ncscan.sketch import Sketch, decompose, first_columns
 from ncscan.statistics import LayerStats, layer_stats_from
 from ncscan.sums import ClassSums, Frame, NormSums, Scatter, frame
-
-Chunk = np.ndarray | torch.Tensor
-"""Rows of activations, (n, d)."""
-
-_BLOCK_NUMBERS = 2**20
-"""Numbers in a block of rows: 8 MiB of float64, small enough for the cache, large enough that threads of BLAS pay."""
 
 WIDEST_GRAM = 4096
 """Above this min(N, d) a spectrum is not exact any more: its Gram matrix costs min(N, d)² numbers."""
@@ -33,6 +29,9 @@ _EXACT_GRAM = 2**33
 
 _MOST_KEPT = 2**29
 """Up to so many numbers N·d the activations of few samples with many features are kept for ZZᵀ: 2 GiB of float32."""
+
+_MOST_SKETCHED = 64
+"""A sketch is made for so many directions at most: of 1,000 classes it would be as wide as a Gram matrix."""
 
 _HUGE = 1e150
 """Activations beyond this are as good as infinite: their squares overflow."""
@@ -53,6 +52,9 @@ def layer_stats(
     precision: str | None = None,
     products: torch.dtype | None = None,
     gram: torch.dtype | None = None,
+    samples: bool = False,
+    permutations: int = 0,
+    seed: int = 0,
 ) -> LayerStats:
     """Everything that the metrics of one layer need, in two passes: O(N·d·K), and O(N·d²) more for a spectrum.
 
@@ -63,12 +65,15 @@ def layer_stats(
         decisions: what the network decides for every sample, for `nc4_mismatch`.
         classifier: rows w_c of the linear map that reads this layer and writes the logits, for `nc3_cosine` and
             `etf_swap_error`.
-        spectrum: accumulate ZᵀZ, where d ≤ 4096.
+        spectrum: accumulate ZᵀZ, where min(N, d) ≤ 4096, else a sketch of it.
         negative_part: accumulate min(Z, 0), of a pre-activation.
         precision: storage format of the activations, where it is not the type of the chunks (a bfloat16 dump is read
             as float32).
         products: type in which centred activations are projected; float64 on a CPU, float32 elsewhere.
         gram: type in which they are multiplied for the spectrum; float64 where that takes no time, else float32.
+        samples: keep K + 3 numbers of every sample, for a bootstrap.
+        permutations: also make class sums under so many permutations of the labels.
+        seed: of the permutations.
 
     Raises: DataError when labels do not fit, rows are missing, fewer than two classes have samples, or the second
         pass sees other activations than the first.
@@ -77,8 +82,15 @@ def layer_stats(
     first: FirstPass | None = None
     for start, chunk in chunks():
         if first is None:
-            first = FirstPass(labels, n_classes, chunk.shape[-1], _device(chunk))
-            precision = precision or _type_name(chunk)
+            first = FirstPass(
+                labels,
+                n_classes,
+                chunk.shape[-1],
+                device_of(chunk),
+                spectrum=spectrum,
+                negative_part=negative_part,
+            )
+            precision = precision or type_name(chunk)
         first.add(start, chunk)
     if first is None or precision is None or first.rows != len(labels):
         rows = 0 if first is None else first.rows
@@ -95,6 +107,10 @@ def layer_stats(
         negative_part=negative_part,
         products=products,
         gram=gram,
+        first=sums,
+        samples=samples,
+        permutations=permutations,
+        seed=seed,
     )
     if not sums.obstacle:
         for start, chunk in chunks():
@@ -105,7 +121,16 @@ def layer_stats(
 class FirstPass:
     """Class counts and class sums of one layer, chunk by chunk."""
 
-    def __init__(self, labels: Int64[np.ndarray, "N"], n_classes: int, n_features: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        labels: Int64[np.ndarray, "N"],
+        n_classes: int,
+        n_features: int,
+        device: torch.device,
+        *,
+        spectrum: bool = False,
+        negative_part: bool = False,
+    ) -> None:
         self.device = device
         self.rows = 0
         self._labels = torch.tensor(labels, device=device)
@@ -115,13 +140,17 @@ class FirstPass:
         self._first_bad = torch.full((), _NONE, device=device)
         self._norms = NormSums(0, 0.0, 0.0)
         self._zeros = 0
-        self._buffer = torch.empty(_block_rows(n_features), n_features, dtype=torch.float64, device=device)
+        self._buffer = torch.empty(block_rows(n_features), n_features, dtype=torch.float64, device=device)
         self._batches = 0
+        sketched = _too_wide(len(labels), n_features)
+        columns = first_columns(n_features, min(n_classes, _MOST_SKETCHED)) if sketched else None
+        self._sketch = SketchSum(columns, device) if spectrum and columns is not None else None
+        self._negative_sketch = SketchSum(columns, device) if negative_part and columns is not None else None
 
     def add(self, start: int, chunk: Chunk) -> None:
         """Add rows start … start + n."""
-        with _careful():
-            for at, block in _blocks(start, chunk, len(self._labels), self._sums.shape[1]):
+        with careful():
+            for at, block in blocks(start, chunk, len(self._labels), self._sums.shape[1]):
                 self._add(at, block)
 
     def _add(self, at: int, block: Float[torch.Tensor, "n d"]) -> None:
@@ -137,6 +166,10 @@ class FirstPass:
         self._first_bad = torch.minimum(self._first_bad, torch.where(bad, indices, _NONE).min())
         self._norms += _norm_sums(norms.masked_fill(bad, 0.0))
         self._zeros += _count_zeros(rows)
+        if self._sketch is not None:
+            self._sketch.add(rows)
+        if self._negative_sketch is not None:
+            self._negative_sketch.add(rows.clamp_(max=0))
         self.rows += len(block)
         self._batches += 1
 
@@ -150,6 +183,8 @@ class FirstPass:
             norms=self._norms,
             zeros=self._zeros,
             batches=self._batches,
+            sketch=None if self._sketch is None else self._sketch.sketch(),
+            negative_sketch=None if self._negative_sketch is None else self._negative_sketch.sketch(),
         )
 
 
@@ -168,13 +203,17 @@ class SecondPass:
         negative_part: bool = False,
         products: torch.dtype | None = None,
         gram: torch.dtype | None = None,
+        first: ClassSums | None = None,
+        samples: bool = False,
+        permutations: int = 0,
+        seed: int = 0,
     ) -> None:
         K, d = of.means.shape
         r = len(of.basis)
         N = len(labels)
         wide = d > WIDEST_GRAM
-        few = wide and N <= WIDEST_GRAM and N * d <= _MOST_KEPT
-        self.too_wide = "" if few or not (wide and spectrum) else _too_wide(N, d)
+        self.too_wide = _too_wide(N, d) if spectrum else ""
+        few = wide and not _too_wide(N, d)
         self._products = products or (torch.float64 if device.type == "cpu" else torch.float32)
         if gram is None:
             gram = torch.float64 if device.type == "cpu" and N * d * d <= _EXACT_GRAM else torch.float32
@@ -198,25 +237,30 @@ class SecondPass:
         self._simplex = None if classifier is None else _simplex_axes(classifier, self._products, device)
         self._swap_errors = zeros(K, dtype=torch.int64)
         self._zero_samples = zeros(dtype=torch.int64)
-        self._gram = Gram(d, _block_rows(d), gram, device) if spectrum and not wide else None
-        self._negative_gram = Gram(d, _block_rows(d), gram, device) if negative_part and not wide else None
+        self._gram = Gram(d, block_rows(d), gram, device) if spectrum and not wide else None
+        self._negative_gram = Gram(d, block_rows(d), gram, device) if negative_part and not wide else None
         self._negative_square = zeros() if negative_part else None
         self._kept: list[np.ndarray] | None = [] if few and (spectrum or negative_part) else None
+        self._sketch = _second_sketch(None if first is None else first.sketch, device)
+        self._negative_sketch = _second_sketch(None if first is None else first.negative_sketch, device)
+        self._samples = SampleRows() if samples else None
+        self._permuted = PermutedSum(labels, K, d, permutations, seed, device) if permutations else None
         self._batches = 0
-        self._x, self._mu = (torch.empty(_block_rows(d), d, dtype=torch.float64, device=device) for _ in range(2))
+        self._x, self._mu = (torch.empty(block_rows(d), d, dtype=torch.float64, device=device) for _ in range(2))
 
     def add(self, start: int, chunk: Chunk) -> None:
         """Add rows start … start + n."""
-        with _careful():
-            for at, block in _blocks(start, chunk, len(self._labels), self._means.shape[1]):
+        with careful():
+            for at, block in blocks(start, chunk, len(self._labels), self._means.shape[1]):
                 self._add(at, block)
 
     def _add(self, at: int, block: Float[torch.Tensor, "n d"]) -> None:
         n, K = len(block), len(self._within)
         y = self._labels[at : at + n]
         x, mu = self._x[:n].copy_(block), self._mu[:n]
-        if self._classifier is not None:
-            self._add_cosines(x, y, self._classifier)
+        cosines = None if self._classifier is None else self._add_cosines(x, y, self._classifier)
+        if self._sketch is not None:
+            self._sketch.add(x)
         if self._simplex is not None:
             decided = _product(x.to(self._products), self._simplex).argmax(dim=1)
             self._swap_errors.index_add_(0, y, (decided != y).long())
@@ -226,6 +270,8 @@ class SecondPass:
             self._negative_square += norms.square().sum()
             if self._negative_gram is not None:
                 self._negative_gram.add(negative, norms)
+            if self._negative_sketch is not None:
+                self._negative_sketch.add(negative)
         torch.index_select(self._means, 0, y, out=mu)
         x.sub_(mu)
         self._residuals.index_add_(0, y, x)
@@ -239,18 +285,24 @@ class SecondPass:
         self._projected += projected.T @ projected
         nearest = self._nearest_means(projected.double(), y)
         self._nearest.index_add_(0, y * K + nearest, torch.ones_like(y))
-        if self._decisions is not None:
-            self._disagreements.index_add_(0, y, (self._decisions[at : at + n] != nearest).long())
+        disagrees = None if self._decisions is None else self._decisions[at : at + n] != nearest
+        if disagrees is not None:
+            self._disagreements.index_add_(0, y, disagrees.long())
+        if self._samples is not None:
+            self._samples.add(y, norms.square(), projected.double(), nearest, disagrees, cosines)
+        if self._permuted is not None:
+            self._permuted.add(at, x)
         self._batches += 1
 
     def _add_cosines(
         self, h: Float64[torch.Tensor, "n d"], y: Int64[torch.Tensor, "n"], unit: Float64[torch.Tensor, "K d"]
-    ) -> None:
+    ) -> Float64[torch.Tensor, "n"]:
         norms = torch.linalg.vector_norm(h, dim=1)
         zero = norms == 0
-        along = (h * unit[y]).sum(dim=1) / norms
-        self._cosines.index_add_(0, y, along.masked_fill(zero, 0.0))
+        along: Float64[torch.Tensor, n] = ((h * unit[y]).sum(dim=1) / norms).masked_fill(zero, 0.0)
+        self._cosines.index_add_(0, y, along)
         self._zero_samples += zero.sum()
+        return along
 
     def _nearest_means(
         self, projected: Float64[torch.Tensor, "n r"], y: Int64[torch.Tensor, "n"]
@@ -287,7 +339,16 @@ class SecondPass:
             negative_gram=None if negative is None else negative.total.cpu().numpy(),
             negative_square=None if self._negative_square is None else float(self._negative_square),
             batches=self._batches,
+            sketch=None if self._sketch is None else self._sketch.sketch(),
+            negative_sketch=None if self._negative_sketch is None else self._negative_sketch.sketch(),
+            samples=None if self._samples is None else self._samples.samples(),
+            permuted=None if self._permuted is None else self._permuted.permuted(),
         )
+
+
+def _second_sketch(first: Sketch | None, device: torch.device) -> SketchSum | None:
+    """Of the directions that the first pass found: one step of a power iteration."""
+    return None if first is None else SketchSum(decompose(first).vectors, device)
 
 
 def _norm_sums(norms: Float64[torch.Tensor, "n"]) -> NormSums:
@@ -305,39 +366,13 @@ def _product(a: Float[torch.Tensor, "n m"], b: Float[torch.Tensor, "m p"]) -> Fl
     return torch.from_numpy(a.numpy() @ b.numpy()) if a.device.type == "cpu" else a @ b
 
 
-def _blocks(start: int, chunk: Chunk, n_samples: int, n_features: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """A chunk as tensors of few enough rows to stay in the cache."""
-    if chunk.ndim != 2:
-        raise DataError(f"activations have shape {tuple(chunk.shape)}; reduce them to one vector a sample first")
-    if chunk.shape[1] != n_features:
-        raise DataError(f"row {start} has {chunk.shape[1]} features where earlier rows have {n_features}")
-    if start < 0 or start + len(chunk) > n_samples:
-        raise DataError(f"activations go on to row {start + len(chunk)}, but there are {n_samples} labels")
-    rows = _block_rows(n_features)
-    for at in range(0, len(chunk), rows):
-        block = chunk[at : at + rows]
-        if isinstance(block, np.ndarray):
-            # torch cannot mark a tensor read-only, so it warns of arrays that are: a memory map, say.
-            block = torch.from_numpy(block if block.flags.writeable else block.copy())
-        yield start + at, block
-
-
 def _too_wide(n_samples: int, n_features: int) -> str:
+    """Why a spectrum is not exact here, else empty."""
+    if n_features <= WIDEST_GRAM or (n_samples <= WIDEST_GRAM and n_samples * n_features <= _MOST_KEPT):
+        return ""
     if min(n_samples, n_features) > WIDEST_GRAM:
         return f"{n_samples} samples of {n_features} features: a spectrum is exact up to min(N, d) = {WIDEST_GRAM}"
     return f"{n_samples} samples of {n_features} features would have to be kept for an exact spectrum"
-
-
-def _block_rows(n_features: int) -> int:
-    return max(128, min(2048, _BLOCK_NUMBERS // max(n_features, 1)))
-
-
-def _device(chunk: Chunk) -> torch.device:
-    return chunk.device if isinstance(chunk, torch.Tensor) else torch.device("cpu")
-
-
-def _type_name(chunk: Chunk) -> str:
-    return str(chunk.dtype).removeprefix("torch.")
 
 
 def _unit_rows(rows: Float64[np.ndarray, "K d"]) -> Float64[np.ndarray, "K d"]:
@@ -363,21 +398,3 @@ def _check_labels(labels: Int64[np.ndarray, "N"], n_classes: int) -> None:
             f"the label of sample {bad[0]} is {labels[bad[0]]}, but there are {n_classes} classes: labels go from 0 to "
             f"{n_classes - 1}"
         )
-
-
-@contextmanager
-def _careful() -> Iterator[None]:
-    """Multiply float32 as float32, and go through a block in one thread, whatever the program around us chose.
-
-    TF32 keeps three decimal digits. A block lives in one core's cache; to share it costs more than it gains, and ten
-    times more where another process keeps a core busy. BLAS has threads of its own, for the products.
-    """
-    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
-    torch.set_float32_matmul_precision("highest")
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-        torch.set_num_threads(threads)

@@ -13,7 +13,8 @@ from jaxtyping import Float, Float64, Int64
 
 from ncscan.errors import DataError, Undefined
 from ncscan.resolution import RESOLVED, eigenvalues, float_format, ulp
-from ncscan.sums import ClassSums, Frame, NormSums, Scatter
+from ncscan.sketch import Decomposition, decompose, largest_eigenvalue
+from ncscan.sums import ClassSums, Frame, NormSums, Permuted, PerSample, Scatter
 from ncscan.unexplained import Unexplained, unexplained
 
 Weighting = Literal["class", "sample"]
@@ -34,6 +35,8 @@ class Spectrum:
     """Under this, it cannot be told from the rounding of the Gram matrix: the first that is not, with its error."""
     reason: str
     """Why there are no values, else empty."""
+    sketch: Decomposition | None = None
+    """The top of it where the layer is too wide for a Gram matrix, with what is left."""
 
     @property
     def rank(self) -> int:
@@ -54,6 +57,7 @@ class Negative:
     """Its squared Frobenius norm."""
     largest: float | None
     """Its operator norm, None where the layer is too wide for a Gram matrix."""
+    sketch: Decomposition | None = None
 
 
 class Rank(NamedTuple):
@@ -91,6 +95,10 @@ class LayerStats:
     """None where no Gram matrix of the features was accumulated."""
     spectrum: Spectrum | None
     negative: Negative | None
+    samples: PerSample | None = None
+    """A few numbers a sample, for a bootstrap, where they were asked for."""
+    permuted: Permuted | None = None
+    """Class sums under permuted labels, where they were asked for."""
 
     @property
     def n_classes(self) -> int:
@@ -216,6 +224,8 @@ def layer_stats_from(
         unexplained=_unexplained(of, scatter, sums.obstacle),
         spectrum=_spectrum(of, scatter, precision, too_wide),
         negative=_negative(scatter),
+        samples=scatter.samples,
+        permuted=scatter.permuted,
     )
 
 
@@ -235,7 +245,8 @@ def _check_same_samples(of: Frame, scatter: Scatter, precision: str) -> None:
 def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str) -> Spectrum | None:
     """Singular values of Z, from ZᵀZ or ZZᵀ, whichever was accumulated."""
     if too_wide:
-        return Spectrum(np.zeros(0), 0, 0.0, 0.0, too_wide)
+        found = None if scatter.sketch is None else decompose(scatter.sketch)
+        return Spectrum(np.zeros(0), min(int(of.counts.sum()), of.means.shape[1]), 0.0, 0.0, too_wide, found)
     N, d = int(of.counts.sum()), of.means.shape[1]
     if scatter.gram is not None:
         # ZᵀZ = Σ x_i x_iᵀ + Σ_c n_c μ_c μ_cᵀ, the second term exact in float64.
@@ -273,8 +284,9 @@ def _negative(scatter: Scatter) -> Negative | None:
     if gram is None and scatter.rows is not None:
         gram = _row_gram(np.minimum(scatter.rows, 0))
     if gram is None:
-        return Negative(scatter.negative_square, None)
-    return Negative(scatter.negative_square, float(np.sqrt(max(np.linalg.eigvalsh(gram, UPLO="U")[-1], 0.0))))
+        sketch = scatter.negative_sketch
+        return Negative(scatter.negative_square, None, None if sketch is None else decompose(sketch))
+    return Negative(scatter.negative_square, float(np.sqrt(max(largest_eigenvalue(np.triu(gram)), 0.0))))
 
 
 def _row_gram(rows: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n n"]:

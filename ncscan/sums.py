@@ -3,15 +3,25 @@
 In: what accumulate.py adds up. Out: plain float64 sums; those of shards are merged by adding them.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from ncscan.errors import DataError
+from ncscan.sketch import Sketch
 
-Sum = TypeVar("Sum", Float64[np.ndarray, "..."] | None, Int64[np.ndarray, "..."] | None, float | None)
+Sum = TypeVar(
+    "Sum",
+    Float64[np.ndarray, "..."] | None,
+    Int64[np.ndarray, "..."] | None,
+    float | None,
+    Sketch | None,
+    "PerSample | None",
+    "Permuted | None",
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,10 @@ class ClassSums:
     zeros: int
     """Numbers that are exactly zero, among all N·d."""
     batches: int
+    sketch: Sketch | None = None
+    """Of Z, where it is too wide for a Gram matrix."""
+    negative_sketch: Sketch | None = None
+    """Of min(Z, 0)."""
 
     @property
     def obstacle(self) -> str:
@@ -69,6 +83,8 @@ class ClassSums:
             norms=self.norms + other.norms,
             zeros=self.zeros + other.zeros,
             batches=self.batches + other.batches,
+            sketch=_added(self.sketch, other.sketch),
+            negative_sketch=_added(self.negative_sketch, other.negative_sketch),
         )
 
 
@@ -103,13 +119,73 @@ def frame(sums: ClassSums) -> Frame:
         )
     # Where activations are not finite, no metric of the layer has a value; the zeros are never read.
     means = (np.zeros_like(sums.sums) if sums.obstacle else sums.sums) / np.maximum(sums.counts, 1)[:, None]
+    return _frame_of(sums.counts, means)
+
+
+def _frame_of(counts: Int64[np.ndarray, "K"], means: Float64[np.ndarray, "K d"]) -> Frame:
+    present = counts > 0
     centred = means[present] - means[present].mean(axis=0)
     _, s, axes = np.linalg.svd(centred, full_matrices=False)
     rounding = 16 * np.finfo(np.float64).eps * np.linalg.norm(means)
     r = min(int((s > rounding).sum()), int(present.sum()) - 1)
     coordinates = np.zeros((len(means), r))
     coordinates[present] = centred @ axes[:r].T
-    return Frame(counts=sums.counts, means=means, basis=axes[:r], coordinates=coordinates)
+    return Frame(counts=counts, means=means, basis=axes[:r], coordinates=coordinates)
+
+
+@dataclass(frozen=True)
+class PerSample:
+    """What a bootstrap must know of each sample: r + 4 numbers, r ≤ K − 1."""
+
+    labels: Int64[np.ndarray, "N"]
+    squares: Float64[np.ndarray, "N"]
+    """‖h − μ_y‖²."""
+    projections: Float64[np.ndarray, "N r"]
+    """U(h − μ_y), in the basis U of the frame."""
+    nearest: Int64[np.ndarray, "N"]
+    """The nearest class mean."""
+    disagrees: Bool[np.ndarray, "N"] | None
+    """Whether the network decides otherwise."""
+    cosines: Float64[np.ndarray, "N"] | None
+    """cos(h, w_y), 0 where h is zero; None without a classifier."""
+
+    def __add__(self, other: "PerSample") -> "PerSample":
+        """Those of both sets of samples."""
+        return join([self, other])
+
+
+def join(parts: Sequence[PerSample]) -> PerSample:
+    """Those of all parts, one after the other."""
+    return PerSample(
+        labels=np.concatenate([part.labels for part in parts]),
+        squares=np.concatenate([part.squares for part in parts]),
+        projections=np.concatenate([part.projections for part in parts]),
+        nearest=np.concatenate([part.nearest for part in parts]),
+        disagrees=_joined([part.disagrees for part in parts]),
+        cosines=_joined([part.cosines for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class Permuted:
+    """Class sums under P permutations of the labels."""
+
+    sums: Float64[np.ndarray, "P K d"]
+    """Σ (h − μ_y) over the samples of each permuted class, μ_y of their true class."""
+    origins: Int64[np.ndarray, "P K K"]
+    """How many samples of a permuted class (row) are of each true class (column)."""
+
+    def __add__(self, other: "Permuted") -> "Permuted":
+        """The sums over both sets of samples, under the same permutations."""
+        return replace(self, sums=self.sums + other.sums)
+
+
+def permuted_frames(of: Frame, permuted: Permuted) -> Iterator[Frame]:
+    """The class means under each permutation; the sums are around the class means, so they keep their digits."""
+    centre = of.means[of.present].mean(axis=0)
+    for sums, origins in zip(permuted.sums, permuted.origins, strict=True):
+        means = (sums + origins @ (of.means - centre)) / np.maximum(of.counts, 1)[:, None]
+        yield _frame_of(of.counts, np.where(of.present[:, None], means + centre, 0.0))
 
 
 @dataclass(frozen=True)
@@ -143,6 +219,12 @@ class Scatter:
     negative_square: float | None
     """‖min(Z, 0)‖_F²."""
     batches: int
+    sketch: Sketch | None = None
+    """Of Z, with the directions that the first pass found."""
+    negative_sketch: Sketch | None = None
+    """Of min(Z, 0), likewise."""
+    samples: PerSample | None = None
+    permuted: Permuted | None = None
 
     def __add__(self, other: "Scatter") -> "Scatter":
         """The sums over both sets of samples, centred with the same class means."""
@@ -157,13 +239,22 @@ class Scatter:
             zero_samples=self.zero_samples + other.zero_samples,
             swap_errors=_added(self.swap_errors, other.swap_errors),
             gram=_added(self.gram, other.gram),
-            rows=None if self.rows is None or other.rows is None else np.concatenate([self.rows, other.rows]),
+            rows=_joined([self.rows, other.rows]),
             gram_error=other.gram_error if self.gram_error is None else self.gram_error,
             negative_gram=_added(self.negative_gram, other.negative_gram),
             negative_square=_added(self.negative_square, other.negative_square),
             batches=self.batches + other.batches,
+            sketch=_added(self.sketch, other.sketch),
+            negative_sketch=_added(self.negative_sketch, other.negative_sketch),
+            samples=_added(self.samples, other.samples),
+            permuted=_added(self.permuted, other.permuted),
         )
 
 
 def _added(one: Sum, other: Sum) -> Sum:
     return None if one is None or other is None else one + other
+
+
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from ncscan.errors import Undefined
 from ncscan.metrics import METRICS, Classifier, LayerView
 from ncscan.metrics.view import Metric
 from ncscan.statistics import LayerStats, between
+from ncscan.sums import PerSample
 
 LEVEL = 0.95
 """Share of the resamples inside an interval; as much is cut off below as above."""
@@ -37,23 +38,6 @@ _TINY = np.finfo(np.float64).tiny
 
 Key = tuple[str, str, str]
 """Metric, quantity, weighting: a row of the table."""
-
-
-@dataclass(frozen=True)
-class PerSample:
-    """What the bootstrap must know of each sample: r + 4 numbers, r ≤ K − 1."""
-
-    labels: Int64[np.ndarray, "N"]
-    squares: Float64[np.ndarray, "N"]
-    """‖h − μ_y‖²."""
-    projections: Float64[np.ndarray, "N r"]
-    """U(h − μ_y), in the basis U of what the class means span."""
-    nearest: Int64[np.ndarray, "N"]
-    """The nearest class mean."""
-    disagrees: Bool[np.ndarray, "N"] | None
-    """Whether the network decides otherwise."""
-    cosines: Float64[np.ndarray, "N"] | None
-    """cos(h, w_y), 0 where h is zero; None without a classifier."""
 
 
 class Interval(NamedTuple):

@@ -9,7 +9,8 @@ from helpers import chunked, naive_means, naive_nearest, random_layer, simplex_l
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncscan.accumulate import _careful, layer_stats
+from ncscan.accumulate import layer_stats
+from ncscan.blocks import careful
 from ncscan.errors import DataError
 from ncscan.gram import in_column_blocks, symmetric_product
 from ncscan.metrics import LayerView
@@ -139,7 +140,7 @@ def test_float32_is_multiplied_as_float32_whatever_the_program_chose() -> None:
     threads = torch.get_num_threads()
     torch.set_float32_matmul_precision("medium")
     try:
-        with _careful():
+        with careful():
             assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "medium"
         assert torch.get_num_threads() == threads

@@ -9,7 +9,8 @@ from helpers import random_layer, simplex, simplex_layer, stats_of, view_of
 from ncscan import uncertainty
 from ncscan.metrics import LayerView, measure
 from ncscan.statistics import LayerStats, Weighting
-from ncscan.uncertainty import PerSample, bootstrap, resamples, weights
+from ncscan.sums import PerSample
+from ncscan.uncertainty import bootstrap, resamples, weights
 
 SAME = 1e-9  # sums in another order
 

@@ -1,0 +1,69 @@
+"""Chunks of activations as blocks that a core's cache holds, multiplied as carefully as they should be.
+
+In: chunks as a source yields them, numpy or torch, on any device. Out: tensors of few rows, and the state of torch in
+which to multiply them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from ncscan.errors import DataError
+
+Chunk = np.ndarray | torch.Tensor
+"""Rows of activations, (n, d)."""
+
+_BLOCK_NUMBERS = 2**20
+"""Numbers in a block of rows: 8 MiB of float64, small enough for the cache, large enough that threads of BLAS pay."""
+
+
+def blocks(start: int, chunk: Chunk, n_samples: int, n_features: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """A chunk as tensors of few enough rows to stay in the cache."""
+    if chunk.ndim != 2:
+        raise DataError(f"activations have shape {tuple(chunk.shape)}; reduce them to one vector a sample first")
+    if chunk.shape[1] != n_features:
+        raise DataError(f"row {start} has {chunk.shape[1]} features where earlier rows have {n_features}")
+    if start < 0 or start + len(chunk) > n_samples:
+        raise DataError(f"activations go on to row {start + len(chunk)}, but there are {n_samples} labels")
+    rows = block_rows(n_features)
+    for at in range(0, len(chunk), rows):
+        block = chunk[at : at + rows]
+        if isinstance(block, np.ndarray):
+            # torch cannot mark a tensor read-only, so it warns of arrays that are: a memory map, say.
+            block = torch.from_numpy(block if block.flags.writeable else block.copy())
+        yield start + at, block
+
+
+def block_rows(n_features: int) -> int:
+    """Rows of a block."""
+    return max(128, min(2048, _BLOCK_NUMBERS // max(n_features, 1)))
+
+
+def device_of(chunk: Chunk) -> torch.device:
+    """Where a chunk is."""
+    return chunk.device if isinstance(chunk, torch.Tensor) else torch.device("cpu")
+
+
+def type_name(chunk: Chunk) -> str:
+    """The storage format of a chunk: `float32`."""
+    return str(chunk.dtype).removeprefix("torch.")
+
+
+@contextmanager
+def careful() -> Iterator[None]:
+    """Multiply float32 as float32, and go through a block in one thread, whatever the program around us chose.
+
+    TF32 keeps three decimal digits. A block lives in one core's cache; to share it costs more than it gains, and ten
+    times more where another process keeps a core busy. BLAS has threads of its own, for the products.
+    """
+    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+    torch.set_float32_matmul_precision("highest")
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.set_num_threads(threads)
