@@ -5,6 +5,7 @@ same schema, the only file that knows it; docs/dump-format.md tells it to others
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from ncscan.graph import Tap, TapGraph
 FORMAT = "ncscan dump"
 FORMAT_VERSION = 1
 LOGITS = "logits"
+GRADIENTS = "gradients"
 Described = TypeVar("Described")
 HOW = ("device", "batch_size", "versions")
 """Fields of the provenance that say how a dump was computed; all others say what was asked for."""
@@ -90,6 +92,36 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class GradientRow:
+    """One number that took gradients of the model, made while it was at hand."""
+
+    layer_or_map: str
+    """A linear map, a pair of consecutive ones as `first..next`, or empty for the whole network."""
+    metric: str
+    quantity: str
+    value: float | None
+    reason: str
+    """Why there is no value, else empty."""
+    n_samples: int
+    """How many samples it was made of."""
+    estimate: bool
+    """Whether those were a part of the data, or random signs stood for many outputs: else it is exact."""
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What `--gradients` left in a dump."""
+
+    n_samples: int
+    rows: tuple[GradientRow, ...]
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Gradients":
+        """What `asdict` wrote, after a round trip through JSON."""
+        return cls(plain["n_samples"], tuple(GradientRow(**row) for row in plain["rows"]))
+
+
+@dataclass(frozen=True)
 class Layer:
     """One tap as the dump keeps it."""
 
@@ -133,6 +165,8 @@ class Dump:
             raise DumpError(f"{self.path} is unfinished: run the same extract again, it goes on where it stopped")
         self.provenance = _checked(Provenance.from_plain(self._json("provenance")))
         self.graph = _checked(TapGraph.from_plain(self._json("graph")))
+        self.gradients = self._gradients() if GRADIENTS in self._file else None
+        """What took gradients, where it was asked for."""
         self.layers = tuple(self._layer(index) for index in range(self._count("n_layers")))
         names = [LOGITS, *(activations(layer.index) for layer in self.layers)]
         self.tables = rows.find(self._file, names, self.n_samples, max(1, self._count("batch_rows")))
@@ -190,6 +224,13 @@ class Dump:
             raise DumpError(f"{self.path}: {name} is not an object")
         return plain
 
+    def _gradients(self) -> Gradients:
+        found = _checked(Gradients.from_plain(self._json(GRADIENTS)))
+        for row in found.rows:
+            if (row.value is None) == (not row.reason) or (row.value is not None and not math.isfinite(row.value)):
+                raise DumpError(f"{self.path}: {row.metric!a:.80} is {row.value!a} because {row.reason!a:.80}")
+        return found
+
     def _layer(self, index: int) -> Layer:
         group = hdf5.group(self._file, f"layers/{index:04}")
         facts = {name: hdf5.attribute(group, name) for name in ("tap", "reduction", "dtype", "n_features")}
@@ -214,11 +255,14 @@ class Dump:
         return values[0], values[1]
 
 
-def finished(path: Path, provenance: Provenance, graph: TapGraph, *, force: bool = False) -> bool:
+def finished(
+    path: Path, provenance: Provenance, graph: TapGraph, *, gradients: int | None = None, force: bool = False
+) -> bool:
     """Whether a complete dump of what is asked for is there already.
 
     Complete is what carries the mark and as many rows as it says, in every dataset; that a file exists says nothing.
-    The traced pass must be the same too: the code of a model can change under one name.
+    The traced pass must be the same too: the code of a model can change under one name. A dump that lacks the
+    gradients of as many samples as are asked for is not finished; one that has them although nobody asks is.
 
     Raises:
         RefusedPlan: when something else stands there, and `force` does not say that it may be overwritten.
@@ -227,7 +271,7 @@ def finished(path: Path, provenance: Provenance, graph: TapGraph, *, force: bool
         return False
     try:
         with Dump(path) as dump:
-            there, traced = dump.provenance, dump.graph
+            there, traced, measured = dump.provenance, dump.graph, dump.gradients
     except DumpError as error:
         if force:
             return False
@@ -236,12 +280,14 @@ def finished(path: Path, provenance: Provenance, graph: TapGraph, *, force: bool
     differing = [f"{name} {theirs[name]:.60} and not {ours[name]:.60}" for name in ours if ours[name] != theirs[name]]
     if plain_json(traced.to_plain()) != plain_json(graph.to_plain()):
         differing.append("another forward pass")
+    if gradients is not None and measured is not None and measured.n_samples != gradients:
+        differing.append(f"gradients of {measured.n_samples} samples and not {gradients}")
     if differing and not force:
         raise RefusedPlan(
             f"{path} is a dump of other settings ({'; '.join(differing)}); "
             "choose another --out, or replace it with --force"
         )
-    return not differing
+    return not differing and (gradients is None or measured is not None)
 
 
 def plain_json(plain: Any) -> str:

@@ -24,7 +24,7 @@ from jaxtyping import Int64
 
 from ncscan import hdf5, rows
 from ncscan.disk import sync
-from ncscan.dump import FORMAT, FORMAT_VERSION, LOGITS, STORED_AS, activations, plain_json
+from ncscan.dump import FORMAT, FORMAT_VERSION, GRADIENTS, LOGITS, STORED_AS, Gradients, activations, plain_json
 from ncscan.dump import Dump as Dump
 from ncscan.dump import Layer as Layer
 from ncscan.dump import Provenance as Provenance
@@ -62,6 +62,7 @@ def write_dump(
     labels: Int64[np.ndarray, "N"],
     batches: Callable[[int], Iterable[Batch]],
     *,
+    gradients: Gradients | None = None,
     compress: bool = False,
 ) -> DumpFacts:
     """Write a dump, or go on with one that was interrupted.
@@ -74,6 +75,7 @@ def write_dump(
         taps: what to keep, in the order of the features of a batch.
         labels: one class per sample.
         batches: gives the batches from a row on: `lambda start: replay(…, start=start)`.
+        gradients: what was measured by gradients, if it was; a partial dump of as many samples keeps its own.
         compress: gzip: smaller, and more than ten times slower.
 
     Raises:
@@ -83,13 +85,14 @@ def write_dump(
     layers = layers_of(taps, provenance.reduction, None if provenance.dtype == AS_COMPUTED else provenance.dtype)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(partial):
-        start = _rows_to_keep(partial, provenance, traced.graph, layers, len(labels))
+        n_gradients = None if gradients is None else gradients.n_samples
+        start = _rows_to_keep(partial, provenance, traced.graph, layers, len(labels), n_gradients)
         with _disk_errors(partial):
             file = hdf5.reopen(partial) if start else hdf5.create(partial)
         with _closing(file, partial):
             if not start:
                 with _disk_errors(partial):
-                    _describe(file, provenance, traced, layers, labels, gzip=compress)
+                    _describe(file, provenance, traced, layers, labels, gradients, gzip=compress)
             shape = (len(labels), min(provenance.batch_size, len(labels)))
             _append_all(file, partial, layers, batches(start), shape, start)
         _verify(partial, labels)
@@ -107,6 +110,7 @@ def _describe(
     traced: Trace,
     layers: Sequence[Layer],
     labels: Int64[np.ndarray, "N"],
+    gradients: Gradients | None,
     *,
     gzip: bool,
 ) -> None:
@@ -120,7 +124,10 @@ def _describe(
         hdf5.set_attribute(file, name, count)
     for name in ("rows_written", "rows_complete"):  # from now on they are only rewritten, in place
         hdf5.set_attribute(file, name, 0)
-    for name, text in (("provenance", plain_json(asdict(provenance))), ("graph", plain_json(graph.to_plain()))):
+    texts = {"provenance": plain_json(asdict(provenance)), "graph": plain_json(graph.to_plain())}
+    if gradients is not None:
+        texts[GRADIENTS] = plain_json(asdict(gradients))
+    for name, text in texts.items():
         hdf5.write_array(file, name, np.frombuffer(text.encode(), np.uint8))
     hdf5.write_array(file, "labels", labels)
     hdf5.write_array(file, "sample_ids", np.arange(n))
@@ -236,7 +243,12 @@ def _encoded(value: torch.Tensor, dtype: str, name: str = "") -> np.ndarray:
 
 
 def _rows_to_keep(
-    partial: Path, provenance: Provenance, graph: TapGraph, layers: Sequence[Layer], n_samples: int
+    partial: Path,
+    provenance: Provenance,
+    graph: TapGraph,
+    layers: Sequence[Layer],
+    n_samples: int,
+    n_gradients: int | None,
 ) -> int:
     """Rows of an interrupted dump that can stay: of the same settings, and sound as far as they were counted."""
     if not partial.stat().st_size:
@@ -245,6 +257,8 @@ def _rows_to_keep(
         with Dump(partial, unfinished=True) as there:
             same = (plain_json(asdict(there.provenance)), there.graph, there.layers, there.n_samples)
             if same != (plain_json(asdict(provenance)), graph, tuple(layers), n_samples):
+                return 0
+            if n_gradients != (None if there.gradients is None else there.gradients.n_samples):
                 return 0
             # A kill leaves all that was counted; a power cut can leave a count of rows that never reached the disk.
             return there.rows_written if rows.are_sound(there.tables, there.rows_written) else 0
