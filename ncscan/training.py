@@ -1,8 +1,8 @@
 """What a [train] section says in the units of the theory: weight decay as λ, time as steps at the first learning rate.
 
-In: the plain values of [train]. Out: numbers, or `Undefined` with what is missing. What the section leaves out of
-`momentum`, `dampening`, `schedule` and `loss_scale` is as torch has it by default; the loss, the optimizer, the
-learning rate and the weight decay must be said.
+In: the plain values of [train], and the notes of checkpoints. Out: numbers, or `Undefined` with what is missing. What
+the section leaves out of `momentum`, `dampening`, `schedule` and `loss_scale` is as torch has it by default; the loss,
+the optimizer, the learning rate and the weight decay must be said.
 """
 
 import math
@@ -31,6 +31,24 @@ OPTIMIZERS = (
     ("lion", "decoupled"),
 )
 """How an optimizer takes its weight decay: as part of the gradient, or apart from it (`decoupled`)."""
+
+
+NOTED = (
+    ("weight_decay", "weight_decay"),
+    ("momentum", "momentum"),
+    ("dampening", "dampening"),
+    ("initial_lr", "lr"),
+)
+"""What an optimizer's state notes in a checkpoint, by its key in [train]. Its `lr` is only that of the moment."""
+
+
+def with_notes(train: Train, notes: Train) -> Train:
+    """The [train] section, and for what it leaves out the notes of a checkpoint.
+
+    >>> with_notes({"optimizer": "sgd", "weight_decay": 1e-4}, {"weight_decay": 0.0, "momentum": 0.9, "lr": 1e-5})
+    {'weight_decay': 0.0001, 'momentum': 0.9, 'optimizer': 'sgd'}
+    """
+    return {key: notes[note] for note, key in NOTED if note in notes} | dict(train)
 
 
 def number(train: Train, key: str, default: float | None = None) -> float:
