@@ -11,6 +11,7 @@ from torch import nn
 
 from ncscan import rows
 from ncscan.dataset import Dataset, from_arrays
+from ncscan.dump import Gradients
 from ncscan.graph import Tap, select
 from ncscan.replay import Batch, replay
 from ncscan.store import DumpFacts, Provenance, write_dump
@@ -77,6 +78,7 @@ def dump_to(
     around: Callable[[Iterable[Batch]], Iterable[Batch]] = lambda batches: batches,
     replayed_by: int | None = None,
     compress: bool = False,
+    gradients: Gradients | None = None,
     **settings: Any,
 ) -> DumpFacts:
     """A dump of the network; `around` sees the batches pass, `settings` are fields of the provenance."""
@@ -89,7 +91,7 @@ def dump_to(
         how = provenance.reduction
         return around(replay(model, dataset, found, taps, reduction=how, device=CPU, batch_size=size, start=start))
 
-    return write_dump(path, provenance, found, taps, dataset.labels, batches, compress=compress)
+    return write_dump(path, provenance, found, taps, dataset.labels, batches, compress=compress, gradients=gradients)
 
 
 if __name__ == "__main__":

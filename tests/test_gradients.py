@@ -402,17 +402,17 @@ class Overwrites(Detached):
         (Detached, TRAIN, ("", "sharpness", "loss"), "that can be differentiated"),
         (Detached, TRAIN, ("fc", "feature_ansatz", "centred"), "that can be differentiated"),
         (Overwrites, TRAIN, ("", "sharpness", "loss"), "in-place"),
-        (deep_linear, {**TRAIN, "loss": None}, ("", "sharpness", "loss"), "nothing says the loss"),
+        (deep_linear, {**TRAIN, "loss": None}, ("", "sharpness", "loss"), "notes no loss"),
         (deep_linear, {**TRAIN, "loss": "hinge"}, ("", "objective", "loss"), "'hinge' is none of mse, cross_entropy"),
-        (deep_linear, {**TRAIN, "loss_scale": "big"}, ("", "objective", "loss"), "not a finite number"),
-        (deep_linear, {**TRAIN, "weight_decay": None}, ("0..1", "stationarity", "residual"), "weight decay"),
+        (deep_linear, {**TRAIN, "loss_scale": "big"}, ("", "objective", "loss"), "no number"),
+        (deep_linear, {**TRAIN, "weight_decay": None}, ("0..1", "stationarity", "residual"), "notes no weight_decay"),
         (deep_linear, {**TRAIN, "weight_decay": 0.0}, ("", "gradient_norm", "relative"), "no weight decay"),
         (deep_linear, {**TRAIN, "optimizer": "adamw"}, ("", "sharpness", "objective"), "decoupled"),
-        (deep_linear, {**TRAIN, "optimizer": "adam"}, ("", "sharpness", "bound"), "the optimizer is 'adam'"),
-        (deep_linear, {**TRAIN, "lr": None}, ("", "sharpness", "bound"), "nothing says the lr"),
+        (deep_linear, {**TRAIN, "optimizer": "adam"}, ("", "sharpness", "bound"), "the optimizer is adam"),
+        (deep_linear, {**TRAIN, "lr": None}, ("", "sharpness", "bound"), "notes no lr"),
         (deep_linear, {**TRAIN, "lr": 0.0}, ("", "sharpness", "ratio"), "nothing moves"),
         (deep_linear, {**TRAIN, "schedule": "cosine"}, ("", "sharpness", "bound"), "schedule"),
-        (deep_linear, {**TRAIN, "momentum": None}, ("", "sharpness", "bound_momentum"), "momentum"),
+        (deep_linear, {**TRAIN, "momentum": 1.0}, ("", "sharpness", "bound_momentum"), "not in [0, 1)"),
     ],
 )
 def test_row_says_why_when_there_is_no_number(
@@ -424,3 +424,15 @@ def test_row_says_why_when_there_is_no_number(
     train = {key: value for key, value in train.items() if value is not None}
     found = measured(net, dataset, train)
     assert why in reasons(found)[where]
+
+
+def test_learning_rate_is_that_of_the_checkpoint_when_a_schedule_changed_it() -> None:
+    train = {**TRAIN, "schedule": "cosine", "steps": 100}
+    assert pytest.approx(0.1) == Objective(train, {}, step=0).learning_rate()
+    assert pytest.approx(0.05) == Objective(train, {}, step=50).learning_rate()
+    assert Objective(train, {"lr": 0.03}, step=50).learning_rate() == 0.03
+    with pytest.raises(Undefined, match="step"):
+        Objective(train, {}).learning_rate()
+    with pytest.raises(Undefined, match="Nesterov"):
+        Objective(TRAIN, {"nesterov": True}).momentum_bound()
+    assert pytest.approx(60) == Objective({**TRAIN, "dampening": 0.5}, {}).momentum_bound()

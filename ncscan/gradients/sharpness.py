@@ -34,7 +34,7 @@ def sharpness(work: Work) -> Found:
     loss = _or_reason(lambda: _top_of(work))
     wd = _or_reason(work.objective.weight_decay)
     objective = _with(loss, wd, lambda a, b: a + b)
-    bound = _or_reason(work.objective.stability_bound)
+    bound = _or_reason(work.objective.bound)
     bound_momentum = _or_reason(work.objective.momentum_bound)
     return Found(
         "",

@@ -27,7 +27,7 @@ from ncscan.config import (
     with_flags,
 )
 from ncscan.dataset import HELD_OUT, OUTSIDE, SPLITS, TRAINING, Dataset, open_dataset
-from ncscan.dump import Dump, Provenance, finished
+from ncscan.dump import Dump, Gradients, Provenance, finished
 from ncscan.errors import DataError, RefusedPlan, UsageError
 from ncscan.gradients import Objective, measure_gradients
 from ncscan.graph import select
@@ -192,14 +192,18 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
     provenance = _provenance(loaded, flags)
     suffix = DUMP_SUFFIX if target.split == TRAINING else f".{target.split}{DUMP_SUFFIX}"
     path = out / target.run / (target.name + suffix)
-    asked = None if flags.gradients is None else min(flags.gradients, loaded.dataset.n_samples)
-    kept = finished(path, provenance, loaded.trace.graph, gradients=asked, force=flags.force) and _is_unchanged(
+    # What was minimised was the loss of the training set: of no other do gradients say anything here.
+    wanted = flags.gradients is not None and target.split == TRAINING
+    n_gradients = min(flags.gradients or 0, loaded.dataset.n_samples) if wanted else None
+    kept = finished(path, provenance, loaded.trace.graph, gradients=n_gradients, force=flags.force) and _is_unchanged(
         path, loaded, force=flags.force
     )
     if not kept:
         loaded.size.check(path, dumps=left)
+        # Before the rows: a dump is described and laid out before its first row comes.
+        gradients = None if n_gradients is None else _gradients(loaded, n_gradients)
         with writing(path.parent):
-            _keep(path, provenance, loaded, flags, tell)
+            _keep(path, provenance, loaded, gradients, flags, tell)
     with Dump(path) as dump:
         layers = f"{len(dump.layers)} layers, {path.stat().st_size / 1e6:,.1f} MB"
         return summed_up(dump, f"{_fit(provenance)}; {layers}{', complete before' if kept else ''}")
@@ -225,7 +229,21 @@ def _is_unchanged(path: Path, loaded: Loaded, *, force: bool) -> bool:
     )
 
 
-def _keep(path: Path, provenance: Provenance, loaded: Loaded, flags: Flags, tell: Tell) -> None:
+def _gradients(loaded: Loaded, n_samples: int) -> Gradients:
+    return measure_gradients(
+        loaded.model.module,
+        loaded.trace,
+        loaded.dataset,
+        Objective(loaded.target.config.train, loaded.checkpoint.notes, loaded.checkpoint.step),
+        n_samples=n_samples,
+        device=loaded.device,
+        batch_size=loaded.batch_size,
+    )
+
+
+def _keep(
+    path: Path, provenance: Provenance, loaded: Loaded, gradients: Gradients | None, flags: Flags, tell: Tell
+) -> None:
     taps = [layer.tap for layer, _ in loaded.size.layers]
 
     def batches(start: int) -> Iterator[Batch]:
@@ -242,18 +260,6 @@ def _keep(path: Path, provenance: Provenance, loaded: Loaded, flags: Flags, tell
             yield batch
             tell(Advanced(loaded.target.label, batch.start + len(batch.logits), loaded.dataset.n_samples))
 
-    gradients = None
-    if flags.gradients is not None:
-        # Before the rows: they are described in the dump, which is laid out before the first row comes.
-        gradients = measure_gradients(
-            loaded.model.module,
-            loaded.trace,
-            loaded.dataset,
-            Objective(provenance.train, provenance.notes),
-            n_samples=flags.gradients,
-            device=loaded.device,
-            batch_size=loaded.batch_size,
-        )
     labels = loaded.dataset.labels
     write_dump(path, provenance, loaded.trace, taps, labels, batches, gradients=gradients, compress=flags.compress)
 
