@@ -46,7 +46,7 @@ def layer_stats(
     n_classes: int,
     *,
     decisions: Int64[np.ndarray, "N"] | None = None,
-    classifier: Float64[np.ndarray, "K d"] | None = None,
+    classifier: Float64[np.ndarray, "outputs d"] | None = None,
     spectrum: bool = True,
     negative_part: bool = False,
     precision: str | None = None,
@@ -63,8 +63,7 @@ def layer_stats(
         labels: class of every sample, 0 … K−1.
         n_classes: K.
         decisions: what the network decides for every sample, for `nc4_mismatch`.
-        classifier: rows w_c of the linear map that reads this layer and writes the logits, for `nc3_cosine` and
-            `etf_swap_error`.
+        classifier: rows w_c of the map from this layer to the logits, for `nc3_cosine` and `etf_swap_error`.
         spectrum: accumulate ZᵀZ, where min(N, d) ≤ 4096, else a sketch of it.
         negative_part: accumulate min(Z, 0), of a pre-activation.
         precision: storage format of the activations, where it is not the type of the chunks (a bfloat16 dump is read
@@ -198,7 +197,7 @@ class SecondPass:
         device: torch.device,
         *,
         decisions: Int64[np.ndarray, "N"] | None = None,
-        classifier: Float64[np.ndarray, "K d"] | None = None,
+        classifier: Float64[np.ndarray, "outputs d"] | None = None,
         spectrum: bool = True,
         negative_part: bool = False,
         products: torch.dtype | None = None,
@@ -222,6 +221,7 @@ class SecondPass:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         self._labels = torch.tensor(labels, device=device)
+        classifier = None if classifier is None or len(classifier) < K else classifier[:K]
         self._decisions = None if decisions is None else torch.tensor(decisions, device=device)
         self._classifier = None if classifier is None else torch.tensor(_unit_rows(classifier), device=device)
         self._means = torch.tensor(of.means, device=device)

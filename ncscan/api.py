@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, Int64
 from ncscan.accumulate import layer_stats
 from ncscan.dataset import MAX_CLASSES
 from ncscan.errors import DataError
-from ncscan.metrics import Classifier, LayerView, Row, logits_obstacle, network_rows
+from ncscan.metrics import Classifier, LayerView, Reader, Row, logits_obstacle, network_rows
 from ncscan.metrics import measure as measure_layer
 from ncscan.resolution import FLOAT_FORMATS
 
@@ -90,7 +90,7 @@ def measure(
         raise DataError(f"there are {K} classes; class means are made for up to {MAX_CLASSES}")
     if f is None and W is not None:
         f = _logits(rows, W, b)
-    classifier = None if W is None else Classifier("weight", W)
+    classifier = None if W is None else Classifier("weight", W, b)
     obstacle = "" if f is None else logits_obstacle(f)
     stats = layer_stats(
         lambda: _chunks(rows),
@@ -99,7 +99,8 @@ def measure(
         decisions=None if f is None or obstacle else np.argmax(f, axis=1),
         classifier=None if classifier is None or classifier.obstacle else classifier.weight,
     )
-    view = LayerView(stats, classifier=classifier, decisions_obstacle=obstacle)
+    reading = () if weight is None or W is None else (Reader("weight", _as_stored(weight, W), max(K - 1, 1)),)
+    view = LayerView(stats, classifier=classifier, decisions_obstacle=obstacle, readers=reading)
     found = [("features", row) for row in measure_layer(view)]
     if f is not None:
         found += [("", row) for row in network_rows(f, y)]
@@ -151,6 +152,12 @@ def _fitting(given: Array, name: str, shape: tuple[int | str, ...]) -> Float64[n
         wanted = str(shape).replace("'", "")
         raise DataError(f"{name} of shape {array.shape}: here it must be {wanted}")
     return array.astype(np.float64)
+
+
+def _as_stored(given: Array, exact: Float64[np.ndarray, "K d"]) -> Float[np.ndarray, "K d"]:
+    """Weights in the precision in which they were given, which says what of them is rounding."""
+    array = _numpy(_array(given, "weight"))
+    return exact.astype(array.dtype.newbyteorder("=")) if array.dtype.name in ("float16", "float32") else exact
 
 
 def _array(given: Array, name: str) -> np.ndarray | torch.Tensor:

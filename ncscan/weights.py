@@ -11,73 +11,33 @@ import numpy as np
 from jaxtyping import Float, Float64
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from ncscan.directions import strongest_directions
 from ncscan.errors import Undefined
 from ncscan.graph import Link, TapGraph
-from ncscan.metrics import Definition
+from ncscan.metrics.readers import Weights
 from ncscan.resolution import storage_tolerance
+from ncscan.weight_table import WEIGHT_METRICS
 
-Weights = Mapping[str, tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."] | None]]
-"""By name of the map: W as (outputs, inputs, …), and b or None."""
+__all__ = [
+    "NORMS",
+    "SIZES",
+    "WEIGHT_METRICS",
+    "Condition",
+    "WeightRow",
+    "Weights",
+    "alignment",
+    "balance",
+    "balance_diagonal",
+    "condition",
+    "measure_weights",
+    "norm_spread",
+]
 
 _HUGE = 1e75
 """Weights beyond this are as good as infinite: ‖D‖_F sums their fourth powers, which overflow."""
 
 _WIDEST_DENSE = 4096
 """Up to this width D is formed; beyond it only its products with vectors are."""
-
-WEIGHT_METRICS: tuple[Definition, ...] = (
-    Definition(
-        name="balancedness",
-        formula="‖D‖, D = W_{ℓ+1}ᵀW_{ℓ+1} − W_ℓW_ℓᵀ",
-        range="[0, ∞)",
-        at_collapse="0",
-        convention="`op`, `fro` raw; `op_relative`, `fro_relative` over the smaller of the two terms' norms",
-        source="Arora et al. 2018; Jacot, Súkeník, Wang, Mondelli 2024",
-        reading="Gradient flow keeps D, weight decay shrinks it: at 0 neighbouring maps share their singular values.",
-        undefined="anything stands between; a convolution or an embedding; `relative` where a map is zero; not finite",
-    ),
-    Definition(
-        name="balancedness_bias",
-        formula="‖D − b_ℓb_ℓᵀ‖",
-        range="[0, ∞)",
-        at_collapse="0",
-        convention="as balancedness; only where the first map has a bias",
-        source="derived",
-        reading="What gradient flow conserves where layers have biases.",
-        undefined="as balancedness",
-    ),
-    Definition(
-        name="balancedness_diagonal",
-        formula="‖diag(D − b_ℓb_ℓᵀ)‖",
-        range="[0, ∞)",
-        at_collapse="0",
-        convention="across one ReLU; `op` is the largest entry, `fro` the Euclidean norm; relative as balancedness",
-        source="derived",
-        reading="Across a ReLU only the diagonal is conserved: incoming against outgoing norm, unit by unit.",
-        undefined="a convolution or an embedding; `relative` where a map is zero; not finite",
-    ),
-    Definition(
-        name="weight_condition",
-        formula="κ(W_ℓ) = s_1/s_r over non-zero s",
-        range="[1, ∞)",
-        at_collapse="–",
-        convention="`condition`, `s_1`, `s_r`, `stable_rank` ‖W‖_F²/‖W‖², `fro`; zero is what rounding can make of 0",
-        source="Jacot, Súkeník, Wang, Mondelli 2024",
-        reading="Read it with its rank.",
-        undefined="a convolution or an embedding; W is zero or not finite",
-    ),
-    Definition(
-        name="head_condition",
-        formula="κ(W_L…W_{L1+1}); κ^{1/L2}",
-        range="[1, ∞)",
-        at_collapse="1",
-        convention="`condition` of the product, `root` κ^{1/L2}, `last` κ(W_L), each over non-zero s",
-        source="Jacot, Súkeník, Wang, Mondelli 2024",
-        reading="The linear head as one map. Under exact balance `root` equals `last`.",
-        undefined="there is no linear head; a map of it is zero or not finite",
-    ),
-)
-"""What is measured of the weights, in the order of the rows."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +76,10 @@ SIZES = ("condition", "s_1", "s_r", "stable_rank", "fro")
 
 
 def measure_weights(weights: Weights, graph: TapGraph) -> list[WeightRow]:
-    """Every measure of the weights of a traced model: pairs, single maps, then the head."""
+    """Every measure of the weights of a traced model: pairs, single maps, the head, then all together."""
     rows = [row for link in graph.links for row in _pair(link, weights, graph)]
     rows += [row for linear_map in graph.maps for row in _single(linear_map.name, weights, graph)]
-    return rows + list(_head(weights, graph))
+    return rows + list(_head(weights, graph)) + list(_norm_spread(weights, graph))
 
 
 def balance(
@@ -217,6 +177,60 @@ def _gram_norm(A: Float64[np.ndarray, "p n"]) -> float:
     return float(np.linalg.norm(A @ A.T if len(A) <= A.shape[1] else A.T @ A))
 
 
+def alignment(
+    first: Float[np.ndarray, "n m"], following: Float[np.ndarray, "p n"], n_classes: int
+) -> tuple[float, int]:
+    """Whether a map listens where the one before it speaks: mean of the singular values of V_j(W₂)ᵀ U_j(W₁).
+
+    U_j are the j strongest output directions of W₁, V_j the j strongest input directions of W₂, j = min(K, ranks).
+    Single directions would be undefined where s_1 ≈ s_2, as at collapse.
+
+    Args:
+        first: W₁ (n, m), as stored.
+        following: W₂ (p, n), which reads what W₁ writes.
+        n_classes: K.
+
+    Returns: the mean cosine of principal angles, in [0, 1], 1 under exact balance; and j.
+
+    Raises: Undefined when a map is zero or not finite, j = n, or a map has no j strongest directions: s_j = s_{j+1}.
+
+    Source: Ji and Telgarsky 2019.
+
+    >>> alignment(np.eye(4)[:, :2], np.eye(4)[:2], 2)
+    (1.0, 2)
+    """
+    found = [strongest_directions(W, n_classes + 1) for W in (first.T, following)]
+    j = min(n_classes, *(len(s) for s, _ in found))
+    n = len(first)
+    if j == 0:
+        raise Undefined("a map is zero")
+    if j == n:
+        raise Undefined(f"trivial: j = {j} directions are all that the maps share")
+    for (s, _), W in zip(found, (first, following), strict=True):
+        resolved = 100 * storage_tolerance(W.astype(np.float64), str(W.dtype))  # turns the directions by 1 % at most
+        if len(s) > j and s[j - 1] - s[j] < resolved:
+            raise Undefined(f"s_{j} = s_{j + 1}: no {j} directions are the strongest")
+    U, V = (axes[:j] for _, axes in found)
+    return float(np.linalg.svd(V @ U.T, compute_uv=False).mean()), j
+
+
+def norm_spread(maps: Sequence[Float64[np.ndarray, "..."]]) -> float:
+    """How unequal the maps are in size: std_ℓ‖W_ℓ‖_F / mean_ℓ‖W_ℓ‖_F, with ddof 0.
+
+    Args:
+        maps: two or more, not all zero.
+
+    Returns: ≥ 0, no unit; 0 at every critical point, where the maps are homogeneous and decayed alike.
+
+    Source: Rangamani and Banburski-Fahey 2022.
+
+    >>> norm_spread([np.array([[1.0]]), np.array([[3.0]])])
+    0.5
+    """
+    sizes = np.array([np.linalg.norm(W) for W in maps])
+    return float(np.std(sizes) / np.mean(sizes))
+
+
 def condition(W: Float64[np.ndarray, "n m"], tolerance: float) -> Condition:
     """κ(W) = s_1/s_r over the r singular values above the tolerance.
 
@@ -266,19 +280,40 @@ def _pair(link: Link, weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
             values = dict.fromkeys(NORMS, why)
         for quantity in NORMS:
             yield _row(link.first, link.next, metric, quantity, values[quantity], None)
+    if link.between != ("activation",):
+        yield _aligned(link, weights, graph)
+
+
+def _aligned(link: Link, weights: Weights, graph: TapGraph) -> WeightRow:
+    last = graph.last
+    try:
+        _require_consecutive(link, weights, graph)
+        n_classes = 1 if last is None else last.shape[0]
+        value, j = alignment(weights[link.first][0], weights[link.next][0], n_classes)
+    except Undefined as why:
+        return _row(link.first, link.next, "alignment", "", why, None)
+    return _row(link.first, link.next, "alignment", "", value, j)
 
 
 def _balance_of(metric: str, link: Link, weights: Weights, graph: TapGraph) -> Mapping[str, float | Undefined]:
-    if metric != "balancedness_diagonal" and link.between:
-        raise Undefined(f"{' and '.join(link.between)} between the two maps")
-    first, following = _matrix(link.first, weights, graph), _matrix(link.next, weights, graph)
-    if len(first) != following.shape[1]:
-        raise Undefined(f"the first map writes {len(first)} numbers where the next reads {following.shape[1]}")
+    first, following = _require_consecutive(link, weights, graph, across=metric == "balancedness_diagonal")
     if metric == "balancedness":
         return balance(first, following)
     bias = weights[link.first][1]
     b = None if bias is None else _finite(bias, f"{link.first} has a non-finite bias")
     return (balance if metric == "balancedness_bias" else balance_diagonal)(first, following, b)
+
+
+def _require_consecutive(
+    link: Link, weights: Weights, graph: TapGraph, *, across: bool = False
+) -> tuple[Float64[np.ndarray, "n m"], Float64[np.ndarray, "p k"]]:
+    """The two maps of a link as matrices that fit; Undefined where something stands between, unless it may."""
+    if link.between and not across:
+        raise Undefined(f"{' and '.join(link.between)} between the two maps")
+    first, following = _matrix(link.first, weights, graph), _matrix(link.next, weights, graph)
+    if len(first) != following.shape[1]:
+        raise Undefined(f"the first map writes {len(first)} numbers where the next reads {following.shape[1]}")
+    return first, following
 
 
 def _single(name: str, weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
@@ -310,6 +345,31 @@ def _head(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
     yield _row(name, "", "head_condition", "condition", product.condition, product.rank)
     yield _row(name, "", "head_condition", "root", product.condition ** (1 / len(maps)), product.rank)
     yield _row(name, "", "head_condition", "last", last.condition, last.rank)
+
+
+def _norm_spread(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
+    """Of the maps whose scale goes through to the output unchanged: none after them adds a bias, but the last."""
+    if len(graph.maps) < 2:
+        return
+    free = list(graph.maps)
+    biased = [i for i, m in enumerate(free[:-1]) if weights[m.name][1] is not None]
+    free = free[biased[-1] + 1 :] if biased else free
+    scaleless = {link.first for link in graph.links if "normalisation" in link.between}
+    free = [m for m in free if m.name not in scaleless]
+    name = f"{free[0].name}..{free[-1].name}" if free else ""
+    try:
+        if len(free) < 2:
+            raise Undefined("fewer than two maps without a bias of their own or after them, and without normalisation")
+        odd = {kind for link in graph.links for kind in link.between} & {"residual", "attention"}
+        if odd:
+            raise Undefined(f"{' and '.join(sorted(odd))} between maps: their sizes need not agree")
+        if len({m.weight for m in graph.maps}) < len(graph.maps):
+            raise Undefined("maps share a weight: their sizes need not agree")
+        spread = norm_spread([_finite(weights[m.name][0], f"{m.name} has non-finite weights") for m in free])
+    except Undefined as why:
+        yield _row(name or graph.maps[-1].name, "", "norm_spread", "", why, None)
+        return
+    yield _row(name, "", "norm_spread", "", spread if np.isfinite(spread) else Undefined("all maps are zero"), None)
 
 
 def _product(

@@ -61,7 +61,7 @@ def test_the_classifier_adds_its_rows_and_the_networks() -> None:
     assert found["loss", "mse"] == pytest.approx(np.mean((logits - np.eye(4)[labels]) ** 2), rel=1e-12)
     assert set(table[table.metric.str.startswith("nc3")].classifier) == {"weight"}
     assert table[table.metric == "nc4_mismatch"].value.notna().all()
-    assert values(measure(features, labels, weight=W, logits=logits)) == pytest.approx(found, nan_ok=True)
+    assert values(measure(features, labels, W, b, logits)) == pytest.approx(found, nan_ok=True)
 
 
 def test_logits_alone_give_the_networks_rows() -> None:
@@ -110,7 +110,7 @@ def test_a_classifier_that_is_not_finite_gives_no_number(bad: float) -> None:
     weight[2, 1] = bad
     table = measure(Z, Y, weight, logits=np.eye(4)[Y])
     of_the_classifier = table[table.metric.str.startswith("nc3")]
-    assert set(of_the_classifier.reason) == {"the classifier's weights are not finite"}
+    assert set(of_the_classifier.reason) == {"the classifier's weights are not finite", "weight is not finite"}
     assert of_the_classifier.value.isna().all()
     assert table.set_index("metric").reason["nc4_mismatch"] == ""  # the logits that were given are
 

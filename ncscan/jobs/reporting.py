@@ -21,7 +21,7 @@ from ncscan.held_out import MEANS_OF_TRAINING
 from ncscan.jobs import Advanced, Finished, Outcome, Tell, writing
 from ncscan.jobs.beside import LayerRow, beside, without
 from ncscan.lanes import in_lanes
-from ncscan.metrics import Classifier, LayerView, Row, logits_obstacle, measure, network_rows
+from ncscan.metrics import LayerView, Row, head_classifiers, logits_obstacle, measure, network_rows, readers
 from ncscan.report.tables import Entry, WeightEntry, metrics_frame, weights_frame
 from ncscan.statistics import LayerStats
 from ncscan.trajectory import Moment, Placed, accuracy_doubts, integrity, place, stages, trajectory_rows
@@ -155,14 +155,16 @@ def measure_dump(dump: Dump, tell: Tell, *, keep: dict[str, LayerStats] | None =
     What is known of each layer stays in `keep`, where one is given.
     """
     provenance, graph = dump.provenance, dump.graph
-    classifier, undecided = _classifier(dump), logits_obstacle(dump.logits)
+    undecided = logits_obstacle(dump.logits)
+    classifiers = head_classifiers(graph, dump.weights)
+    reading = readers(graph, dump.weights, len(provenance.class_names))
     decisions = None if undecided else dump.logits.argmax(axis=1)
     doubts = [undecided] if undecided else []
-    if classifier is None:
+    if not classifiers:
         doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
 
     def layer_rows(layer: Layer) -> tuple[str, list[Row]]:
-        own = classifier if classifier is not None and layer.tap.name == graph.map(classifier.name).reads else None
+        own = classifiers.get(layer.tap.name)
         stats = layer_stats(
             partial(dump.chunks, layer),
             dump.labels,
@@ -174,7 +176,8 @@ def measure_dump(dump: Dump, tell: Tell, *, keep: dict[str, LayerStats] | None =
         )
         if keep is not None:
             keep[layer.tap.name] = stats
-        return stats.obstacle, measure(LayerView(stats, classifier=own, decisions_obstacle=undecided))
+        view = LayerView(stats, classifier=own, decisions_obstacle=undecided, readers=reading.get(layer.tap.name, ()))
+        return stats.obstacle, measure(view)
 
     rows: list[LayerRow] = []
     # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
@@ -189,19 +192,6 @@ def measure_dump(dump: Dump, tell: Tell, *, keep: dict[str, LayerStats] | None =
     return Measured(
         summed_up(dump, f"{len(dump.layers)} layers", doubts), provenance, rows, tuple(weights), stages(graph)
     )
-
-
-def _classifier(dump: Dump) -> Classifier | None:
-    """The linear map whose outputs are the logits, as they are: of any other, W says nothing of the classes.
-
-    A network may know more classes than the data has; their rows have no class mean to be compared with.
-    """
-    if not dump.graph.head:
-        return None
-    name = dump.graph.head[-1]
-    W = np.asarray(dump.weights[name][0], np.float64)
-    n_classes = len(dump.provenance.class_names)
-    return Classifier(name, W[:n_classes]) if W.ndim == 2 and len(W) == dump.logits.shape[1] else None
 
 
 def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:

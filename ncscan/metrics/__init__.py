@@ -6,29 +6,37 @@ row of METRICS in table.py.
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int64
 
 from ncscan.errors import Undefined
+from ncscan.metrics.classes import CLASS_METRICS, ClassRow, class_rows
 from ncscan.metrics.decision import cross_entropy, logits_obstacle, mean_squared_error, training_error
+from ncscan.metrics.readers import head_classifiers, readers
 from ncscan.metrics.table import METRICS, NETWORK
-from ncscan.metrics.view import Classifier, Definition, LayerView, Metric
-from ncscan.statistics import Rank
+from ncscan.metrics.view import Classifier, Definition, LayerView, Metric, Reader
+from ncscan.statistics import Rank, Weighting
 
 __all__ = [
+    "CLASS_METRICS",
     "METRICS",
     "NETWORK",
+    "ClassRow",
     "Classifier",
     "Definition",
     "LayerView",
     "Metric",
+    "Reader",
     "Row",
+    "class_rows",
+    "head_classifiers",
     "logits_obstacle",
     "measure",
     "network_rows",
+    "readers",
 ]
 
 Result = TypeVar("Result")
@@ -54,8 +62,13 @@ class Row:
 
 
 def measure(view: LayerView) -> list[Row]:
-    """Every metric of the table that this layer has, in the order of the table."""
-    return [row for metric in METRICS if _asked(metric, view) for row in _rows(metric, view)]
+    """Every metric of the table that this layer has, in the order of the table.
+
+    Where classes are imbalanced, what depends on their weighting is given with both, `class` before `sample`. Where
+    they are balanced the two are one number, and it is said once, as `class`.
+    """
+    asked = [metric for metric in METRICS if _asked(metric, view)]
+    return [row for metric in asked for one in _views(metric, view) for row in _rows(metric, one)]
 
 
 def network_rows(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> list[Row]:
@@ -90,13 +103,36 @@ def _network_row(
 
 def _asked(metric: Metric, view: LayerView) -> bool:
     """Whether there is anything to say: a layer that is no pre-activation has no negativity to miss."""
+    imbalanced = _imbalanced(view)
     return {
         "features": True,
         "decisions": view.stats.disagreements is not None or bool(view.decisions_obstacle),
         "spectrum": view.stats.spectrum is not None,
         "negative part": view.stats.negative is not None,
+        "imbalance": imbalanced,
+        "imbalance of the classifier": imbalanced and view.classifier is not None,
         "classifier": view.classifier is not None,
+        "reader": bool(view.readers),
     }[metric.scope]
+
+
+def _views(metric: Metric, view: LayerView) -> Iterator[LayerView]:
+    """The view once for every row that a quantity has: by weighting, and by the map that reads the layer."""
+    both = metric.weighted and _imbalanced(view)
+    weightings: tuple[Weighting, ...] = ("class", "sample") if both else ("class",)
+    if metric.only:
+        weightings = (metric.only,)
+    for weighting in weightings:
+        if metric.scope != "reader":
+            yield replace(view, weighting=weighting)
+            continue
+        for reader in view.readers:
+            yield replace(view, weighting=weighting, readers=(reader,))
+
+
+def _imbalanced(view: LayerView) -> bool:
+    counts = view.stats.counts
+    return bool(0 < counts.min() < counts.max())
 
 
 def _rows(metric: Metric, view: LayerView) -> Iterator[Row]:
@@ -105,18 +141,28 @@ def _rows(metric: Metric, view: LayerView) -> Iterator[Row]:
     rank = _attempt(lambda: metric.rank(view) if metric.rank else None, view.stats.obstacle)
     known = rank if isinstance(rank, Rank) else None
     for quantity in metric.quantities:
+        weighted = metric.weighted and quantity not in metric.unweighted
+        if not weighted and view.weighting == "sample":
+            continue  # it has been said already
         value, reason = _said(found[quantity] if isinstance(found, Mapping) else found)
         yield Row(
             metric=metric.name,
             quantity=quantity,
             value=value,
             reason=reason,
-            weighting=view.weighting if metric.weighted else "",
+            weighting=view.weighting if weighted else "",
             centred=metric.centred,
             rank=known.value if known else None,
             estimate=known is not None and not known.certain,
-            classifier=view.classifier.name if view.classifier and metric.scope == "classifier" else "",
+            classifier=_compared_with(metric, view),
         )
+
+
+def _compared_with(metric: Metric, view: LayerView) -> str:
+    if metric.scope == "reader":
+        return view.readers[0].name
+    with_classifier = metric.scope in ("classifier", "imbalance of the classifier")
+    return view.classifier.name if view.classifier and with_classifier else ""
 
 
 def _attempt(number: Callable[[], Result], obstacle: str = "") -> Result | Undefined:

@@ -1,18 +1,22 @@
 """docs/metrics.md, made from the tables, so that what is written is what is measured.
 
-In: METRICS, NETWORK and WEIGHT_METRICS. Out: the page as text.
+In: the parts of METRICS, CLASS_METRICS, NETWORK and WEIGHT_METRICS. Out: the page as text.
 """
 
 from collections.abc import Sequence
 
-from ncscan.metrics.table import METRICS, NETWORK
+from ncscan.metrics.classes import CLASS_METRICS
+from ncscan.metrics.table import NETWORK
+from ncscan.metrics.table_classifier import CLASSIFIER
+from ncscan.metrics.table_features import FEATURES
+from ncscan.metrics.table_sizes import SIZES
 from ncscan.metrics.view import Definition
 from ncscan.weights import WEIGHT_METRICS
 
 _INTRODUCTION = """\
 # What ncscan measures
 
-This page is made from the tables in `ncscan/metrics/table.py` and `ncscan/weights.py`; a test fails when it is stale.
+This page is made from the tables in `ncscan/metrics/` and `ncscan/weights.py`; a test fails when it is stale.
 
 ## Notation
 
@@ -26,9 +30,11 @@ samples, f the outputs (logits) of the network. W_ℓ, b_ℓ are weight and bias
 
 ## Conventions that change published numbers
 
-- `weighting`: w_c = 1/K (`class`, the default) or n_c/N (`sample`). They agree when classes are balanced. Empty where
-  they play no part.
+- `weighting`: w_c = 1/K (`class`, the default) or n_c/N (`sample`). Imbalanced classes have a row of each; where
+  classes are balanced the two agree, and one row says `class`. Empty where they play no part.
 - `centred`: whether a frame is made of M̃ (a simplex) or of M (an orthogonal frame, what ReLU features become).
+- `classifier`: the linear map that the layer was compared with. In a head of several linear maps each layer is compared
+  with the product of those that follow, `first..last`, with the bias of the whole.
 - `rank`: how many singular values a number rests on. Class means count in directions above
   τ = (√d + √K)·max(2ω_p, 16√B·ω_53), what rounding to the storage precision p (ω_p², the mean of ulp²/12) and summing B
   batches in float64 can give; at most K−1 when centred. Weights count above (√n + √m)·2ω_p.
@@ -44,8 +50,9 @@ def document() -> str:
     """The page docs/metrics.md."""
     parts = [
         _INTRODUCTION,
-        _section("Per layer", [m for m in METRICS if m.scope != "classifier"]),
-        _section("The classifier against the layer it reads", [m for m in METRICS if m.scope == "classifier"]),
+        _section("Per layer", [*FEATURES, *SIZES]),
+        _section("The classifier, and any map against the layer it reads", CLASSIFIER),
+        _section("Class by class and pair by pair", CLASS_METRICS),
         _section("The network", NETWORK),
         _section("Weights", WEIGHT_METRICS),
     ]

@@ -1,6 +1,6 @@
-"""NC3: whether the rows of the classifier point where the class means point.
+"""NC3: whether the rows of the classifier point where the class means point, and any map listens where they differ.
 
-In: a LayerView with the linear map that reads the layer and writes the logits. Out: one number a metric.
+In: a LayerView with the linear map that leads from it to the logits, or that reads it. Out: one number a metric.
 """
 
 import numpy as np
@@ -8,15 +8,16 @@ from jaxtyping import Float64
 
 from ncscan.errors import Undefined
 from ncscan.metrics.frame import matrix_etf_distance
+from ncscan.metrics.simplex import require_room
 from ncscan.metrics.view import LayerView, Value
-from ncscan.statistics import LayerStats
+from ncscan.statistics import LayerStats, Rank
 
 
 def nc3_distance(view: LayerView) -> float:
     """Distance of the classifier from the centred class means, both of norm 1: ‖Wᵀ/‖W‖_F − M̃/‖M̃‖_F‖_F.
 
     Args:
-        view: the layer that the last linear map reads.
+        view: a layer from which a linear map leads to the logits.
 
     Returns: in [0, 2]; 0 at collapse, √2 (rms) for unrelated directions.
 
@@ -31,19 +32,36 @@ def nc3_distance(view: LayerView) -> float:
     return float(np.linalg.norm(W / np.linalg.norm(W) - M / np.linalg.norm(M)))
 
 
+def nc3_distance_squared(view: LayerView) -> float:
+    """The square of `nc3_distance`, which the PNAS paper plots: ‖Wᵀ/‖W‖_F − M̃/‖M̃‖_F‖_F².
+
+    Args:
+        view: a layer from which a linear map leads to the logits.
+
+    Returns: in [0, 4]; 0 at collapse, 2 (mean) for unrelated directions.
+
+    Raises: Undefined when `nc3_distance` is.
+
+    Source: Papyan, Han and Donoho 2020 (figure 5).
+    """
+    return nc3_distance(view) ** 2
+
+
 def nc3_etf(view: LayerView) -> float:
     """Distance of the logits of the centred class means from a simplex: ‖W M̃/‖W M̃‖_F − ETF_K‖_F.
 
     Args:
-        view: the layer that the last linear map reads.
+        view: a layer from which a linear map leads to the logits.
 
     Returns: in [0, 2]; 0 at collapse, √2 (rms) for unrelated directions.
 
-    Raises: Undefined when a class has no samples, W sees nothing of the class means, or W is not finite.
+    Raises: Undefined when a class has no samples, W sees nothing of the class means, W is not finite,
+        or d < K − 1.
 
     Source: Zhu et al. 2021; Kothapalli 2023.
     """
     stats = view.stats
+    require_room(stats.n_features, stats.n_classes)
     W = _nonzero(view)
     product = W @ stats.basis.T @ stats.centred(view.weighting).T
     if np.linalg.norm(product) <= np.linalg.norm(W) * stats.tolerance:
@@ -57,7 +75,7 @@ def nc3_cosine(view: LayerView) -> Value:
     Quantity `samples` is the formula; `means` is the same over class means, (1/K) Σ_c cos(μ_c, W_c).
 
     Args:
-        view: the layer that the last linear map reads.
+        view: a layer from which a linear map leads to the logits.
 
     Returns: both in [−1, 1]; 1 at collapse.
 
@@ -67,10 +85,75 @@ def nc3_cosine(view: LayerView) -> Value:
     """
     W, stats = view.rows, view.stats
     stats.require_every_class()
-    zero = np.flatnonzero(np.linalg.norm(W, axis=1) == 0)
-    if len(zero):
-        raise Undefined(f"row {zero[0]} of the classifier is zero: it has no direction")
+    _require_nonzero_rows(W)
     return {"samples": _sample_cosine(stats), "means": _mean_cosine(W, stats)}
+
+
+def nc3_uniform(view: LayerView) -> float:
+    """How evenly the classifier follows the class means: Var_c cos(w_c, μ̃_c), ddof 0.
+
+    Args:
+        view: a layer from which a linear map leads to the logits.
+
+    Returns: in [0, 1]; 0 at collapse, also where all cosines are the same and not 1.
+
+    Raises: Undefined when a class has no samples or sits at the global mean, or a row of W is zero.
+
+    Source: Wu and Papyan 2024.
+    """
+    return float(np.var(class_cosines(view)))
+
+
+def class_cosines(view: LayerView) -> Float64[np.ndarray, "K"]:
+    """cos(w_c, μ̃_c) of every class; Undefined where one of the two has no direction."""
+    stats = view.stats
+    W, M = view.rows, stats.means - stats.global_mean(view.weighting)
+    _require_nonzero_rows(W)
+    norms = np.linalg.norm(stats.centred(view.weighting), axis=1)
+    at_centre = np.flatnonzero(norms <= stats.tolerance)
+    if len(at_centre):
+        raise Undefined(f"the mean of class {at_centre[0]} is the global mean: it has no direction")
+    cosines: Float64[np.ndarray, K] = np.einsum("kd,kd->k", W, M) / norms / np.linalg.norm(W, axis=1)
+    return cosines
+
+
+def nc3_subspace(view: LayerView) -> float:
+    """Whether a linear map listens where class means differ: mean of the singular values of V_j(W)ᵀ U_j(M̃).
+
+    V_j are the j strongest input directions of W, U_j those of M̃, j = min(rank M̃, rank W, K−1): with K directions
+    exact collapse would read 0.90 to 0.93, because M̃ has no K-th.
+
+    Args:
+        view: a layer with the one linear map that reads it.
+
+    Returns: in [0, 1], a mean cosine of principal angles; 1 at collapse. Random directions read about 8/(3π)·√(K/d).
+
+    Raises: Undefined when a class has no samples, the class means coincide, W is zero or not finite, or j = d.
+
+    Source: Rangamani, Lindegaard, Galanti and Poggio 2023.
+    """
+    V, U = _subspaces(view)
+    if len(V) == view.stats.n_features:
+        raise Undefined(f"trivial: j = d = {len(V)} directions are all there are")
+    return float(np.linalg.svd(V @ U.T, compute_uv=False).mean())
+
+
+def subspace_rank(view: LayerView) -> Rank:
+    """j, the number of directions that are compared."""
+    return Rank(len(_subspaces(view)[0]), certain=True)
+
+
+def _subspaces(view: LayerView) -> tuple[Float64[np.ndarray, "j d"], Float64[np.ndarray, "j d"]]:
+    stats, (reader,) = view.stats, view.readers
+    _, s, axes = np.linalg.svd(stats.centred(view.weighting), full_matrices=False)
+    rank = int((s > stats.tolerance).sum())
+    if rank == 0:
+        raise Undefined("the class means coincide, as far as the storage precision can tell")
+    V = reader.strongest
+    if V.shape[1] != stats.n_features:
+        raise Undefined(f"{reader.name} reads {V.shape[1]} numbers where the layer has {stats.n_features}")
+    j = min(rank, len(V), stats.n_classes - 1)
+    return V[:j], axes[:j] @ stats.basis
 
 
 def _sample_cosine(stats: LayerStats) -> float | Undefined:
@@ -90,7 +173,13 @@ def _mean_cosine(W: Float64[np.ndarray, "K d"], stats: LayerStats) -> float | Un
     return float(np.mean(np.einsum("kd,kd->k", W, M) / norms / np.linalg.norm(W, axis=1)))
 
 
-def _nonzero(view: LayerView) -> np.ndarray:
+def _require_nonzero_rows(W: Float64[np.ndarray, "K d"]) -> None:
+    zero = np.flatnonzero(np.linalg.norm(W, axis=1) == 0)
+    if len(zero):
+        raise Undefined(f"row {zero[0]} of the classifier is zero: it has no direction")
+
+
+def _nonzero(view: LayerView) -> Float64[np.ndarray, "K d"]:
     W = view.rows
     if np.linalg.norm(W) == 0:
         raise Undefined("the classifier is zero")

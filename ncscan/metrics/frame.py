@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from ncscan.errors import Undefined
-from ncscan.metrics.view import LayerView
+from ncscan.metrics.simplex import require_room
+from ncscan.metrics.variability import pair_distances
+from ncscan.metrics.view import LayerView, Value
 from ncscan.statistics import Rank, mean_singular_values
 
 
@@ -34,16 +36,12 @@ def nc2_equiangular(view: LayerView) -> float:
 
     Returns: in [0, 1 + 1/(K−1)]; 0 at collapse.
 
-    Raises: Undefined when a class has no samples or sits at the global mean, or K = 2 with class weighting.
+    Raises: Undefined when a class has no samples or sits at the global mean, d < K − 1, or K = 2.
 
     Source: Papyan, Han and Donoho 2020.
     """
-    stats = view.stats
-    vectors = _centred(view)
-    at_centre = np.flatnonzero(np.linalg.norm(vectors, axis=1) <= stats.tolerance)
-    if len(at_centre):
-        raise Undefined(f"the mean of class {at_centre[0]} is the global mean: it has no direction")
-    return equiangular(vectors)
+    require_room(view.stats.n_features, view.stats.n_classes)
+    return equiangular(centred_directions(view))
 
 
 def nc2_etf(view: LayerView) -> float:
@@ -56,11 +54,77 @@ def nc2_etf(view: LayerView) -> float:
 
     Returns: in [0, √2]; 0 at collapse. Random means in a wide layer read √(2 − 2/√(1+K/d)).
 
-    Raises: Undefined when a class has no samples, the class means coincide, or K = 2 with class weighting.
+    Raises: Undefined when a class has no samples, the class means coincide, d < K − 1, or K = 2 with class weighting.
 
     Source: Zhu et al. 2021; Kothapalli 2023.
     """
+    require_room(view.stats.n_features, view.stats.n_classes)
     return etf_distance(_centred(view))
+
+
+def nc2_etf_unit(view: LayerView) -> float:
+    """The same of directions alone, each centred class mean scaled to length 1: ‖ÛᵀÛ/‖ÛᵀÛ‖_F − ETF_K‖_F.
+
+    Args:
+        view: any layer.
+
+    Returns: in [0, √2]; 0 at collapse, also where lengths differ.
+
+    Raises: Undefined when a class has no samples or sits at the global mean, d < K − 1, or K = 2.
+
+    Source: Súkeník, Mondelli and Lampert 2023 (deep neural collapse).
+    """
+    require_room(view.stats.n_features, view.stats.n_classes)
+    return etf_distance(centred_directions(view))
+
+
+def nc2_orthogonal(view: LayerView) -> float:
+    """Distance of the Gram matrix of the class means from an orthogonal frame: ‖MᵀM/‖MᵀM‖_F − I/√K‖_F, not centred.
+
+    Args:
+        view: any layer.
+
+    Returns: in [0, √2]; 0 at collapse after a ReLU. Random means in a wide layer read √(2 − 2/√(1+(K+1)/d)).
+
+    Raises: Undefined when a class has no samples, all class means are zero, or d < K.
+
+    Source: Jacot, Súkeník, Wang and Mondelli 2024; Tirer and Bruna 2022 (features after a ReLU).
+    """
+    stats = view.stats
+    K, d = stats.n_classes, stats.n_features
+    stats.require_every_class()
+    if d < K:
+        raise Undefined(f"d = {d} < K = {K}: no orthogonal frame fits")
+    size = np.abs(stats.means).max()
+    if np.linalg.norm(stats.means / size if size else stats.means) * size <= stats.tolerance:
+        raise Undefined("the class means are zero, as far as the storage precision can tell")
+    M = stats.means / size  # the norm of large entries overflows
+    gram = M @ M.T
+    return float(np.linalg.norm(gram / np.linalg.norm(gram) - np.eye(K) / np.sqrt(K)))
+
+
+def gnc2_uniformity(view: LayerView) -> Value:
+    """How evenly the directions of the classes share the sphere: log(1/‖û_c − û_c'‖) over pairs c < c', û = μ̃/‖μ̃‖.
+
+    Quantities `mean` and `var` (ddof 0). It is what can be asked where d < K − 1 and no simplex fits.
+
+    Args:
+        view: any layer.
+
+    Returns: mean ≥ −½ log(2K/(K−1)), its value on a simplex; var ≥ 0, and 0 on a simplex.
+
+    Raises: Undefined when a class has no samples or sits at the global mean, two lie in one direction, or K = 2.
+
+    Source: Liu et al. 2023; Wu and Papyan 2024.
+    """
+    unit = centred_directions(view)
+    one, other = np.triu_indices(len(unit), k=1)
+    distances = pair_distances(unit)[one, other]
+    if not distances.all():
+        pair = int(np.argmin(distances))
+        raise Undefined(f"classes {one[pair]} and {other[pair]} lie in one direction")
+    logs = -np.log(distances)
+    return {"mean": float(logs.mean()), "var": float(logs.var())}
 
 
 def nc2_condition(view: LayerView) -> float:
@@ -156,6 +220,21 @@ def matrix_etf_distance(matrix: Float64[np.ndarray, "K K"]) -> float:
     etf = (np.eye(K) - 1 / K) / np.sqrt(K - 1)
     scaled = matrix / np.abs(matrix).max()  # the norm of large entries overflows
     return float(np.linalg.norm(scaled / np.linalg.norm(scaled) - etf))
+
+
+def centred_directions(view: LayerView) -> Float64[np.ndarray, "K r"]:
+    """û_c = μ̃_c/‖μ̃_c‖; Undefined where one has no direction, or K = 2, where they always point apart."""
+    stats = view.stats
+    if stats.n_classes == 2:
+        stats.require_every_class()
+        raise Undefined("trivial at K = 2")
+    vectors = _centred(view)
+    norms = np.linalg.norm(vectors, axis=1)
+    at_centre = np.flatnonzero(norms <= stats.tolerance)
+    if len(at_centre):
+        raise Undefined(f"the mean of class {at_centre[0]} is the global mean: it has no direction")
+    unit: Float64[np.ndarray, "K r"] = vectors / norms[:, None]
+    return unit
 
 
 def _centred(view: LayerView) -> Float64[np.ndarray, "K r"]:

@@ -1,6 +1,6 @@
-"""Conditioning: the singular values of a layer's activations, and what a ReLU takes from them.
+"""Sizes: the singular values of a layer's activations, how long samples are, and what a ReLU takes from them.
 
-In: a LayerView whose Gram matrices were accumulated. Out: condition numbers and ratios of norms.
+In: a LayerView whose Gram matrices were accumulated. Out: condition numbers, ranks, norms and their ratios.
 """
 
 import numpy as np
@@ -8,6 +8,9 @@ import numpy as np
 from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView, Value
 from ncscan.statistics import Negative, Rank, Spectrum
+
+_NUMERICAL_RANK = 1e-3
+"""The share of s_1 above which a direction counts, as the papers on the tunnel effect have it."""
 
 
 def feature_condition(view: LayerView) -> float:
@@ -24,9 +27,7 @@ def feature_condition(view: LayerView) -> float:
 
     Source: Jacot, Súkeník, Wang and Mondelli 2024.
     """
-    s = _spectrum(view).values
-    if len(s) == 0:
-        raise Undefined("all activations are zero")
+    s = _nonzero_spectrum(view).values
     return float(s[0] / s[-1])
 
 
@@ -34,6 +35,111 @@ def feature_rank(view: LayerView) -> Rank:
     """How many singular values of Z are resolved, and whether that is all of them."""
     spectrum = _spectrum(view)
     return Rank(spectrum.rank, spectrum.complete)
+
+
+def numerical_rank(view: LayerView) -> float:
+    """How many directions carry more than a thousandth of the strongest: #{s_i > 10⁻³ s_1}, not centred.
+
+    Args:
+        view: a layer with a spectrum.
+
+    Returns: 1 … min(N, d); K at collapse, K−1 where the class means sum to zero.
+
+    Raises: Undefined when the layer is too wide for an exact spectrum, all activations are zero, or singular values
+        of that size cannot be told from rounding.
+
+    Source: Masarczyk et al. 2023 (the tunnel effect).
+    """
+    spectrum = _nonzero_spectrum(view)
+    s = spectrum.values
+    if spectrum.rank < spectrum.full and _hidden(spectrum) > _NUMERICAL_RANK * s[0]:
+        raise Undefined("the tail of the spectrum is not resolved")
+    return float((s > _NUMERICAL_RANK * s[0]).sum())
+
+
+def stable_rank(view: LayerView) -> float:
+    """Total square over that of the strongest direction: ‖Z‖_F²/‖Z‖², not centred.
+
+    Args:
+        view: a layer with a spectrum.
+
+    Returns: in [1, min(N, d)]; K at collapse onto an orthogonal frame, K−1 onto a simplex around zero.
+
+    Raises: Undefined when the layer is too wide for an exact spectrum, or all activations are zero.
+
+    Source: Rudelson and Vershynin 2007.
+    """
+    return float(view.stats.total_square / _nonzero_spectrum(view).values[0] ** 2)
+
+
+def effective_rank(view: LayerView) -> float:
+    """Exponential of the entropy of the singular values: exp(−Σ p_i log p_i), p_i = s_i/Σs, not centred.
+
+    Args:
+        view: a layer with a spectrum.
+
+    Returns: in [1, min(N, d)]; K at collapse onto an orthogonal frame, K−1 onto a simplex around zero. An estimate
+        where something may lie under what the Gram matrix resolves.
+
+    Raises: Undefined when the layer is too wide for an exact spectrum, all activations are zero, or what is not
+        resolved may be more than 1 % of Σs.
+
+    Source: Roy and Vetterli 2007; Garrido et al. 2023 (RankMe).
+    """
+    spectrum = _nonzero_spectrum(view)
+    s = spectrum.values
+    if (spectrum.full - spectrum.rank) * _hidden(spectrum) > 0.01 * s.sum():
+        raise Undefined("the tail of the spectrum is not resolved")
+    p = s / s.sum()
+    return float(np.exp(-np.sum(p * np.log(p))))
+
+
+def participation_ratio(view: LayerView) -> float:
+    """How many directions share the total square: (Σ λ_i)²/Σ λ_i², λ_i = s_i², not centred.
+
+    Args:
+        view: a layer with a spectrum.
+
+    Returns: in [1, min(N, d)]; K at collapse onto an orthogonal frame, K−1 onto a simplex around zero.
+
+    Raises: Undefined when the layer is too wide for an exact spectrum, or all activations are zero.
+
+    Source: Gao et al. 2017.
+    """
+    s = _nonzero_spectrum(view).values
+    share = (s / s[0]) ** 2  # fourth powers of large numbers overflow
+    return float(share.sum() ** 2 / np.square(share).sum())
+
+
+def norms(view: LayerView) -> Value:
+    """How long activations are, and how many are exactly zero.
+
+    Quantities `global_mean` ‖μ_G‖, `mean` and `std` (ddof 0) of ‖h‖ over samples, `zeros` among all N·d numbers.
+
+    Args:
+        view: any layer.
+
+    Returns: the first three ≥ 0 in the unit of the activations, `zeros` in [0, 1]. At collapse onto a simplex around
+        zero `global_mean` is 0, onto an orthogonal frame `mean`/√K; `std` is 0 on both.
+
+    Raises: `global_mean` alone is Undefined when a class has no samples.
+
+    Source: –
+    """
+    stats = view.stats
+    centre: float | Undefined
+    try:
+        mean = stats.global_mean(view.weighting)
+        size = float(np.abs(mean).max())
+        centre = size * float(np.linalg.norm(mean / size)) if size else 0.0
+    except Undefined as why:
+        centre = why
+    return {
+        "global_mean": centre,
+        "mean": stats.norms.mean,
+        "std": float(np.sqrt(stats.norms.spread / stats.norms.count)),
+        "zeros": stats.zeros / (stats.n_samples * stats.n_features),
+    }
 
 
 def negativity(view: LayerView) -> Value:
@@ -64,6 +170,18 @@ def _operator_negativity(view: LayerView, negative: Negative) -> float | Undefin
     except Undefined as why:
         return why
     return Undefined("no Gram matrix was accumulated") if negative.largest is None else float(negative.largest / s[0])
+
+
+def _nonzero_spectrum(view: LayerView) -> Spectrum:
+    spectrum = _spectrum(view)
+    if spectrum.rank == 0:
+        raise Undefined("all activations are zero")
+    return spectrum
+
+
+def _hidden(spectrum: Spectrum) -> float:
+    """How large a singular value can be that is not among the values."""
+    return max(spectrum.resolution, spectrum.storage)
 
 
 def _spectrum(view: LayerView) -> Spectrum:

@@ -4,10 +4,11 @@ In: a LayerView. Out: one number a metric, 0 at collapse.
 """
 
 import numpy as np
+from jaxtyping import Float64
 
 from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView
-from ncscan.statistics import Rank, between, centred_rank
+from ncscan.statistics import LayerStats, Rank, Weighting, between, centred_rank
 
 
 def nc1_pinv(view: LayerView) -> float:
@@ -21,14 +22,26 @@ def nc1_pinv(view: LayerView) -> float:
 
     Returns: ≥ 0, no unit; 0 at collapse. Not changed by any scaling or rotation of the features.
 
-    Raises: Undefined when a class has no samples or the class means coincide.
+    Raises: Undefined when a class has no samples, all have but one, or the class means coincide.
 
     Source: Papyan, Han and Donoho 2020; Zhu et al. 2021; Kothapalli 2023.
     """
-    stats = view.stats
-    squares, axes = between(stats, view.weighting)
-    within = np.einsum("kr,rs,ks->k", axes, stats.projected, axes) / stats.n_samples  # diagonal of Σ_W in those axes
-    return float(np.sum(within / squares) / stats.n_classes)
+    return _noise_to_signal(view.stats, view.weighting) / view.stats.n_classes
+
+
+def separation(view: LayerView) -> float:
+    """The D of the law of data separation: tr(Σ_W Σ_B⁺), classes weighted by their samples.
+
+    Args:
+        view: any layer; its weighting plays no part.
+
+    Returns: ≥ 0, no unit; 0 at collapse. K times `nc1_pinv` where classes are balanced.
+
+    Raises: Undefined when a class has no samples, all have but one, or the class means coincide.
+
+    Source: He and Su 2023.
+    """
+    return _noise_to_signal(view.stats, "sample")
 
 
 def nc1_trace(view: LayerView) -> float:
@@ -39,13 +52,73 @@ def nc1_trace(view: LayerView) -> float:
 
     Returns: ≥ 0, no unit; 0 at collapse. One direction with much noise counts as much as many with little.
 
-    Raises: Undefined when a class has no samples or the class means coincide.
+    Raises: Undefined when a class has no samples, all have but one, or the class means coincide.
 
     Source: Tirer and Bruna 2022; Jacot, Súkeník, Wang and Mondelli 2024 (their NC1).
     """
     stats = view.stats
+    _require_spread(stats)
     squares, _ = between(stats, view.weighting)
     return float(stats.within.sum() / stats.n_samples / squares.sum())
+
+
+def nc1_normalized(view: LayerView) -> float:
+    """Share of the within-class variance in all variance: tr Σ_W / (tr Σ_W + tr Σ_B).
+
+    Args:
+        view: any layer.
+
+    Returns: in [0, 1]; 0 at collapse, 1 where class means coincide.
+
+    Raises: Undefined when a class has no samples, all have but one, or all samples are one point.
+
+    Source: Rangamani, Lindegaard, Galanti and Poggio 2023.
+    """
+    stats = view.stats
+    _require_spread(stats)
+    noise = stats.within.sum() / stats.n_samples
+    signal = stats.weights(view.weighting) @ np.square(stats.centred(view.weighting)).sum(axis=1)
+    if noise + signal == 0:
+        raise Undefined("all samples are one point")
+    return float(noise / (noise + signal))
+
+
+def vci(view: LayerView) -> float:
+    """Variability collapse index: 1 − tr(Σ_T⁺ Σ_B)/rank Σ_B, classes weighted by their samples.
+
+    With S what no other direction foretells of Σ_W in the span of M̃, this is the mean of g/(1 + g) over the
+    eigenvalues g of Σ_B^{−½} S Σ_B^{−½}: the same, without the difference of two numbers near 1.
+
+    Args:
+        view: a layer with a Gram matrix; its weighting plays no part.
+
+    Returns: in [0, 1]; 0 at collapse. Not changed by any invertible linear map of the features.
+
+    Raises: Undefined when a class has no samples, all have but one, the class means coincide, the layer is too wide
+        for a Gram matrix, or samples are too few to tell: then a linear map of the features reads any labels.
+
+    Source: Xu and Liu 2023.
+    """
+    stats = view.stats
+    _require_spread(stats)
+    squares, axes = between(stats, "sample")
+    if stats.unexplained is None:
+        why = "" if stats.spectrum is None else stats.spectrum.reason
+        few = stats.spectrum is not None and not why
+        raise Undefined(_TRIVIAL if few else why or "no Gram matrix was accumulated")
+    if stats.unexplained.trivial:
+        raise Undefined(_TRIVIAL)
+    k = len(squares)
+    full = np.vstack([axes, np.linalg.svd(axes)[2][k:]])
+    S = full @ stats.unexplained.scatter @ full.T / stats.n_samples
+    if k < len(S):  # directions of the frame in which means differ by rounding alone foretell as any other does
+        S = S[:k, :k] - S[:k, k:] @ np.linalg.pinv(S[k:, k:], hermitian=True) @ S[k:, :k]
+    s = np.sqrt(squares)
+    ratios = S / s / s[:, None]
+    if not np.isfinite(ratios).all():
+        raise Undefined("activations are so small that their squares underflow")
+    g = np.maximum(np.linalg.eigvalsh(ratios), 0.0)
+    return float(np.mean(g / (1 + g)))
 
 
 def cdnv(view: LayerView) -> float:
@@ -58,20 +131,26 @@ def cdnv(view: LayerView) -> float:
 
     Returns: ≥ 0, no unit; 0 at collapse.
 
-    Raises: Undefined when a class has no samples or two class means coincide.
+    Raises: Undefined when a class has no samples, all have but one, or two class means coincide.
 
     Source: Galanti, György and Hutter 2021.
     """
     stats = view.stats
     stats.require_every_class()
+    _require_spread(stats)
     v = stats.within / stats.counts
     a = stats.coordinates
     one, other = np.triu_indices(len(a), k=1)
-    distances = _pair_distances(a)[one, other]
+    distances = pair_distances(a)[one, other]
     if (distances <= stats.tolerance).any():
         pair = int(np.argmin(distances))
         raise Undefined(f"the means of classes {one[pair]} and {other[pair]} coincide")
     return float(np.mean((v[one] + v[other]) / (2 * distances**2)))
+
+
+def sample_rank(view: LayerView) -> Rank:
+    """The rank of M̃ centred by samples."""
+    return centred_rank(view.stats, "sample")
 
 
 def means_rank(view: LayerView) -> Rank:
@@ -79,6 +158,28 @@ def means_rank(view: LayerView) -> Rank:
     return centred_rank(view.stats, view.weighting)
 
 
-def _pair_distances(a: np.ndarray) -> np.ndarray:
-    """‖a_c − a_c'‖ from differences, because the Gram form loses all digits of two means that are close."""
+def pair_distances(a: Float64[np.ndarray, "K r"]) -> Float64[np.ndarray, "K K"]:
+    """‖a_c − a_c'‖ from differences, because the Gram form loses all digits of two points that are close.
+
+    >>> pair_distances(np.array([[0.0, 0.0], [3.0, 4.0]])).tolist()
+    [[0.0, 5.0], [5.0, 0.0]]
+    """
     return np.stack([np.linalg.norm(a - row, axis=1) for row in a])
+
+
+_TRIVIAL = "trivially 0: samples are so few that directions without classes foretell any labels"
+
+
+def _noise_to_signal(stats: LayerStats, weighting: Weighting) -> float:
+    """tr(Σ_W Σ_B⁺)."""
+    _require_spread(stats)
+    squares, axes = between(stats, weighting)
+    within = np.einsum("kr,rs,ks->k", axes, stats.projected, axes) / stats.n_samples  # diagonal of Σ_W in those axes
+    return float(np.sum(within / squares))
+
+
+def _require_spread(stats: LayerStats) -> None:
+    """A class of one sample has no spread; when all are such, 0 says nothing of collapse."""
+    stats.require_every_class()
+    if stats.n_samples == stats.n_classes:
+        raise Undefined("one sample a class: nothing can vary within classes")

@@ -1,22 +1,33 @@
 """What a metric is given, and what the table of metrics says of it.
 
-In: LayerStats and the linear map that reads the layer. Out: `LayerView`, the one argument of every metric.
+In: LayerStats and the linear maps that read the layer. Out: `LayerView`, the one argument of every metric.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 
+from ncscan.directions import strongest_directions
 from ncscan.errors import Undefined
 from ncscan.statistics import LayerStats, Rank, Weighting
 
 Value = float | Mapping[str, float | Undefined]
 """One number, or a small named family of which each may be undefined on its own."""
 
-Scope = Literal["features", "decisions", "spectrum", "negative part", "classifier"]
+Scope = Literal[
+    "features",
+    "decisions",
+    "spectrum",
+    "negative part",
+    "imbalance",
+    "classifier",
+    "imbalance of the classifier",
+    "reader",
+]
 """What must have been accumulated for a metric to be asked at all: `features` always is."""
 
 
@@ -26,16 +37,40 @@ _HUGE = 1e150
 
 @dataclass(frozen=True)
 class Classifier:
-    """The last linear map, which reads this layer and writes the logits."""
+    """The linear map from this layer to the logits: the last one, or the product of a linear head from here on."""
 
     name: str
-    weight: Float64[np.ndarray, "K d"]
-    """W, one row per class."""
+    weight: Float64[np.ndarray, "outputs d"]
+    """W, one row per class that the network knows."""
+    bias: Float64[np.ndarray, "outputs"] | None = None
+    """b, of the product the whole of what it adds; None where no map has any."""
 
     @property
     def obstacle(self) -> str:
         """Why nothing can be compared with these weights, else empty."""
         return "" if (np.abs(self.weight) < _HUGE).all() else "the classifier's weights are not finite"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A linear map that reads this layer, whatever it writes."""
+
+    name: str
+    weight: Float[np.ndarray, "m d"]
+    """W as stored; its precision says which of its singular values are rounding."""
+    directions: int
+    """How many of its strongest input directions are asked: those in which class means can differ."""
+
+    @cached_property
+    def strongest(self) -> Float64[np.ndarray, "k d"]:
+        """Right singular vectors of W as rows, of its largest singular values; Undefined where all are rounding."""
+        try:
+            _, axes = strongest_directions(self.weight, self.directions)
+        except Undefined as why:
+            raise Undefined(f"{self.name} is {why}") from None
+        if not len(axes):
+            raise Undefined(f"{self.name} is zero")
+        return axes
 
 
 @dataclass(frozen=True)
@@ -47,15 +82,37 @@ class LayerView:
     classifier: Classifier | None = None
     decisions_obstacle: str = ""
     """Why nothing can be compared with the network's decisions (logits that are not finite), else empty."""
+    readers: tuple[Reader, ...] = ()
+    """The linear maps that read this layer; a metric of one of them sees that one alone."""
 
     @property
     def rows(self) -> Float64[np.ndarray, "K d"]:
-        """W, the rows of the classifier; Undefined where none reads this layer, or W is not finite."""
+        """W, the rows of the classifier; Undefined where none reads this layer, or W is not finite.
+
+        A network may know more classes than the data has; their rows have no class mean to be compared with.
+        """
+        W = self._finite_classifier.weight
+        if len(W) < self.stats.n_classes:
+            raise Undefined(f"the network has {len(W)} outputs for {self.stats.n_classes} classes")
+        return W[: self.stats.n_classes]
+
+    @property
+    def bias(self) -> Float64[np.ndarray, "K"]:
+        """b of the same rows, zero where there is none; Undefined where it is not finite."""
+        K, b = self.stats.n_classes, self._finite_classifier.bias
+        if b is None:
+            return np.zeros(K)
+        if not (np.abs(b[:K]) < _HUGE).all():
+            raise Undefined("the classifier's bias is not finite")
+        return b[:K]
+
+    @property
+    def _finite_classifier(self) -> Classifier:
         if self.classifier is None:
             raise Undefined("no classifier reads this layer")
         if self.classifier.obstacle:
             raise Undefined(self.classifier.obstacle)
-        return self.classifier.weight
+        return self.classifier
 
 
 @dataclass(frozen=True)
@@ -84,6 +141,10 @@ class Metric(Definition):
     """Names of its numbers; one without a name where it has one."""
     weighted: bool = False
     """Whether the value depends on the weighting of the classes."""
+    unweighted: tuple[str, ...] = ()
+    """Quantities of a weighted metric that do not."""
+    only: Weighting | None = None
+    """The one weighting that it is defined with, whatever the view says; None where both are."""
     centred: bool | None = None
     """Whether a frame is M̃ (True) or M (False); None where no frame is meant."""
     rank: Callable[[LayerView], Rank] | None = None

@@ -1,0 +1,327 @@
+"""Class by class and pair by pair: what the mean over classes hides, and what imbalance does to the smallest.
+
+In: a LayerView. Out: rows for classes.csv, and the metric `imbalance`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from ncscan.errors import Undefined
+from ncscan.metrics.duality import class_cosines
+from ncscan.metrics.variability import pair_distances
+from ncscan.metrics.view import Definition, LayerView, Value
+from ncscan.statistics import LayerStats
+
+MOST_PAIRED = 100
+"""Up to so many classes every pair has its rows: 4,950 pairs. A thousand classes would have half a million."""
+
+SIZES = ("minority", "majority")
+"""The smallest classes, and the largest."""
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One number of a class, or of a pair of classes."""
+
+    class_index: int
+    other_index: int | None
+    """The other class of a pair, always the greater one; None for one class alone."""
+    metric: str
+    quantity: str
+    value: float | None
+    reason: str
+    """Why there is no value, else empty."""
+
+
+def class_rows(view: LayerView) -> list[ClassRow]:
+    """Every number of every class, then of every pair, in the order of CLASS_METRICS."""
+    rows = [row for metric in CLASS_METRICS if metric.asked(view) for row in _rows(metric, view)]
+    return [row for row in rows if row.other_index is None] + [row for row in rows if row.other_index is not None]
+
+
+def imbalance(view: LayerView) -> Value:
+    """The smallest classes against the largest: how noisy, how far out, how well told apart.
+
+    Quantities `ratio` n_max/n_min, and for `minority` and `majority`, the classes of n_min and of n_max samples, the
+    mean over them of v_c (`variance_…`), of ‖μ̃_c‖ (`norm_…`) and of the error of the nearest class centre (`error_…`),
+    and over pairs of them the mean of cos(μ̃_c, μ̃_c') (`cosine_…`).
+
+    Args:
+        view: any layer of imbalanced classes.
+
+    Returns: ratio > 1; at collapse under imbalance `cosine_minority` rises with the ratio, up to 1: minority collapse.
+
+    Raises: Undefined when a class has no samples; `cosine_…` alone where only one class is that small, or large.
+
+    Source: Fang, He, Long and Su 2021 (minority collapse).
+    """
+    stats = view.stats
+    stats.require_every_class()
+    counts = stats.counts
+    found: dict[str, float | Undefined] = {"ratio": float(counts.max() / counts.min())}
+    vectors = stats.centred(view.weighting)
+    per_class = {
+        "variance": stats.within / counts,
+        "norm": np.linalg.norm(vectors, axis=1),
+        "error": 1 - np.diag(stats.nearest) / counts,
+    }
+    groups = (counts == counts.min(), counts == counts.max())
+    for name, values in per_class.items():
+        found |= {f"{name}_{size}": float(values[group].mean()) for size, group in zip(SIZES, groups, strict=True)}
+    for size, group in zip(SIZES, groups, strict=True):
+        found[f"cosine_{size}"] = _mean_cosine(vectors[group], stats.tolerance)
+    return found
+
+
+def imbalance_w(view: LayerView) -> Value:
+    """The rows of the classifier for the smallest classes against those for the largest.
+
+    Quantities `norm_…` mean ‖w_c‖ and `cosine_…` mean cos(w_c, w_c') over pairs, of `minority` and `majority`.
+
+    Args:
+        view: a layer of imbalanced classes, from which a linear map leads to the logits.
+
+    Returns: `cosine_minority` is 1 where all small classes have one row: the network cannot tell them apart.
+
+    Raises: Undefined when W is not finite; `cosine_…` alone where one class is that small, or a row is zero.
+
+    Source: Fang, He, Long and Su 2021 (minority collapse).
+    """
+    W, counts = view.rows, view.stats.counts
+    found: dict[str, float | Undefined] = {}
+    groups = dict(zip(SIZES, (counts == counts.min(), counts == counts.max()), strict=True))
+    for size, group in groups.items():
+        found[f"norm_{size}"] = float(np.linalg.norm(W[group], axis=1).mean())
+        found[f"cosine_{size}"] = _mean_cosine(W[group], 0.0)
+    return found
+
+
+def _mean_cosine(vectors: Float64[np.ndarray, "n r"], least: float) -> float | Undefined:
+    if len(vectors) < 2:
+        return Undefined("one class alone is of that size")
+    norms = np.linalg.norm(vectors, axis=1)
+    if norms.min() <= least:
+        return Undefined("a class has no direction")
+    unit = vectors / norms[:, None]
+    return float((unit @ unit.T)[np.triu_indices(len(unit), k=1)].mean())
+
+
+@dataclass(frozen=True)
+class ClassMetric(Definition):
+    """One row of the table of what is given for every class, or for every pair."""
+
+    function: Callable[[LayerView], Float64[np.ndarray, "..."]]
+    """A value for every class (K,), or for every pair (K, K); NaN where there is none."""
+    missing: str = "the class has no samples"
+    """What NaN means there."""
+    quantity: str = ""
+    pairs: bool = False
+    asked: Callable[[LayerView], bool] = lambda view: True
+
+
+def _rows(metric: ClassMetric, view: LayerView) -> Iterator[ClassRow]:
+    K = view.stats.n_classes
+    if metric.pairs and K > MOST_PAIRED:
+        return
+    one, other = np.triu_indices(K, k=1) if metric.pairs else (np.arange(K), None)
+    values: Float64[np.ndarray, ...] | None = None
+    reason = view.stats.obstacle
+    if not reason:
+        try:
+            values = metric.function(view)
+        except Undefined as why:
+            reason = str(why)
+    for i, c in enumerate(one):
+        b = None if other is None else int(other[i])
+        value = None if values is None else float(values[c] if b is None else values[c, b])
+        known = value is not None and bool(np.isfinite(value))
+        yield ClassRow(
+            class_index=int(c),
+            other_index=b,
+            metric=metric.name,
+            quantity=metric.quantity,
+            value=value if known else None,
+            reason="" if known else reason or metric.missing,
+        )
+
+
+def _per_sample(sums: Float64[np.ndarray, "K"] | Int64[np.ndarray, "K"], stats: LayerStats) -> np.ndarray:
+    return np.where(stats.counts > 0, sums / np.maximum(stats.counts, 1), np.nan)
+
+
+def _disagreements(view: LayerView) -> np.ndarray:
+    if view.decisions_obstacle:
+        raise Undefined(view.decisions_obstacle)
+    disagreements = view.stats.disagreements
+    if disagreements is None:
+        raise Undefined("the network's decisions are not known")
+    return _per_sample(disagreements, view.stats)
+
+
+def _centred_norms(view: LayerView) -> np.ndarray:
+    return np.asarray(np.linalg.norm(view.stats.centred(view.weighting), axis=1))
+
+
+def _distances(view: LayerView) -> np.ndarray:
+    distances = pair_distances(view.stats.coordinates)
+    absent = view.stats.counts == 0
+    distances[absent] = np.nan
+    distances[:, absent] = np.nan
+    return distances
+
+
+def _cosines(view: LayerView) -> np.ndarray:
+    vectors = view.stats.centred(view.weighting)
+    norms = np.linalg.norm(vectors, axis=1)
+    norms[norms <= view.stats.tolerance] = np.nan
+    unit = vectors / norms[:, None]
+    return np.asarray(unit @ unit.T)
+
+
+def _pair_cdnv(view: LayerView) -> np.ndarray:
+    distances = _distances(view)
+    distances[distances <= view.stats.tolerance] = np.nan
+    v = _per_sample(view.stats.within, view.stats)
+    return np.asarray((v[:, None] + v) / (2 * distances**2))
+
+
+def _confusion(view: LayerView) -> np.ndarray:
+    nearest, counts = view.stats.nearest, view.stats.counts
+    mixed = (nearest + nearest.T) / np.maximum(counts[:, None] + counts, 1)
+    return np.where((counts[:, None] > 0) & (counts > 0), mixed, np.nan)
+
+
+def _has_classifier(view: LayerView) -> bool:
+    return view.classifier is not None
+
+
+def _has_decisions(view: LayerView) -> bool:
+    return view.stats.disagreements is not None or bool(view.decisions_obstacle)
+
+
+CLASS_METRICS: tuple[ClassMetric, ...] = (
+    ClassMetric(
+        name="class_samples",
+        function=lambda view: view.stats.counts.astype(np.float64),
+        formula="n_c",
+        range="0, 1, …",
+        at_collapse="–",
+        convention="",
+        source="–",
+        reading="How many samples the other numbers of the class rest on.",
+        undefined="only where activations are not finite",
+    ),
+    ClassMetric(
+        name="class_variance",
+        function=lambda view: _per_sample(view.stats.within, view.stats),
+        formula="v_c = mean ‖h − μ_c‖² over class c",
+        range="[0, ∞)",
+        at_collapse="0",
+        convention="in squared units of the activations",
+        source="Galanti, György, Hutter 2021",
+        reading="Which classes have not collapsed yet.",
+        undefined="the class has no samples",
+    ),
+    ClassMetric(
+        name="class_norm",
+        function=_centred_norms,
+        formula="‖μ̃_c‖",
+        range="[0, ∞)",
+        at_collapse="the same for all",
+        convention="μ_G weighted by class; in units of the activations",
+        source="Papyan, Han, Donoho 2020",
+        reading="What `nc2_equinorm` is the spread of: small classes usually lie further in, or further out.",
+        undefined="any class has no samples",
+    ),
+    ClassMetric(
+        name="ncc_error",
+        function=lambda view: _per_sample(view.stats.counts - np.diag(view.stats.nearest), view.stats),
+        formula="P[c ≠ argmin_c' ‖h − μ_c'‖] over class c",
+        range="[0, 1]",
+        at_collapse="0",
+        convention="as the metric of that name",
+        source="Papyan, Han, Donoho 2020; Galanti, György, Hutter 2021",
+        reading="Which classes the nearest class centre gets wrong.",
+        undefined="the class has no samples",
+    ),
+    ClassMetric(
+        name="nc4_mismatch",
+        function=_disagreements,
+        asked=_has_decisions,
+        formula="P[argmax_c' f_c' ≠ argmin_c' ‖h − μ_c'‖] over class c",
+        range="[0, 1]",
+        at_collapse="0",
+        convention="as the metric of that name",
+        source="Papyan, Han, Donoho 2020",
+        reading="For which classes the network decides otherwise than the nearest class centre.",
+        undefined="the class has no samples; logits are not finite",
+    ),
+    ClassMetric(
+        name="nc3_class_cosine",
+        function=class_cosines,
+        asked=_has_classifier,
+        formula="cos(w_c, μ̃_c)",
+        range="[−1, 1]",
+        at_collapse="1",
+        convention="μ_G weighted by class",
+        source="Wu & Papyan 2024",
+        reading="What `nc3_uniform` is the variance of.",
+        undefined="any class has no samples or sits at the global mean; a row of W is zero; W is not finite",
+    ),
+    ClassMetric(
+        name="pair_cosine",
+        function=_cosines,
+        pairs=True,
+        missing="a class sits at the global mean",
+        formula="cos(μ̃_c, μ̃_c')",
+        range="[−1, 1]",
+        at_collapse="−1/(K−1)",
+        convention="μ_G weighted by class; pairs are given up to 100 classes",
+        source="Papyan, Han, Donoho 2020",
+        reading="Which classes lie closer than the others, seen from the centre.",
+        undefined="any class has no samples; one of the two sits at the global mean",
+    ),
+    ClassMetric(
+        name="pair_distance",
+        function=_distances,
+        pairs=True,
+        missing="one of the classes has no samples",
+        formula="‖μ_c − μ_c'‖",
+        range="[0, ∞)",
+        at_collapse="the same for all",
+        convention="in units of the activations; pairs are given up to 100 classes",
+        source="–",
+        reading="How far two classes lie apart.",
+        undefined="one of the two has no samples",
+    ),
+    ClassMetric(
+        name="pair_cdnv",
+        function=_pair_cdnv,
+        pairs=True,
+        missing="one of the classes has no samples, or their means coincide",
+        formula="(v_c + v_c')/(2‖μ_c − μ_c'‖²)",
+        range="[0, ∞)",
+        at_collapse="0",
+        convention="pairs are given up to 100 classes",
+        source="Galanti, György, Hutter 2021",
+        reading="What `cdnv` is the mean of: one close pair can be most of it.",
+        undefined="one of the two has no samples; their means coincide",
+    ),
+    ClassMetric(
+        name="pair_confusion",
+        function=_confusion,
+        pairs=True,
+        missing="one of the classes has no samples",
+        formula="P[the nearest class centre takes one of c, c' for the other]",
+        range="[0, 1]",
+        at_collapse="0",
+        convention="over the samples of both; pairs are given up to 100 classes",
+        source="–",
+        reading="Where the errors of `ncc_error` go.",
+        undefined="one of the two has no samples",
+    ),
+)
+"""What is given class by class and pair by pair, in the order of the rows."""

@@ -1,0 +1,145 @@
+"""The classifier itself: the frame of its rows, what its bias does, and whether a fixed simplex would do as well.
+
+In: a LayerView with the linear map that leads from it to the logits. Out: one number a metric; 0 at collapse.
+"""
+
+import numpy as np
+from jaxtyping import Float64
+
+from ncscan.errors import Undefined
+from ncscan.metrics.frame import equiangular, equinorm, etf_distance
+from ncscan.metrics.simplex import nearest_simplex, require_room
+from ncscan.metrics.view import LayerView
+
+
+def nc2_equinorm_w(view: LayerView) -> float:
+    """Spread of the lengths of the rows of the classifier: std_c‖w_c‖ / mean_c‖w_c‖, with ddof 1, not centred.
+
+    Args:
+        view: a layer from which a linear map leads to the logits.
+
+    Returns: in [0, √K], no unit; 0 at collapse.
+
+    Raises: Undefined when W is zero or not finite.
+
+    Source: Papyan, Han and Donoho 2020.
+    """
+    return equinorm(_scaled(view))
+
+
+def nc2_equiangular_w(view: LayerView) -> float:
+    """Mean distance of the rows' angles from those of a simplex: mean over c ≠ c' of |cos(w_c, w_c') + 1/(K−1)|.
+
+    Args:
+        view: a layer from which a linear map leads to the logits.
+
+    Returns: in [0, 1 + 1/(K−1)]; 0 at collapse, 1/(K−1) for orthogonal rows.
+
+    Raises: Undefined when a row of W is zero, W is not finite, or d < K − 1.
+
+    Source: Papyan, Han and Donoho 2020.
+    """
+    require_room(view.stats.n_features, view.stats.n_classes)
+    W = _scaled(view)
+    zero = np.flatnonzero(np.linalg.norm(W, axis=1) == 0)
+    if len(zero):
+        raise Undefined(f"row {zero[0]} of the classifier is zero: it has no direction")
+    return equiangular(W)
+
+
+def nc2_etf_w(view: LayerView) -> float:
+    """Distance of the Gram matrix of the rows from a simplex: ‖WWᵀ/‖WWᵀ‖_F − ETF_K‖_F, not centred.
+
+    Args:
+        view: a layer from which a linear map leads to the logits.
+
+    Returns: in [0, √2]; 0 at collapse, √(2 − 2√((K−1)/K)) for orthogonal rows.
+
+    Raises: Undefined when W is zero or not finite, or d < K − 1.
+
+    Source: Zhu et al. 2021 (their NC2).
+    """
+    require_room(view.stats.n_features, view.stats.n_classes)
+    return etf_distance(_scaled(view))
+
+
+def bias_collapse(view: LayerView) -> float:
+    """What the classifier says of the global mean, up to what all classes share: ‖C(W μ_G + b)‖, C = I − 11ᵀ/K.
+
+    Args:
+        view: a layer from which a linear map leads to the logits.
+
+    Returns: ≥ 0, in the unit of the logits; 0 at collapse.
+
+    Raises: Undefined when a class has no samples, or W or b is not finite.
+
+    Source: Zhu et al. 2021, centred: a shift of all logits decides nothing.
+    """
+    logits = _central_logits(view)
+    return float(np.linalg.norm(logits - logits.mean()))
+
+
+def bias_collapse_raw(view: LayerView) -> float:
+    """What the classifier says of the global mean: ‖W μ_G + b‖.
+
+    Args:
+        view: a layer from which a linear map leads to the logits.
+
+    Returns: ≥ 0, in the unit of the logits; 0 at collapse under cross-entropy, 1/√K under square loss with a free bias.
+
+    Raises: Undefined when a class has no samples, or W or b is not finite.
+
+    Source: Zhu et al. 2021.
+    """
+    return float(np.linalg.norm(_central_logits(view)))
+
+
+def classifier_row_sum(view: LayerView) -> float:
+    """Whether the rows of the classifier cancel: ‖Wᵀ1‖/(√K ‖W‖_F).
+
+    Args:
+        view: a layer from which a linear map leads to the logits.
+
+    Returns: in [0, 1]; 0 at collapse onto a simplex, 1/√K for orthogonal rows of one length, 1 for equal rows.
+
+    Raises: Undefined when W is zero or not finite.
+
+    Source: known as NC0; it is conserved by training under cross-entropy, but for weight decay.
+    """
+    W = _scaled(view)
+    return float(np.linalg.norm(W.sum(axis=0)) / (np.sqrt(len(W)) * np.linalg.norm(W)))
+
+
+def etf_swap_error(view: LayerView) -> float:
+    """Error of the simplex ETF nearest to the classifier in its place, without a bias: P[y ≠ argmax_c ⟨e_c, h⟩].
+
+    Args:
+        view: a layer from which a linear map leads to the logits, accumulated with it.
+
+    Returns: in [0, 1]; the network's own error at collapse.
+
+    Raises: Undefined when d < K − 1, the centred rows of W span fewer than K − 1 directions, or W is not finite.
+
+    Source: Zhu et al. 2021; Yang et al. 2022 (classifiers fixed to a simplex).
+    """
+    nearest_simplex(view.rows)  # which says why where there is none
+    errors = view.stats.swap_errors
+    if errors is None:
+        raise Undefined("the activations were accumulated without the classifier")
+    return float(errors.sum() / view.stats.n_samples)
+
+
+def _central_logits(view: LayerView) -> Float64[np.ndarray, "K"]:
+    """W μ_G + b."""
+    logits: Float64[np.ndarray, K] = view.rows @ view.stats.global_mean(view.weighting) + view.bias
+    return logits
+
+
+def _scaled(view: LayerView) -> Float64[np.ndarray, "K d"]:
+    """W up to a factor; Undefined where it is zero."""
+    W = view.rows
+    size = np.abs(W).max()
+    if size == 0:
+        raise Undefined("the classifier is zero")
+    scaled: Float64[np.ndarray, "K d"] = W / size
+    return scaled

@@ -1,0 +1,64 @@
+"""Which linear map leads from a layer to the logits, and which ones read it.
+
+In: the graph of a traced pass, and the weights. Out: what a LayerView compares a layer with, by the name of its tap.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from ncscan.graph import TapGraph
+from ncscan.metrics.view import Classifier, Reader
+
+Weights = Mapping[str, tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."] | None]]
+"""By name of the map: W as (outputs, inputs, …), and b or None."""
+
+
+def head_classifiers(graph: TapGraph, weights: Weights) -> dict[str, Classifier]:
+    """For every layer of the linear head, the map from it to the logits: W_L, W_L W_{L−1}, …, and the bias of it all.
+
+    A head with L2 layers gives L2 of them; where other maps than matrices begin, it ends. A product is named
+    `first..last`. There is none where the last map does not write the logits as they are: of any other, W says nothing
+    of the classes.
+    """
+    found: dict[str, Classifier] = {}
+    W: Float64[np.ndarray, "outputs d"] | None = None
+    b: Float64[np.ndarray, outputs] | None = None
+    for name in reversed(graph.head):
+        weight, bias = weights[name]
+        if graph.map(name).kind != "linear" or weight.ndim != 2:
+            break
+        with np.errstate(over="ignore", invalid="ignore"):  # the classifier says it: see its obstacle
+            own = weight.astype(np.float64)
+            own_bias = None if bias is None else bias.astype(np.float64)
+            if W is None:
+                if len(own) != _outputs(graph):
+                    break
+                W, b = own, own_bias
+            else:
+                if W.shape[1] != len(own):
+                    break
+                if own_bias is not None:
+                    b = W @ own_bias + (0.0 if b is None else b)
+                W = W @ own
+        last = graph.head[-1]
+        found[graph.map(name).reads] = Classifier(name if name == last else f"{name}..{last}", W, b)
+    return found
+
+
+def readers(graph: TapGraph, weights: Weights, n_classes: int) -> dict[str, tuple[Reader, ...]]:
+    """For every layer, the matrices that read it, in the order of the pass."""
+    found: dict[str, tuple[Reader, ...]] = {}
+    for linear_map in graph.maps:
+        W = weights[linear_map.name][0]
+        if linear_map.kind == "linear" and W.ndim == 2:
+            reader = Reader(linear_map.name, W, max(n_classes - 1, 1))
+            found[linear_map.reads] = (*found.get(linear_map.reads, ()), reader)
+    return found
+
+
+def _outputs(graph: TapGraph) -> int:
+    """How many logits the network gives a sample."""
+    output = graph.output
+    return output.shape[-1 if output.channel_dim is None else output.channel_dim]
