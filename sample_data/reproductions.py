@@ -2,7 +2,7 @@
 
     python sample_data/reproductions.py [--out reproductions] [--only NAME …]
 
-In: MNIST's idx files, fetched as mnist.py does. Out: OUT/data-5000/ with the first 5,000 images, and OUT/runs/<run>/ with
+In: MNIST's idx files, fetched as mnist.py does. Out: OUT/data-5000/, the first 5,000 images, and OUT/runs/<run>/ with
 eight checkpoints each. A run takes about a quarter of a minute on one thread.
 """
 
