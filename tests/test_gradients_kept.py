@@ -120,3 +120,9 @@ def test_command_line_keeps_gradients_of_a_real_checkpoint(tmp_path: Path) -> No
     refused = ncscan(*arguments, "--gradients", "65", cwd=tmp_path)
     assert refused.returncode == 2
     assert "gradients of 64 samples and not 65" in refused.stderr
+
+
+def test_page_defines_every_metric_and_quantity() -> None:
+    page = (SAMPLE_DATA.parent / "docs/gradients.md").read_text(encoding="utf-8")
+    names = {name for metric, quantities in GRADIENT_METRICS for name in (metric, *quantities)}
+    assert set() == {name for name in names if f"| `{name}` |" not in page}

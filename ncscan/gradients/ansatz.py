@@ -182,7 +182,9 @@ def _outer_products(
             for i, output in zip(flattened, range(len(readings), len(taps)), strict=True):
                 W, b = traced.weights[readings[i].map]
                 if not _is_map(W, b, readings[i].vectors(seen[i]), seen[output]):
-                    found[readings[i].key] = Undefined("a map of positions is flattened in an order that is not known")
+                    found[readings[i].key] = Undefined(
+                        "what it reads is a map, flattened in an order that is not known"
+                    )
     # No gradient arrives where the layer is seen through a rearranged view, beside the way to the outputs.
     nothing = Undefined("no gradient reaches what it reads, in the arrangement in which it is seen")
     sums = {reading.key: found.get(reading.key, nothing) for reading in readings}
