@@ -4,15 +4,15 @@ In: K and d, or the class sums of permuted labels. Out: the value that chance gi
 wide layer looks collapsed by chance, so no value means anything before it is compared with this.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
-from ncscan.errors import Undefined
-from ncscan.metrics import METRICS, LayerView
+from ncscan.chosen import Key, bare, key_of, measure_some
+from ncscan.metrics import LayerView
 from ncscan.metrics.frame import equiangular, equinorm, etf_distance, matrix_etf_distance
 from ncscan.statistics import LayerStats
 from ncscan.sums import Frame, Permuted, permuted_frames
@@ -62,12 +62,14 @@ def nc2_orthogonal_chance(K: int, d: int) -> float:
 
 
 def nc3_subspace_chance(K: int, d: int) -> float:
-    """Two random subspaces of K directions, for K ≪ d: 8/(3π)·√(K/d); 1 where they fill the space.
+    """Two random subspaces of k = K − 1 directions, for k ≪ d: 8/(3π)·√(k/d); 1 where they fill the space.
+
+    Centred means have K − 1 directions, so as many are compared; with K of them the same formula has K.
 
     >>> round(nc3_subspace_chance(10, 512), 3)
-    0.119
+    0.113
     """
-    return float(min(8 / (3 * np.pi) * np.sqrt(K / d), 1.0))
+    return float(min(8 / (3 * np.pi) * np.sqrt((K - 1) / d), 1.0))
 
 
 def unrelated(K: int, d: int) -> float:
@@ -136,9 +138,6 @@ def _gaussian(rng: np.random.Generator, n: int, d: int) -> Float64[np.ndarray, "
     return np.asarray(triangle + np.diag(np.sqrt(rng.chisquare(d - np.arange(n)))))
 
 
-Key = tuple[str, str, str]
-"""Metric, quantity, weighting: a row of the table."""
-
 PERMUTED = (
     *("nc1_trace", "nc1_normalized"),
     *("nc2_equinorm", "nc2_equiangular", "nc2_etf", "nc2_etf_unit", "gnc2_uniformity"),
@@ -150,31 +149,22 @@ def permutation_baseline(view: LayerView, permuted: Permuted) -> dict[Key, Chanc
     """What the same activations read under labels that say nothing of them: nc1_trace about (N−K)/(K−1).
 
     Args:
-        view: a layer, under one weighting.
+        view: a layer.
         permuted: its class sums under P ≥ 20 permutations, from the same pass.
 
     Returns: on average over the permutations, with their smallest and largest 2.5 %.
     """
     read: dict[Key, list[float]] = {}
-    metrics = [metric for metric in METRICS if metric.name in PERMUTED]
     for one in permuted_views(view, permuted):
-        for metric in metrics:
-            try:
-                found = metric.function(one)
-            except Undefined:
-                continue
-            for quantity in metric.quantities:
-                value = found[quantity] if isinstance(found, Mapping) else found
-                if not isinstance(value, Undefined):
-                    read.setdefault((metric.name, quantity, view.weighting if metric.weighted else ""), []).append(
-                        value
-                    )
+        for row in measure_some(one, PERMUTED):
+            if row.value is not None:
+                read.setdefault(key_of(row), []).append(row.value)
     return {key: _chance(values) for key, values in read.items() if len(values) == len(permuted.sums)}
 
 
 def permuted_views(view: LayerView, permuted: Permuted) -> Iterator[LayerView]:
     """The layer under each permutation, with what its class sums and the total square say: no scatter in directions."""
-    stats = view.stats
+    stats = bare(view).stats
     if stats.obstacle:
         return
     total = _total_scatter(stats)
@@ -192,7 +182,7 @@ def permuted_views(view: LayerView, permuted: Permuted) -> Iterator[LayerView]:
             projected=np.zeros((len(of.basis), len(of.basis))),
         )
         vars(resample)["tolerance"] = stats.tolerance  # what storage resolves does not depend on the labels
-        yield replace(view, stats=resample)
+        yield replace(bare(view), stats=resample)
 
 
 def is_chance(value: float, chance: Chance, collapse: float) -> bool:

@@ -99,6 +99,8 @@ class LayerStats:
     """A few numbers a sample, for a bootstrap, where they were asked for."""
     permuted: Permuted | None = None
     """Class sums under permuted labels, where they were asked for."""
+    noise: float = 0.0
+    """‖Σ_W‖ where a Gram matrix was accumulated, else what of it lies in the span of the means, which it makes."""
 
     @property
     def n_classes(self) -> int:
@@ -176,6 +178,32 @@ def centred_rank(stats: LayerStats, weighting: Weighting) -> Rank:
     return Rank(len(between(stats, weighting)[0]), certain=True)
 
 
+def rank_sampling(stats: LayerStats, weighting: Weighting) -> int:
+    """How many directions of M̃ stand above what a mean of so few noisy samples gives by itself.
+
+    s_i > 1.1 (√tr Σ_W + √(K‖Σ_W‖))/√(min n_c): K means of n samples each err by a K×d matrix whose rows have covariance
+    Σ_W/n, and that is its norm. A direction under it is resolved by storage, but may not be there in other samples.
+    """
+    stats.require_every_class()
+    K = stats.n_classes
+    s = np.linalg.svd(np.sqrt(K * stats.weights(weighting))[:, None] * stats.centred(weighting), compute_uv=False)
+    trace = stats.within.sum() / stats.n_samples
+    chance = 1.1 * (np.sqrt(trace) + np.sqrt(K * stats.noise)) / np.sqrt(stats.counts.min())
+    return int((s > max(chance, stats.tolerance)).sum())
+
+
+def rank_doubt(stats: LayerStats, weighting: Weighting) -> str:
+    """Why the rank of M̃ may not be that of other samples, else empty. It changes no value."""
+    try:
+        rank, sampled = centred_rank(stats, weighting).value, rank_sampling(stats, weighting)
+    except Undefined:
+        return ""
+    if rank == sampled:
+        return ""
+    few = f"only {sampled} stand above what {stats.counts.min()} samples of a class give by chance"
+    return f"the class means differ in {rank} directions, but {few}: nc1_pinv may not hold for other samples"
+
+
 def mean_singular_values(stats: LayerStats) -> tuple[Float64[np.ndarray, "k"], int]:
     """The singular values of M (not centred), and how many stand above the tolerance."""
     stats.require_every_class()
@@ -226,6 +254,7 @@ def layer_stats_from(
         negative=_negative(scatter),
         samples=scatter.samples,
         permuted=scatter.permuted,
+        noise=_largest_noise(of, scatter, sums.obstacle),
     )
 
 
@@ -268,6 +297,12 @@ def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str) -> Spe
     counted = values > np.maximum(resolutions, storage)
     rank = full if counted.all() else int(np.argmin(counted))
     return Spectrum(values[:rank], full, storage, float(resolutions[rank]) if rank < full else 0.0, "")
+
+
+def _largest_noise(of: Frame, scatter: Scatter, obstacle: str) -> float:
+    """‖Σ_W‖. Without a Gram matrix, its share in the span of the means: noise that moves them lies there."""
+    known = scatter.projected if scatter.gram is None else scatter.gram
+    return 0.0 if obstacle else largest_eigenvalue(np.triu(known)) / max(int(of.counts.sum()), 1)
 
 
 def _unexplained(of: Frame, scatter: Scatter, obstacle: str) -> Unexplained | None:

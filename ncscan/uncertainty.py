@@ -4,16 +4,17 @@ In: a LayerView, and a few numbers per sample of it (`PerSample`, O(N·K) in all
 is not run again, and no activation is read again: only this file resamples.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from ncscan.chosen import Key, bare, key_of, measure_some
 from ncscan.errors import Undefined
-from ncscan.metrics import METRICS, Classifier, LayerView
-from ncscan.metrics.view import Metric
+from ncscan.metrics import LayerView, Reader
 from ncscan.statistics import LayerStats, between
 from ncscan.sums import PerSample
 
@@ -36,9 +37,6 @@ _BLOCK_NUMBERS = 2**23
 
 _TINY = np.finfo(np.float64).tiny
 
-Key = tuple[str, str, str]
-"""Metric, quantity, weighting: a row of the table."""
-
 
 class Interval(NamedTuple):
     """What LEVEL of the resamples read."""
@@ -59,7 +57,7 @@ def bootstrap(view: LayerView, samples: PerSample, B: int, seed: int = 0) -> dic
     classes along that movement is left out of tr(Σ_W Σ_B⁺); and a sample keeps the class whose mean was nearest.
 
     Args:
-        view: a layer, under one weighting.
+        view: a layer.
         samples: of the same layer, from the second pass.
         B: how many resamples; 1,000 give two digits of an end.
         seed: the same seed draws the same samples in every layer.
@@ -68,13 +66,11 @@ def bootstrap(view: LayerView, samples: PerSample, B: int, seed: int = 0) -> dic
 
     Source: Efron 1979; percentile intervals within strata.
     """
-    metrics = [metric for metric in METRICS if metric.name in RESAMPLED]
     drawn: dict[Key, list[float]] = {}
     for resample in resamples(view, samples, B, seed):
-        for metric in metrics:
-            for quantity, value in _values(metric, resample):
-                key = (metric.name, quantity, view.weighting if metric.weighted else "")
-                drawn.setdefault(key, []).append(value)
+        for row in measure_some(resample, RESAMPLED):
+            if row.value is not None:
+                drawn.setdefault(key_of(row), []).append(row.value)
     tail = (1 - LEVEL) / 2
     return {
         key: Interval(*map(float, np.quantile(values, [tail, 1 - tail])))
@@ -90,7 +86,7 @@ def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterato
     means; the direction of their centre outside it; one for the movement of each class mean outside it; and what is
     left of the classifier, which no mean sees.
     """
-    stats = view.stats
+    stats = bare(view).stats
     if stats.obstacle:
         return
     K, r = stats.coordinates.shape
@@ -103,7 +99,11 @@ def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterato
     home = np.hstack([stats.means @ stats.basis.T, np.full((K, 1), length), np.zeros((K, 2 * K))])
     moving = np.r_[:r, r + 1 : r + 1 + K]
     basis = np.eye(r + 1 + 2 * K)[moving]
-    classifier = _seen(view.classifier, stats, direction)
+    seen = partial(_seen, stats=stats, direction=direction)
+    classifier = view.classifier
+    if classifier is not None and not classifier.obstacle:
+        classifier = replace(classifier, weight=seen(view.rows))
+    readers = tuple(Reader(reader.name, seen(reader.strongest), reader.directions) for reader in _readable(view))
     for sums in _resampled_sums(view, samples, B, seed):
         means = home.copy()
         means[:, :r] += sums.movement
@@ -123,7 +123,7 @@ def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterato
         )
         # Which directions stand above rounding is a fact of the stored layer, not of the axes chosen here.
         vars(resample)["tolerance"] = stats.tolerance
-        yield replace(view, stats=resample, classifier=classifier)
+        yield replace(bare(view), stats=resample, classifier=classifier, readers=readers)
 
 
 def weights(rng: np.random.Generator, n: int, b: int) -> Float64[np.ndarray, "b n"]:
@@ -240,28 +240,24 @@ def _decisions(n: Int64[np.ndarray, "K"], right: Float64[np.ndarray, "K"]) -> In
     return nearest
 
 
-def _seen(classifier: Classifier | None, stats: LayerStats, direction: Float64[np.ndarray, "d"]) -> Classifier | None:
-    """The classifier in the axes of a resample: its lengths, angles and products with the means are kept."""
-    if classifier is None or classifier.obstacle:
-        return classifier
-    W = classifier.weight
+def _seen(
+    W: Float64[np.ndarray, "m d"], stats: LayerStats, direction: Float64[np.ndarray, "d"]
+) -> Float64[np.ndarray, "m e"]:
+    """Rows of weights in the axes of a resample: their lengths, angles and products with the means are kept."""
     K = stats.n_classes
     inside, along = W @ stats.basis.T, W @ direction
     rest = W - inside @ stats.basis - np.outer(along, direction)
     corner = np.linalg.qr(rest.T)[1].T
-    unseen = np.zeros((len(W), K))
+    unseen = np.zeros((len(W), max(K, corner.shape[1])))
     unseen[:, : corner.shape[1]] = corner
-    return replace(classifier, weight=np.hstack([inside, along[:, None], np.zeros((len(W), K)), unseen]))
+    return np.hstack([inside, along[:, None], np.zeros((len(W), K)), unseen])
 
 
-def _values(metric: Metric, view: LayerView) -> Iterator[tuple[str, float]]:
-    """The finite numbers of a measure, by quantity."""
-    try:
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            found = metric.function(view)
-    except Undefined:
-        return
-    for quantity in metric.quantities:
-        value = found[quantity] if isinstance(found, Mapping) else found
-        if not isinstance(value, Undefined) and np.isfinite(value):
-            yield quantity, value
+def _readable(view: LayerView) -> Iterator[Reader]:
+    """The maps that read the layer and have directions at all."""
+    for reader in view.readers:
+        try:
+            if len(reader.strongest):
+                yield reader
+        except Undefined:
+            continue

@@ -7,6 +7,7 @@ import pytest
 from helpers import random_layer, simplex, simplex_layer, stats_of, view_of
 
 from ncscan import uncertainty
+from ncscan.chosen import Key, key_of
 from ncscan.metrics import LayerView, measure
 from ncscan.statistics import LayerStats, Weighting
 from ncscan.sums import PerSample
@@ -34,11 +35,9 @@ def naive_resamples(features: np.ndarray, labels: np.ndarray, B: int, seed: int)
     return [np.concatenate([np.repeat(members[c], drawn[c][b]) for c in range(K)]) for b in range(B)]
 
 
-def values(view: LayerView) -> dict[tuple[str, str, str], float]:
+def values(view: LayerView) -> dict[Key, float]:
     return {
-        (row.metric, row.quantity, row.weighting): row.value
-        for row in measure(view)
-        if row.value is not None and row.metric in uncertainty.RESAMPLED
+        key_of(row): row.value for row in measure(view) if row.value is not None and row.metric in uncertainty.RESAMPLED
     }
 
 
@@ -67,7 +66,7 @@ def test_decisions_are_resampled_with_their_samples() -> None:
     samples = summaries(features, labels, view.stats)
     wrong = samples.nearest != labels
     expected = [wrong[chosen].mean() for chosen in naive_resamples(features, labels, 8, 0)]
-    found = [values(v)["ncc_error", "", ""] for v in resamples(view, samples, 8, 0)]
+    found = [values(v)["ncc_error", "", "", ""] for v in resamples(view, samples, 8, 0)]
     assert expected == pytest.approx(found, rel=SAME)
     assert 0.05 < wrong.mean() < 0.8
 
@@ -78,7 +77,7 @@ def test_movement_outside_the_span_is_near_that_of_the_samples_when_the_layer_is
     B = 40
     found = [values(v) for v in resamples(view, summaries(features, labels, view.stats), B, 0)]
     naive = [values(view_of(features[i], labels[i])) for i in naive_resamples(features, labels, B, 0)]
-    for key in (("nc1_trace", "", "class"), ("cdnv", "", ""), ("nc2_etf", "", "class")):
+    for key in (("nc1_trace", "", "class", ""), ("cdnv", "", "", ""), ("nc2_etf", "", "class", "")):
         own, true = np.array([f[key] for f in found]), np.array([n[key] for n in naive])
         assert true.mean() == pytest.approx(own.mean(), rel=0.01)
         assert np.corrcoef(own, true)[0, 1] > 0.9
@@ -91,11 +90,11 @@ def test_the_linearised_form_is_near_the_exact_one(monkeypatch: pytest.MonkeyPat
     exact = bootstrap(view, samples, 200)
     monkeypatch.setattr(uncertainty, "MOST_MOMENTS", 0)
     linear = bootstrap(view, samples, 200)
-    key = ("nc1_pinv", "", "class")
+    key = ("nc1_pinv", "", "class", "")
     width = exact[key].high - exact[key].low
     assert exact[key].low == pytest.approx(linear[key].low, abs=0.1 * width)
     assert exact[key].high == pytest.approx(linear[key].high, abs=0.1 * width)
-    assert exact["nc1_trace", "", "class"] == linear["nc1_trace", "", "class"]
+    assert exact["nc1_trace", "", "class", ""] == linear["nc1_trace", "", "class", ""]
 
 
 def test_block_size_does_not_affect_the_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,11 +114,11 @@ def test_intervals_cover_the_truth_nineteen_times_in_twenty_when_classes_are_gau
     means = simplex(K) @ np.eye(K, d)
     labels = np.repeat(np.arange(K), n)
     truth = {
-        ("nc1_trace", "", "class"): d * sigma**2,
-        ("nc1_pinv", "", "class"): sigma**2 * (K - 1) ** 2 / K,
-        ("cdnv", "", ""): d * sigma**2 * (K - 1) / (2 * K),
+        ("nc1_trace", "", "class", ""): d * sigma**2,
+        ("nc1_pinv", "", "class", ""): sigma**2 * (K - 1) ** 2 / K,
+        ("cdnv", "", "", ""): d * sigma**2 * (K - 1) / (2 * K),
     }
-    monkeypatch.setattr(uncertainty, "RESAMPLED", [name for name, _, _ in truth])  # the others take time
+    monkeypatch.setattr(uncertainty, "RESAMPLED", [name for name, *_ in truth])  # the others take time
     covered = dict.fromkeys(truth, 0)
     for draw in range(draws):
         rng = np.random.default_rng(draw)
@@ -144,7 +143,7 @@ def test_there_is_no_interval_when_there_is_no_value() -> None:
     features, labels = simplex_layer(2, 3, 1.0, 0.1)
     view = LayerView(stats_of(features, labels))
     found = bootstrap(view, summaries(features, labels, view.stats), 10)
-    assert ("nc2_etf", "", "class") not in found
-    assert ("nc1_trace", "", "class") in found
+    assert ("nc2_etf", "", "class", "") not in found
+    assert ("nc1_trace", "", "class", "") in found
     broken = LayerView(replace(view.stats, obstacle="not finite"))
     assert bootstrap(broken, summaries(features, labels, view.stats), 10) == {}
