@@ -149,6 +149,59 @@ def random_data(n: int, d: int, n_classes: int, seed: int = 0) -> tuple[torch.Te
     return torch.randn(n, d, generator=generator, dtype=torch.float64), y
 
 
+def naive_ridge(h: np.ndarray, y: np.ndarray, b: np.ndarray, lam: float) -> np.ndarray:
+    """The W that minimises (1/2N)Σ‖y_i − b − W h_i‖² + (λ/2)‖W‖_F², as least squares with rows of its own for λ."""
+    N, d = h.shape
+    left = np.vstack([h / np.sqrt(N), np.sqrt(lam) * np.eye(d)])
+    right = np.vstack([(np.eye(len(b))[y] - b) / np.sqrt(N), np.zeros((d, len(b)))])
+    return np.asarray(np.linalg.lstsq(left, right)[0].T)
+
+
+def critical(h: np.ndarray, y: np.ndarray, b: np.ndarray | None, lam: float) -> dict[str, Claim]:
+    """Claims about a classifier that is critical on the features h."""
+    n_classes = int(y.max()) + 1
+    net = mlp([h.shape[1], n_classes], bias=b is not None)
+    last = net.get_submodule("0")
+    last.get_parameter("weight").data = torch.from_numpy(
+        naive_ridge(h, y, np.zeros(n_classes) if b is None else b, lam)
+    )
+    if b is not None:
+        last.get_parameter("bias").data = torch.from_numpy(b)
+    train: Train = {"loss": "mse", "optimizer": "sgd", "weight_decay": 2 * lam / n_classes}
+    return claims_of(net, torch.from_numpy(h), torch.from_numpy(y), train)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_equalities_hold_at_the_ridge_solution_of_any_features(bias: bool) -> None:
+    rng = np.random.default_rng(0)
+    h, y = rng.standard_normal((50, 7)), np.concatenate([np.arange(4), rng.integers(0, 3, 46)])
+    claims = critical(h, y, rng.standard_normal(4) if bias else None, 0.03)
+    for name in ("ridge_form.sigma_w", "ridge_form.features", "stationarity.0"):
+        assert value(claims[name]) < EXACT
+    for name in ("radial.0", "loss_identity.0"):
+        assert math.isclose(value(claims[name]), target(claims[name]), rel_tol=EXACT)
+
+
+@pytest.mark.parametrize("bias", [None, 0.07])
+def test_two_parameters_predict_the_classifier_of_a_shifted_frame(bias: float | None) -> None:
+    y = np.arange(5)
+    claims = critical(np.eye(5) + 0.3, y, None if bias is None else np.full(5, bias), 0.001)
+    assert value(claims["interpolation.delta"]) != 0
+    assert value(claims["predicted_classifier.two_parameter"]) < EXACT
+    norm = claims["predicted_classifier.two_parameter_norm"]
+    assert math.isclose(value(norm), target(norm), rel_tol=EXACT)
+
+
+def test_the_papers_classifier_is_that_of_a_bias_at_its_optimum() -> None:
+    # With b = 1/K and centred features the outputs sum to 1 over the classes, and δ = ε/(K − 1).
+    frame = np.eye(5) - 0.2
+    claims = critical(frame, np.arange(5), np.full(5, 0.2), 0.001)
+    assert math.isclose(value(claims["interpolation.delta"]), value(claims["interpolation.epsilon"]) / 4, rel_tol=EXACT)
+    assert value(claims["predicted_classifier.paper"]) < EXACT
+    norm = claims["predicted_classifier.paper_norm"]
+    assert math.isclose(value(norm), target(norm), rel_tol=EXACT)
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_stationarity_is_the_gradient_that_autograd_finds(bias: bool) -> None:
     torch.manual_seed(0)

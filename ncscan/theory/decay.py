@@ -263,10 +263,11 @@ def _predicted_classifier(stats: HeadStats, lam: float) -> list[Claim]:
     epsilon, delta, _ = _pattern(stats)
     mean = M.mean(axis=1, keepdims=True)
     norm = float(np.mean(np.sum(W**2, axis=1)))
+    on_bias = float(stats.classifier.bias.mean()) * (epsilon - (K - 1) * delta)  # W_cμ_c is f_c − b_c
     forms = {
         "two_parameter": (
             ((epsilon + delta) * M - K * delta * mean).T / (lam * K),
-            (epsilon * (1 - epsilon) - (K - 1) * delta**2) / (lam * K),
+            (epsilon * (1 - epsilon) - (K - 1) * delta**2 - on_bias) / (lam * K),
         ),
         "paper": (
             epsilon * (M - mean).T / (lam * (K - 1)),
