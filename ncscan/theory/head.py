@@ -59,22 +59,22 @@ class HeadLayer:
     signal: Float64[np.ndarray, "n K"]
     """Σ_B = signal·signalᵀ with w_c = n_c/N ("sample" weighting): columns √(n_c/N)(μ_c − μ_G)."""
 
-    @property
+    @cached_property
     def width(self) -> int:
         """n."""
         return len(self.means)
 
-    @property
+    @cached_property
     def within(self) -> float:
         """tr Σ_W."""
         return float(np.sum(self.noise**2))
 
-    @property
+    @cached_property
     def between(self) -> float:
         """tr Σ_B, "sample" weighting."""
         return float(np.sum(self.signal**2))
 
-    @property
+    @cached_property
     def nc1_trace(self) -> float:
         """tr Σ_W/tr Σ_B, "sample" weighting; Undefined when the class means coincide."""
         if self.between == 0:
@@ -98,73 +98,81 @@ class HeadStats:
     row_sum: float
     """mean_i |Σ_c f_c|."""
 
-    @property
+    @cached_property
     def n_classes(self) -> int:
         """K."""
         return len(self.counts)
 
-    @property
+    @cached_property
     def n_samples(self) -> int:
         """N."""
         return int(self.counts.sum())
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """L2, the number of linear maps."""
         return len(self.maps)
 
-    @property
+    @cached_property
     def shares(self) -> Float64[np.ndarray, "K"]:
         """n_c/N."""
-        return np.divide(self.counts, float(self.n_samples))
+        return np.asarray(self.counts / float(self.n_samples))
 
-    @property
+    @cached_property
     def classifier(self) -> HeadMap:
         """W_L, b_L."""
         return self.maps[-1]
 
-    @property
+    @cached_property
+    def product(self) -> Float64[np.ndarray, "K m"]:
+        """W_L…W_{L1+1}, the head as one map."""
+        product = self.classifier.weight
+        for linear in reversed(self.maps[:-1]):
+            product = product @ linear.weight
+        return product
+
+    @cached_property
     def features(self) -> HeadLayer:
         """Z_{L−1}, the layer that W_L reads."""
         return self.layers[-2]
 
-    @property
+    @cached_property
     def outputs(self) -> HeadLayer:
         """Z_L; its means are the mean output of each class."""
         return self.layers[-1]
 
-    @property
+    @cached_property
     def mean_errors(self) -> Float64[np.ndarray, "K K"]:
         """R̄: class means of y − f, classes as columns."""
-        return np.subtract(np.eye(self.n_classes), self.outputs.means)
+        return np.asarray(np.eye(self.n_classes) - self.outputs.means)
 
-    @property
+    @cached_property
     def residual(self) -> float:
         """‖Z_L − Y‖_F."""
         return self._residual(np.zeros(self.n_classes))
 
-    @property
+    @cached_property
     def residual_without_bias(self) -> float:
         """‖Z_L − b_L1ᵀ − Y‖_F."""
         return self._residual(self.classifier.bias)
 
-    @property
+    @cached_property
     def loss(self) -> float:
         """(1/2N) Σ_i ‖y_i − f_i‖²."""
         return self.residual**2 / (2 * self.n_samples)
 
-    @property
+    @cached_property
     def error_on_target(self) -> float:
         """(1/2N) Σ_i ⟨y_i, y_i − f_i⟩."""
         return float(self.shares @ np.diag(self.mean_errors)) / 2
 
-    @property
+    @cached_property
     def radial(self) -> float:
         """(1/N) Σ_i ⟨y_i − f_i, f_i − b_L⟩; within a class f varies and y does not."""
         along = np.sum(self.mean_errors * (self.outputs.means - self.classifier.bias[:, None]), axis=0)
         return float(self.shares @ along) - self.outputs.within
 
-    @property
+    @cached_property
     def classifier_noise(self) -> float:
         """‖W_LΣ_W‖_F at the layer that W_L reads."""
         return float(np.linalg.norm(self.outputs.noise @ self.features.noise.T))

@@ -1,0 +1,273 @@
+"""Certificates: what collapse at the outputs forces upon the layers of a linear head, for any loss and any bias.
+
+In: HeadStats. Out: claims. The last layers of a linear head hide nothing: a feature is what the outputs show of it, and
+the rest, which only imbalance of neighbouring maps lets through. Derivations: docs/theory.md.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from ncscan.errors import Undefined
+from ncscan.theory import Claim, at_least, at_most, fact, same, undefined
+from ncscan.theory.head import HeadStats
+from ncscan.theory.reading import (
+    RESOLVED,
+    Form,
+    Frame,
+    Reading,
+    balance,
+    centred_rows,
+    condition_of,
+    cosines,
+    norm,
+    readings_of,
+    require,
+)
+
+FORMS: tuple[Form, ...] = ("orthogonal", "simplex")
+
+ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
+"""Balance under this, in units of r², is what rounding of the weights' products leaves of zero."""
+
+TIGHTER = "the tighter of two forms"
+
+
+def certify(head: HeadStats) -> list[Claim]:
+    """Every certificate of a linear head: each inner layer's NC1, then NC2 and NC3 of the layer that W_L reads.
+
+    Both forms are there; of two that speak of the same thing, the reason of the tighter one says so.
+
+    >>> Z, y = np.array([[1.0, 0.1], [1.0, -0.1], [0.1, 1.0], [-0.1, 1.0]]), np.array([0, 0, 1, 1])
+    >>> from ncscan.theory.head import head_stats
+    >>> claims = certify(head_stats(lambda: [(0, Z)], y, 2, [(np.eye(2), None), (np.eye(2), None)]))
+    >>> [(round(c.value, 6), round(c.bound, 6)) for c in claims if c.claim == "nc1_upper"]
+    [(0.02, 0.02), (0.02, 0.03)]
+    """
+    if head.depth < 2:
+        return [undefined(name, "the head has one linear map") for name in (*NC1, *FRAME, *BY_CLASS, *HEAD)]
+    readings = {form: readings_of(head, form) for form in FORMS}
+    claims = [claim for form in FORMS for reading in readings[form] for claim in _layer(reading)]
+    frames = [Frame(head, readings[form][0]) for form in FORMS]
+    claims += [claim for frame in frames for claim in _frame(frame)]
+    claims += list(_samples(head))
+    claims += list(_head(head, frames[0]))
+    return _mark_tighter(claims)
+
+
+NC1 = (
+    "imbalance_leak",
+    "nc1_split",
+    "nc1_output_share",
+    "nc1_imbalance_share",
+    "nc1_upper",
+    "nc1_upper_spectral",
+    "nc1_lower",
+    "nc1_interpolation",
+)
+"""Of every inner layer."""
+
+
+def _layer(reading: Reading) -> Iterator[Claim]:
+    """Certificates (0), (1), (2), (6) of one inner layer."""
+    head, form, layer, below = reading.head, reading.form, reading.layer, reading.below
+    where: dict[str, Any] = {"quantity": form, "layer": layer.name}
+    largest = max(linear.norm for linear in head.maps) ** 2
+    a2 = reading.a**2
+    yield at_most("imbalance_leak", a2, reading.allowed, rounding=ROUNDING * largest, **where)
+    through = head.maps[reading.index - 1]
+    if through.has_bias and reading.index == head.depth - 1:
+        b = through.bias[:, None]
+        joint = norm(np.column_stack([reading.unread, reading.beside(b)])) ** 2
+        allowed = reading.allowed_with_bias
+        yield at_most(
+            "imbalance_leak_bias",
+            joint,
+            allowed,
+            rounding=ROUNDING * (largest + float(through.bias @ through.bias)),
+            **where,
+        )
+    noise, signal = (reading.from_outputs(F) for F in (head.outputs.noise, head.outputs.signal))
+    leaked = float(np.sum((reading.unread @ below.noise) ** 2))
+    yield same("nc1_split", layer.within, noise + leaked, **where)
+    try:
+        nc1 = layer.nc1_trace
+        require(signal > 0, "the outputs do not tell the classes apart")
+    except Undefined as why:
+        for name in NC1[2:]:
+            yield undefined(name, why, **where)
+        return
+    yield fact("nc1_output_share", noise / layer.between, **where)
+    yield fact("nc1_imbalance_share", leaked / layer.between, **where)
+    spread = np.linalg.svd(below.noise, compute_uv=False)
+    q = min(len(spread), len(reading.leaks))
+    spectral = float(np.sum((reading.leaks[:q] * spread[:q]) ** 2))
+    yield at_most("nc1_upper", nc1, (noise + a2 * below.within) / signal, **where)
+    yield at_most("nc1_upper_spectral", nc1, (noise + spectral) / signal, **where)
+    yield at_least("nc1_lower", nc1, noise / (signal + a2 * below.between), **where)
+    try:
+        yield at_most("nc1_interpolation", nc1, _interpolation(reading), **where)
+    except Undefined as why:
+        yield undefined("nc1_interpolation", why, **where)
+
+
+def _interpolation(reading: Reading) -> float:
+    """NC1 bounded by ‖Q(Z_L − Y)‖_F and the largest and smallest singular value of V alone."""
+    head, form, s = reading.head, reading.form, reading.s
+    N = head.n_samples
+    noise = centred_rows(head.outputs.noise, form)
+    off = centred_rows(head.outputs.means - np.eye(head.n_classes), form)
+    missed = np.sqrt(head.counts @ np.sum(off**2, axis=0) + N * np.sum(noise**2))
+    wanted = np.sqrt(N * (1 - np.sum(head.shares**2)))  # ‖QY(Π−J)‖_F: both forms alike
+    unread = centred_rows(head.outputs.signal, form)
+    unread = unread - reading.U @ (reading.U.T @ unread)  # what V shows outside the directions that count
+    shown = wanted - missed - np.sqrt(N) * float(np.linalg.norm(unread))
+    require(shown > 0, "the outputs are too far from the labels: ‖Q(Z_L−Y)‖_F is not below ‖QY(Π−J)‖_F")
+    top = float(np.sum(noise**2)) / s[-1] ** 2 + reading.a**2 * reading.below.within
+    return float(top / (shown**2 / (N * s[0] ** 2)))
+
+
+FRAME = ("nc2_target_free", "nc2_upper", "nc2_lower")
+BY_CLASS = ("nc3_class", "nc3_samples")
+
+
+def _frame(frame: Frame) -> Iterator[Claim]:
+    """Certificates (3) and (4) in one form."""
+    where = {"quantity": frame.reading.form, "layer": frame.head.features.name}
+    bounds: tuple[tuple[str, Callable[[Frame], float]], ...] = (
+        ("nc2_target_free", _target_free),
+        ("nc2_upper", _upper),
+        ("nc2_lower", _lower),
+    )
+    for name, bound in bounds:
+        try:
+            require(frame.k > 1, "trivial at K = 2: one direction has no condition number")
+            yield (at_least if name == "nc2_lower" else at_most)(name, frame.condition, bound(frame), **where)
+        except Undefined as why:
+            yield undefined(name, why, **where)
+    try:
+        least = frame.leastcosines(float(frame.s[0] / frame.s[-1]))
+        yield from _classes("nc3_class", frame, least)
+    except Undefined as why:
+        yield undefined("nc3_class", why, **where)
+
+
+def _target_free(frame: Frame) -> float:
+    """(s_1/s_k(T)) hypot(s_1(T)/s_k, β)."""
+    t = np.linalg.svd(frame.class_outputs, compute_uv=False)
+    require(t[frame.k - 1] > RESOLVED * norm(frame.head.outputs.means), "the class outputs have a lower rank")
+    return float(frame.s[0] / t[frame.k - 1] * np.hypot(t[0] / frame.s[-1], frame.beta))
+
+
+def _upper(frame: Frame) -> float:
+    """s_1/(1−e)·hypot((1+e)/s_k, β')."""
+    beta = frame.beta / frame.alpha
+    return float(frame.s[0] / (1 - frame.e) * np.hypot((1 + frame.e) / frame.s[-1], beta))
+
+
+def _lower(frame: Frame) -> float:
+    """(1−e)/s_k / hypot((1+e)/s_1, β')."""
+    beta = frame.beta / frame.alpha
+    return float((1 - frame.e) / frame.s[-1] / np.hypot((1 + frame.e) / frame.s[0], beta))
+
+
+def _classes(name: str, frame: Frame, least: Float64[np.ndarray, "K"]) -> Iterator[Claim]:
+    for c, (cosine, bound) in enumerate(zip(frame.duality(), least, strict=True)):
+        quantity = f"{frame.reading.form} class {c}"
+        yield at_least(name, float(cosine), float(bound), quantity=quantity, layer=frame.head.features.name)
+
+
+def _samples(head: HeadStats) -> Iterator[Claim]:
+    """NC3 of samples against NC3 of their means: |mean cos(h_i, w_c) − cos(μ_c, w_c)| ≤ 2√v_c/‖μ_c‖."""
+    M = head.features.means
+    lengths = np.linalg.norm(M, axis=0)
+    if head.cosines is None or not lengths.all():
+        yield undefined("nc3_samples", "a sample, a class mean or a row of W_L is zero", layer=head.features.name)
+        return
+    off = np.abs(head.cosines - cosines(head.classifier.weight.T, M))
+    for c, bound in enumerate(2 * np.sqrt(head.class_within) / lengths):
+        where = {"quantity": f"class {c}", "layer": head.features.name}
+        yield at_most("nc3_samples", float(off[c]), float(bound), rounding=10 * ROUNDING, **where)
+
+
+HEAD = ("head_power", "head_condition", "nc2_head", "nc3_head")
+"""Of the head as one map: (5), orthogonal form."""
+
+
+def _head(head: HeadStats, frame: Frame) -> Iterator[Claim]:
+    """Certificate (5): between balanced neighbours κ(W_L) is the L2-th root of what the head conditions as one map."""
+    last, layer = head.classifier, head.features.name
+    kappas = []
+    try:
+        yield _power(head)
+    except Undefined as why:
+        yield undefined("head_power", why, layer=last.name)
+    for quantity, bound in (("absolute", _absolute), ("relative", _relative)):
+        try:
+            kappa = bound(head)
+            yield at_most("head_condition", condition_of(last.weight), kappa, quantity=quantity, layer=last.name)
+            kappas.append(kappa)
+        except Undefined as why:
+            yield undefined("head_condition", why, quantity=quantity, layer=last.name)
+    try:
+        require(len(kappas) > 0, "the head is too far from balance to bound κ(W_L)")
+        kappa = min(kappas)
+        beside = frame.s[-1] * frame.beta / frame.alpha
+        yield at_most(
+            "nc2_head", frame.condition, float(kappa * np.hypot(1 + frame.e, beside) / (1 - frame.e)), layer=layer
+        )
+        yield from _classes("nc3_head", frame, frame.leastcosines(kappa))
+    except Undefined as why:
+        yield undefined("nc2_head", why, layer=layer)
+        yield undefined("nc3_head", why, layer=layer)
+
+
+def _eta(head: HeadStats) -> float:
+    """η = (L2(L2−1)/2) r^{2(L2−1)} ε2; Undefined where ε2 is but rounding."""
+    r = max(linear.norm for linear in head.maps)
+    epsilon2 = max(balance(above, through) for through, above in pairwise(head.maps))
+    require(epsilon2 >= ROUNDING * r**2, f"ε2 = {epsilon2:.2g} is zero, as far as rounding can tell")
+    return float(head.depth * (head.depth - 1) / 2 * r ** (2 * (head.depth - 1)) * epsilon2)
+
+
+def _power(head: HeadStats) -> Claim:
+    """‖W_:W_:ᵀ − (W_LW_Lᵀ)^{L2}‖ ≤ η, where W_: = W_L…W_{L1+1}."""
+    W, product = head.classifier.weight, head.product
+    apart = norm(product @ product.T - np.linalg.matrix_power(W @ W.T, head.depth))
+    return at_most("head_power", apart, _eta(head), layer=head.classifier.name)
+
+
+def _absolute(head: HeadStats) -> float:
+    """[(s_1(W_:)² + η)/(s_K(W_:)² − η)]^{1/(2 L2)}."""
+    eta, s = _eta(head), np.linalg.svd(head.product, compute_uv=False)
+    smallest = float(s[-1] ** 2) if len(s) == head.n_classes else 0.0
+    require(eta < smallest, f"η = {eta:.3g}, not below s_K(W_L…W_L1+1)² = {smallest:.3g}")
+    return float(((s[0] ** 2 + eta) / (smallest - eta)) ** (1 / (2 * head.depth)))
+
+
+def _relative(head: HeadStats) -> float:
+    """[κ(W_:)² (1+d*)/(1−d*)]^{1/(2 L2)}, d* = ‖(W_LW_Lᵀ)^{−L2/2} W_:W_:ᵀ (W_LW_Lᵀ)^{−L2/2} − I‖."""
+    last = condition_of(head.classifier.weight)
+    drowned = last ** (2 * head.depth) > RESOLVED / float(np.finfo(np.float64).eps)
+    require(not drowned, f"κ(W_L)^{2 * head.depth} is beyond what float64 resolves")
+    U, s, _ = np.linalg.svd(head.classifier.weight, full_matrices=False)
+    inside = (U.T @ head.product) / s[:, None] ** head.depth
+    distance = norm(inside @ inside.T - np.eye(len(s)))
+    require(distance < 1, f"d* = {distance:.3g}, not below 1")
+    return float((condition_of(head.product) ** 2 * (1 + distance) / (1 - distance)) ** (1 / (2 * head.depth)))
+
+
+def _mark_tighter(claims: Sequence[Claim]) -> list[Claim]:
+    """Of two forms that certify the same, the one with less slack says so in its reason."""
+    about = defaultdict[tuple[str, str, str], list[Claim]](list)
+    for claim in claims:
+        form, _, rest = claim.quantity.partition(" ")
+        if form in FORMS and claim.slack is not None:
+            about[claim.claim, claim.layer, rest].append(claim)
+    tighter = {id(min(both, key=lambda c: c.slack or 0.0)) for both in about.values() if len(both) > 1}
+    return [replace(claim, reason=TIGHTER) if id(claim) in tighter else claim for claim in claims]

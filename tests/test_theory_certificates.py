@@ -1,0 +1,214 @@
+"""Certificates of a linear head: no violation on any head, tight near balance, exact at balance."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pytest
+from theory_heads import KINDS, Maps, balanced, collapsed_head, random_heads, stats_of
+
+import ncscan.theory.certificates as certificates_module
+from ncscan.theory import CLAIMS, Claim
+from ncscan.theory.certificates import TIGHTER, certify
+from ncscan.theory.head import HeadStats
+from ncscan.theory.reading import Reading
+
+HEADS = {
+    "near balance": 600,
+    "exact balance": 200,
+    "biased": 400,
+    "rank-deficient": 300,
+    "two classes": 250,
+    "labels missed": 250,
+}
+"""2,000 in all."""
+
+EXACT = 1e-9
+"""float64, through a few products of matrices with condition numbers near 1."""
+
+Key = tuple[str, str, str]
+
+
+def rows(head: HeadStats) -> dict[Key, Claim]:
+    """By claim, quantity and layer."""
+    return {(c.claim, c.quantity, c.layer): c for c in certify(head)}
+
+
+def one(claims: Mapping[Key, Claim], name: str, quantity: str = "") -> Claim:
+    """The claim of that name about the layer nearest to the outputs."""
+    return next(c for (claim, q, _), c in claims.items() if (claim, q) == (name, quantity))
+
+
+def violated(heads: Iterable[HeadStats]) -> list[Claim]:
+    return [claim for head in heads for claim in certify(head) if claim.holds is False]
+
+
+def value_of(claim: Claim) -> float:
+    assert claim.value is not None, claim.reason
+    return claim.value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_certificate_is_violated_on_random_heads(kind: str) -> None:
+    assert violated(random_heads(kind, HEADS[kind])) == []
+
+
+def test_every_claim_is_one_of_the_table_and_has_a_value_or_a_reason() -> None:
+    names = {statement.name for statement in CLAIMS if not statement.name.startswith("theorem31")}
+    seen = set()
+    for kind in KINDS:
+        for head in random_heads(kind, 10):
+            for claim in certify(head):
+                seen.add(claim.claim)
+                assert claim.claim in names
+                assert (claim.value is not None) or claim.reason
+                for number in (claim.value, claim.bound, claim.slack):
+                    assert number is None or np.isfinite(number)
+                if claim.holds and claim.slack is not None:
+                    assert claim.slack >= 1 - 1e-7
+    assert names == seen
+
+
+# Median slack over 300 heads near balance, and how far a median over other random heads may be from it.
+NEAR_BALANCE = {
+    ("nc1_upper", "orthogonal"): (1.00, 0.01),
+    ("nc1_upper_spectral", "orthogonal"): (1.00, 0.01),
+    ("nc1_lower", "orthogonal"): (1.00, 0.01),
+    ("nc1_interpolation", "orthogonal"): (2.3, 0.8),  # 2.78 on the heads of the derivation
+    ("nc2_upper", "orthogonal"): (1.003, 0.04),
+    ("nc2_target_free", "orthogonal"): (1.001, 0.03),
+    ("nc3_class", "orthogonal"): (1.06, 0.03),
+    ("head_condition", "relative"): (1.00, 0.02),
+    ("nc2_head", ""): (1.008, 0.06),
+    ("nc3_head", "orthogonal"): (1.06, 0.04),
+    ("nc2_upper", "simplex"): (1.6, 0.2),
+    ("nc3_class", "simplex"): (1.5, 0.2),
+}
+
+
+def test_certificates_are_tight_near_balance() -> None:
+    slacks = defaultdict[tuple[str, str], list[float]](list)
+    for head in random_heads("near balance", 300):
+        for claim in certify(head):
+            if claim.slack is not None:
+                slacks[claim.claim, claim.quantity.partition(" ")[0]].append(claim.slack)
+    for key, (median, tolerance) in NEAR_BALANCE.items():
+        assert median == pytest.approx(float(np.median(slacks[key])), abs=tolerance), key
+
+
+@pytest.mark.parametrize("broken", ["bound", "weights", "projection"])
+def test_a_wrong_formula_is_seen(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if broken == "bound":
+        # The forgotten term: as if nothing leaked through imbalance.
+        monkeypatch.setattr(Reading, "a", property(lambda self: 0.0))
+    elif broken == "weights":
+        monkeypatch.setattr(certificates_module, "_eta", lambda head: 1e-3)
+    else:
+        monkeypatch.setattr(Reading, "from_outputs", lambda self, factor: float(np.sum(factor**2)))
+    assert violated(random_heads("biased", 40))
+
+
+@pytest.mark.parametrize("K", [2, 3, 10])
+@pytest.mark.parametrize("L2", [2, 4])
+def test_certificates_are_exact_at_collapse_and_balance(K: int, L2: int) -> None:
+    claims = rows(collapsed_head(K, L2))
+    for name in ("nc1_upper", "nc1_interpolation", "nc1_lower"):
+        claim = one(claims, name, "orthogonal")
+        assert (0.0, 0.0) == pytest.approx((claim.value, claim.bound), abs=EXACT)
+    for name in ("nc2_upper", "nc2_lower", "nc2_target_free"):
+        claim = one(claims, name, "orthogonal")
+        assert (1.0, 1.0) == pytest.approx((claim.value, claim.bound), abs=EXACT)
+    for c in range(K):
+        for name, form in (("nc3_class", "orthogonal"), ("nc3_head", "orthogonal")):
+            claim = one(claims, name, f"{form} class {c}")
+            assert (1.0, 1.0) == pytest.approx((claim.value, claim.bound), abs=EXACT)
+    assert "as far as rounding can tell" in one(claims, "head_condition", "absolute").reason
+    assert 1.0 == pytest.approx(value_of(one(claims, "head_condition", "relative")), abs=EXACT)
+
+
+@pytest.mark.parametrize("K", [2, 3, 10])
+def test_the_simplex_form_is_exact_at_a_simplex_etf(K: int) -> None:
+    claims = rows(collapsed_head(K, 3, centred=True))
+    for c in range(K):
+        claim = one(claims, "nc3_class", f"simplex class {c}")
+        assert (1.0, 1.0) == pytest.approx((claim.value, claim.bound), abs=EXACT)
+    condition = one(claims, "nc2_upper", "simplex")
+    if K == 2:
+        assert "trivial at K = 2" in condition.reason
+    else:
+        assert (1.0, 1.0) == pytest.approx((condition.value, condition.bound), abs=EXACT)
+    assert one(claims, "nc2_upper", "orthogonal").reason == "M has a lower rank"
+
+
+def test_nc1_is_what_the_outputs_show_when_balance_is_exact() -> None:
+    rng = np.random.default_rng(0)
+    s = np.array([2.0, 1.5, 1.0])
+    maps: Maps = [(W, None) for W in balanced([8, 7, 6, 3], s, rng)]
+    y = np.repeat(np.arange(3), [5, 9, 4])
+    head = stats_of(rng.standard_normal((18, 8)), y, maps)
+    claims = rows(head)
+    for layer in ("Z1", "Z2"):
+        upper, lower = claims["nc1_upper", "orthogonal", layer], claims["nc1_lower", "orthogonal", layer]
+        assert upper.value == pytest.approx(upper.bound, rel=EXACT)
+        assert lower.value == pytest.approx(lower.bound, rel=EXACT)
+        assert 0 == pytest.approx(value_of(claims["nc1_imbalance_share", "orthogonal", layer]), abs=EXACT)
+        assert claims["imbalance_leak", "orthogonal", layer].holds is None
+
+
+def test_the_shares_of_nc1_equal_the_naive_split() -> None:
+    for head in random_heads("biased", 5):
+        claims = rows(head)
+        for form, Q in (
+            ("orthogonal", np.eye(head.n_classes)),
+            ("simplex", np.eye(head.n_classes) - 1 / head.n_classes),
+        ):
+            V = Q @ head.classifier.weight
+            P = np.linalg.pinv(V, rcond=1e-10) @ V
+            within = head.features.noise @ head.features.noise.T
+            between = np.trace(head.features.signal @ head.features.signal.T)
+            output = one(claims, "nc1_output_share", form)
+            leak = one(claims, "nc1_imbalance_share", form)
+            assert np.trace(P @ within @ P) / between == pytest.approx(output.value, rel=1e-8)
+            A = (np.eye(len(P)) - P) @ head.maps[-2].weight
+            below = head.layers[-3].noise
+            assert np.linalg.norm(A @ below) ** 2 / between == pytest.approx(leak.value, rel=1e-8, abs=1e-20)
+
+
+def test_the_simplex_form_does_not_see_a_last_bias() -> None:
+    rng = np.random.default_rng(1)
+    W = balanced([6, 5, 3], np.array([1.2, 1.1, 1.0]), rng)
+    y = np.repeat(np.arange(3), 6)
+    Z = rng.standard_normal((18, 6))
+    plain = rows(stats_of(Z, y, [(W[0], None), (W[1], None)]))
+    shifted = rows(stats_of(Z, y, [(W[0], None), (W[1], np.array([50.0, -20.0, 3.0]))]))
+    for (name, quantity, layer), claim in plain.items():
+        if quantity.startswith("simplex"):
+            other = shifted[name, quantity, layer]
+            assert (claim.holds, claim.reason.partition("=")[0]) == (other.holds, other.reason.partition("=")[0])
+            if claim.bound is not None:
+                assert claim.bound == pytest.approx(other.bound, rel=1e-8)
+
+
+def test_the_tighter_of_two_forms_says_so() -> None:
+    claims = certify(next(random_heads("near balance", 1)))
+    both = {c.quantity: c for c in claims if c.claim == "nc1_upper" and c.layer == claims[0].layer}
+    marked = [form for form, claim in both.items() if claim.reason == TIGHTER]
+    assert [min(both, key=lambda form: both[form].slack or 0.0)] == marked
+
+
+def test_one_linear_map_has_no_certificate() -> None:
+    Z, y = np.eye(3), np.arange(3)
+    claims = certify(stats_of(Z, y, [(np.eye(3), None)]))
+    assert {"the head has one linear map"} == {c.reason for c in claims}
+    names = {s.name for s in CLAIMS if not s.name.startswith("theorem31")}
+    assert names - {"imbalance_leak_bias"} == {c.claim for c in claims}
+
+
+def test_float32_weights_read_no_direction_below_their_storage() -> None:
+    """A classifier of rank 2 stored in float32: its third singular value is rounding, and nothing rests on it."""
+    rng = np.random.default_rng(0)
+    last = balanced([5, 3], np.array([1.2, 1.0, 0.0]), rng)[0].astype(np.float32)
+    y = np.repeat(np.arange(3), 6)
+    claims = rows(stats_of(rng.standard_normal((18, 6)), y, [(rng.standard_normal((5, 6)), None), (last, None)]))
+    assert "reads 2 directions of 3" in one(claims, "nc2_upper", "orthogonal").reason
+    assert [c for c in claims.values() if c.holds is False] == []
