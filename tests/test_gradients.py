@@ -19,7 +19,8 @@ from ncscan.dump import Gradients
 from ncscan.errors import Undefined
 from ncscan.gradients import Objective, measure_gradients
 from ncscan.gradients.ansatz import MAX_PROBES, ansatz
-from ncscan.gradients.work import drawn
+from ncscan.gradients.sharpness import top_eigenvalue
+from ncscan.gradients.work import drawn, explained
 from ncscan.taps import trace
 
 TRAIN: Mapping[str, Plain] = {
@@ -161,6 +162,33 @@ def test_ansatz_equals_that_of_explicit_jacobians(
         assert close(naive_cosines(W.T @ W, expected[name])) == actual, name
 
 
+class Across(nn.Module):
+    """Features before positions: (n, channels, positions)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.W, self.out = (nn.Parameter(torch.randn(4, k)) for k in (3, 4, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(self.after((self.before @ x).tanh()))
+
+    def after(self, h: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor((self.W @ h).tanh().mean(2) @ self.out)
+
+
+def test_ansatz_takes_the_axis_of_the_features_when_positions_come_after() -> None:
+    torch.manual_seed(0)
+    net, dataset = Across().double().eval(), data(3, 5)
+    with torch.no_grad():
+        h = (net.before @ torch.as_tensor(dataset.batch(0, 24))).tanh()
+    J = torch.autograd.functional.jacobian(lambda h: net.after(h).sum(0), h)  # type: ignore[no-untyped-call]  # torch's
+    W = net.W.detach().numpy()
+    expected = naive_cosines(W.T @ W, np.einsum("kncp,kndp->cd", J, J))
+    found = numbers(measured(net, dataset))
+    actual = [found["/matmul:1", "feature_ansatz", quantity] for quantity in ("uncentred", "centred")]
+    assert close(expected) == actual
+
+
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 def test_objective_gradient_and_sharpness_equal_those_of_autograd_functional(loss: str) -> None:
     model = chain(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
@@ -206,6 +234,13 @@ def test_sharpness_is_found_by_lanczos_when_the_hessian_is_too_wide_to_be_writte
     X = torch.as_tensor(dataset.batch(0, 24))
     expected = 4.0 / (24 * 3) * float(torch.linalg.eigvalsh(X.T @ X)[-1])
     assert pytest.approx(expected, rel=LANCZOS) == numbers(measured(model, dataset))["", "sharpness", "loss"]
+
+
+@pytest.mark.parametrize("p", [4, 30])
+def test_sharpness_is_the_top_and_not_the_largest_in_size(p: int) -> None:
+    spectrum = np.linspace(-5, 3, p)
+    assert pytest.approx(3, rel=LANCZOS) == top_eigenvalue(lambda v: spectrum * v, p)
+    assert top_eigenvalue(lambda v: 0 * v, p) == 0
 
 
 def test_gradient_is_zero_at_the_minimiser_of_ridge() -> None:
@@ -422,6 +457,33 @@ def test_row_says_why_when_there_is_no_number(
     train = {key: value for key, value in train.items() if value is not None}
     found = measured(net, dataset, train)
     assert why in reasons(found)[where]
+
+
+@pytest.mark.parametrize(
+    ("raised", "why"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "out of memory"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("derivative for aten::odd is not implemented"), "no second derivative"),
+        (TypeError("cannot copy\nat all"), "cannot copy$"),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_reason_is_plain_when_torch_raises(raised: Exception, why: str) -> None:
+    with pytest.raises(Undefined, match=why), explained():
+        raise raised
+
+
+def test_row_is_undefined_when_numbers_are_not_finite() -> None:
+    model = deep_linear()
+    for parameter in model.parameters():
+        parameter.mul_(1e120)
+    found = measured(model, data(5))
+    assert "not finite" in reasons(found)["", "objective", "loss"]
+    assert "not finite" in reasons(found)["", "gradient_norm", "relative"]
+    assert "not finite" in reasons(found)["", "sharpness", "loss"]
+    assert all(row.value is None or math.isfinite(row.value) for row in found.rows)
 
 
 def test_learning_rate_is_that_of_the_checkpoint_when_a_schedule_changed_it() -> None:

@@ -151,7 +151,7 @@ def _rounds(readings: Mapping[tuple[str, int], Reading]) -> Iterator[list[Readin
 def _outer_products(
     work: Work, traced: Trace, readings: Sequence[Reading]
 ) -> dict[tuple[str, int], Float64[np.ndarray, "d d"] | Undefined]:
-    """(1/n) Σ_i Σ_k ∇f_k(x_i) ∇f_k(x_i)ᵀ with respect to what each map reads; each position counts as a vector."""
+    """Σ_i Σ_k ∇f_k(x_i) ∇f_k(x_i)ᵀ, up to scale, of what each map reads; each position counts as a vector."""
     found: dict[tuple[str, int], torch.Tensor | Undefined] = {}
     edges: dict[int, GradientEdge] = {}
     seen: dict[int, torch.Tensor] = {}
@@ -177,7 +177,7 @@ def _outer_products(
                     before = found.get(reading.key)
                     if slope is not None and not isinstance(before, Undefined):
                         g = reading.vectors(slope)
-                        product = (g.T @ g).double() / work.n
+                        product = (g.T @ g).double()
                         found[reading.key] = product if before is None else before.add_(product)
             for i, output in zip(flattened, range(len(readings), len(taps)), strict=True):
                 W, b = traced.weights[readings[i].map]
@@ -220,7 +220,7 @@ def _followed_tensor(value: torch.Tensor) -> torch.Tensor:
 def _probes(logits: torch.Tensor, signs: torch.Generator) -> Iterator[torch.Tensor]:
     """Which mixture of the outputs to differentiate, (n, K): one output after the other, or random signs.
 
-    With E[vvᵀ] = I the mean of (Jᵀv)(Jᵀv)ᵀ is JᵀJ; each sample has signs of its own, so they average out.
+    As E[vvᵀ] = I, the mean of (Jᵀv)(Jᵀv)ᵀ is JᵀJ; each sample has signs of its own, so they average out.
     """
     n, K = logits.shape
     for k in range(min(K, MAX_PROBES)):
@@ -228,5 +228,5 @@ def _probes(logits: torch.Tensor, signs: torch.Generator) -> Iterator[torch.Tens
         if K <= MAX_PROBES:
             probe[:, k] = 1
         else:
-            probe.copy_(torch.randint(0, 2, (n, K), generator=signs) * 2 - 1).div_(math.sqrt(MAX_PROBES))
+            probe.copy_(torch.randint(0, 2, (n, K), generator=signs) * 2 - 1)
         yield probe

@@ -123,8 +123,7 @@ def _widened(tensor: torch.Tensor) -> torch.Tensor:
 def exactly() -> Generator[None]:
     """Inside, gradients are on, float32 is float32, and attention is made of what has a second derivative."""
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(mode=False))
-        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.inference_mode(mode=False))  # which turns gradients on as well
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         yield
