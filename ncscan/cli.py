@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ncscan.jobs.extraction import Flags, Target
     from ncscan.jobs.reporting import Reported
 
+FEWEST_PERMUTATIONS = 20
 INTERRUPTED = 130
 INTERRUPTED_WORDS = "interrupted: what was complete stays; the same command goes on from there"
 
@@ -207,17 +208,30 @@ def report(
         ),
     ] = None,
     out_dir: Out = Path("ncscan-out"),
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", metavar="B", min=0, help="Resamples for 95 % intervals; 1000 give two digits.")
+    ] = 0,
+    permutations: Annotated[
+        int, typer.Option("--permutations", metavar="P", help="Permuted labels for baselines: none, or 20 and more.")
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of resamples and permutations.")] = 0,
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure dumps, and write the tables and the page."""
+    if permutations != 0 and permutations < FEWEST_PERMUTATIONS:
+        raise typer.BadParameter(f"{permutations} are too few for a baseline: {FEWEST_PERMUTATIONS} or more, or 0")
     with _troubles():
         from ncscan.jobs import reporting
+        from ncscan.jobs.measuring import Options
 
         _set_threads(threads)
         found = reporting.find_dumps(dumps or [out_dir / "dumps"])
         with _Telling(len(found), quiet=quiet) as telling:
-            outcome = reporting.report(found, out_dir / "report", telling)
+            options = Options(bootstrap, permutations, seed)
+            outcome = reporting.report(found, out_dir / "report", telling, options)
+        for violation in outcome.violations:
+            err.print(f"[bold red]a certificate is violated:[/] {escape(violation)}", soft_wrap=True)
         for warning in outcome.warnings:
             _warn(warning)
         if outcome.done and not quiet:

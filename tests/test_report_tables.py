@@ -28,9 +28,9 @@ from ncscan.report.tables import (
 
 METRICS_HEADER = (
     "run,group,checkpoint,step,step_unit,split,layer,depth,kind,classifier,metric,quantity,value,reason,weighting,"
-    "centred,reduction,rank,estimate,at_floor,low,high"
+    "centred,reduction,rank,estimate,at_floor,low,high,baseline"
 )
-WEIGHTS_HEADER = "run,group,checkpoint,step,step_unit,map,next_map,metric,quantity,value,rank,reason"
+WEIGHTS_HEADER = "run,group,checkpoint,step,step_unit,map,next_map,metric,quantity,value,rank,reason,n_samples,estimate"
 
 AT = {"run": "a", "group": "g", "checkpoint": "e1.pt", "step": 1, "step_unit": "epoch", "split": "train"}
 LAYER = {"layer": "fc", "depth": 3, "kind": "linear", "reduction": "none"}
@@ -43,13 +43,13 @@ def test_headers_are_those_of_the_contract() -> None:
 
 def test_metrics_row_when_every_fact_is_known() -> None:
     frame = metrics_frame([(AT, LAYER, Row("nc2_etf", "", 0.1, centred=True, rank=9, classifier="head"))])
-    expected = "a,g,e1.pt,1,epoch,train,fc,3,linear,head,nc2_etf,,0.1,,class,true,none,9,false,,,"
+    expected = "a,g,e1.pt,1,epoch,train,fc,3,linear,head,nc2_etf,,0.1,,class,true,none,9,false,,,,"
     assert expected == csv_text(frame).splitlines()[1]
 
 
 def test_weights_row_when_undefined_keeps_its_reason() -> None:
     frame = weights_frame([(AT, WeightRow("fc1", "fc2", "balancedness", "op", None, reason="a relu, between"))])
-    assert csv_text(frame).splitlines()[1] == 'a,g,e1.pt,1,epoch,fc1,fc2,balancedness,op,,,"a relu, between"'
+    assert csv_text(frame).splitlines()[1] == 'a,g,e1.pt,1,epoch,fc1,fc2,balancedness,op,,,"a relu, between",,'
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, None, np.float64("inf")])

@@ -10,7 +10,6 @@ from functools import partial
 from ncscan.dataset import OUTSIDE
 from ncscan.dump import Dump
 from ncscan.errors import DumpError, Undefined
-from ncscan.graph import Tap
 from ncscan.held_out import (
     QUANTILES,
     confidence_rows,
@@ -21,11 +20,9 @@ from ncscan.held_out import (
     placed,
     undefined_rows,
 )
-from ncscan.metrics import Row, logits_obstacle
+from ncscan.jobs.measuring import LayerRow
+from ncscan.metrics import logits_obstacle
 from ncscan.statistics import LayerStats
-
-LayerRow = tuple[Tap, str, Row]
-"""A tap, how it became a vector, and one number of it."""
 
 _DISTRIBUTION = ("mean", *QUANTILES)
 
@@ -58,19 +55,23 @@ def beside(train: Dump, stats: Mapping[str, LayerStats], other: Dump) -> Beside:
             inside = placed(partial(train.chunks, own), stats[layer.tap.name])
             there = placed(partial(other.chunks, layer), stats[layer.tap.name])
         except Undefined as why:
-            found.other += [(layer.tap, layer.reduction, row) for row in undefined_rows(_asked(outside=outside), why)]
+            found.other += [
+                LayerRow(layer.tap, layer.reduction, row) for row in undefined_rows(_asked(outside=outside), why)
+            ]
             continue
-        found.train += [(own.tap, own.reduction, row) for row in distance_rows(inside)]
+        found.train += [LayerRow(own.tap, own.reduction, row) for row in distance_rows(inside)]
         rows = (
             outside_rows(there, inside, stats[layer.tap.name])
             if outside
             else held_out_rows(there, other.labels, decisions)
         )
-        found.other += [(layer.tap, layer.reduction, row) for row in rows]
+        found.other += [LayerRow(layer.tap, layer.reduction, row) for row in rows]
     if finite:
         sure, others = confidences(train.logits), confidences(other.logits)
-        found.train += [(train.graph.output, "none", row) for row in confidence_rows(sure)]
-        found.other += [(other.graph.output, "none", row) for row in confidence_rows(others, sure if outside else None)]
+        found.train += [LayerRow(train.graph.output, "none", row) for row in confidence_rows(sure)]
+        found.other += [
+            LayerRow(other.graph.output, "none", row) for row in confidence_rows(others, sure if outside else None)
+        ]
     return found
 
 
@@ -83,4 +84,4 @@ def _asked(*, outside: bool) -> list[tuple[str, str]]:
 
 def without(rows: list[LayerRow], metrics: tuple[str, ...]) -> list[LayerRow]:
     """The rows of all other metrics."""
-    return [(tap, reduction, row) for tap, reduction, row in rows if row.metric not in metrics]
+    return [known for known in rows if known.row.metric not in metrics]

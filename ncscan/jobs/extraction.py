@@ -32,7 +32,8 @@ from ncscan.errors import DataError, RefusedPlan, UsageError
 from ncscan.gradients import Objective, measure_gradients
 from ncscan.graph import select
 from ncscan.jobs import Advanced, Finished, Outcome, Tell, writing
-from ncscan.jobs.reporting import DUMP_SUFFIX, summed_up
+from ncscan.jobs.measuring import summed_up
+from ncscan.jobs.reporting import DUMP_SUFFIX
 from ncscan.model import LoadedModel, build
 from ncscan.replay import Batch, default_batch_size, moved, pick_device, replay
 from ncscan.store import SizePlan, plan, write_dump

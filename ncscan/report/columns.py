@@ -38,6 +38,7 @@ METRIC_COLUMNS: Columns = (
     ("at_floor", FLAG),
     ("low", NUMBER),
     ("high", NUMBER),
+    ("baseline", NUMBER),
 )
 """metrics.csv: one row per number."""
 
@@ -50,6 +51,8 @@ WEIGHT_COLUMNS: Columns = (
     ("value", NUMBER),
     ("rank", WHOLE),
     ("reason", TEXT),
+    ("n_samples", WHOLE),
+    ("estimate", FLAG),
 )
 """weights.csv: one row per number; a product of maps is `a..b`."""
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from ncscan.report.tables import number
 
-
 IN_CHARTS = ("at_onset", "at_end")
 """Findings that the charts over steps show as well."""
 

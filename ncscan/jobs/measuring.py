@@ -1,0 +1,236 @@
+"""A dump → every number of it: its layers, its classes, its linear maps, what theory promises for it.
+
+In: one open dump. Out: `Measured`. Nothing is written, and no other dump is known here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from ncscan.accumulate import layer_stats
+from ncscan.baselines import CLOSED_FORMS, permutation_baseline
+from ncscan.chosen import key_of
+from ncscan.dataset import OUTSIDE, TRAINING
+from ncscan.dump import Dump, GradientRow, Layer, Provenance
+from ncscan.errors import Undefined
+from ncscan.floors import floors, is_at_floor
+from ncscan.graph import Tap
+from ncscan.jobs import Advanced, Finished, Tell
+from ncscan.lanes import in_lanes
+from ncscan.metrics import (
+    ClassRow,
+    LayerView,
+    Row,
+    class_rows,
+    head_classifiers,
+    logits_obstacle,
+    measure,
+    network_rows,
+    readers,
+)
+from ncscan.statistics import LayerStats, rank_doubt
+from ncscan.theory import CLAIMS, Claim, undefined
+from ncscan.theory.certificates import certify
+from ncscan.theory.decay import decay_claims
+from ncscan.theory.head import HeadStats, head_stats
+from ncscan.theory.promise import promise
+from ncscan.trajectory import Moment, accuracy_doubts, stages
+from ncscan.uncertainty import bootstrap
+from ncscan.weights import WeightRow, measure_weights
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured beside the numbers themselves."""
+
+    bootstrap: int = 0
+    """Resamples for intervals; 0 for none."""
+    permutations: int = 0
+    """Permutations of the labels for baselines; 0 for none."""
+    seed: int = 0
+
+
+class LayerRow(NamedTuple):
+    """One number of a layer, and how far it can be trusted."""
+
+    tap: Tap
+    reduction: str
+    row: Row
+    at_floor: bool | None = None
+    """Whether rounding may have made it; None where it has no floor."""
+    low: float | None = None
+    high: float | None = None
+    baseline: float | None = None
+    """What carries no information reads there."""
+
+
+class ClassNumber(NamedTuple):
+    """One number of a class or a pair of classes at a layer."""
+
+    tap: Tap
+    row: ClassRow
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One dump in numbers."""
+
+    finished: Finished
+    provenance: Provenance
+    layers: list[LayerRow]
+    classes: tuple[ClassNumber, ...] = ()
+    weights: tuple[WeightRow, ...] = ()
+    gradients: tuple[GradientRow, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    stages: tuple[str, ...] = ()
+    """The layers that depth is counted in."""
+
+    @property
+    def moment(self) -> Moment:
+        """What the dump says of its place in its run."""
+        own = self.provenance
+        return Moment(own.run, own.checkpoint, own.step, own.epoch, own.file_number, own.tensors_sha256)
+
+
+def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, LayerStats] | None = None) -> Measured:
+    """Every number of one dump. What is known of each layer stays in `keep`, where one is given."""
+    provenance, graph = dump.provenance, dump.graph
+    K = len(provenance.class_names)
+    undecided = logits_obstacle(dump.logits)
+    decisions = None if undecided else dump.logits.argmax(axis=1)
+    classifiers, reading = head_classifiers(graph, dump.weights), readers(graph, dump.weights, K)
+
+    def of_layer(layer: Layer) -> tuple[list[LayerRow], list[ClassRow], list[str]]:
+        name = layer.tap.name
+        own = classifiers.get(name)
+        stats = layer_stats(
+            partial(dump.chunks, layer),
+            dump.labels,
+            K,
+            decisions=decisions,
+            classifier=None if own is None or own.obstacle else own.weight,
+            negative_part=layer.tap.is_preactivation,
+            precision=layer.dtype,
+            samples=options.bootstrap > 0,
+            permutations=options.permutations,
+            seed=options.seed,
+        )
+        if keep is not None:
+            keep[name] = stats
+        view = LayerView(stats, classifier=own, decisions_obstacle=undecided, readers=reading.get(name, ()))
+        judged = [LayerRow(layer.tap, layer.reduction, *numbers) for numbers in _judged(view, options)]
+        by_class = [] if stats.obstacle else class_rows(view)
+        if name not in classifiers:  # K²/2 numbers a pair metric, of layers that nobody compares classes at
+            by_class = [row for row in by_class if row.other_index is None]
+        doubts = [f"layer {name}: {stats.obstacle}"] if stats.obstacle else []
+        decides = own is not None and own.name == graph.head[-1] and not stats.obstacle
+        if decides and (doubt := rank_doubt(stats, "class")):
+            doubts.append(f"layer {name}: {doubt}")
+        return judged, by_class, doubts
+
+    rows: list[LayerRow] = []
+    classes: list[ClassNumber] = []
+    doubts = [undecided] if undecided else []
+    if not classifiers:
+        doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
+    # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
+    with in_lanes(of_layer, dump.layers) as measured:
+        for done, (layer, (judged, by_class, doubtful)) in enumerate(zip(dump.layers, measured, strict=True)):
+            tell(Advanced(label(provenance), done + 1, len(dump.layers)))
+            rows += judged
+            classes += [ClassNumber(layer.tap, row) for row in by_class]
+            doubts += doubtful
+    rows += [LayerRow(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
+    training = provenance.split == TRAINING
+    return Measured(
+        finished=summed_up(dump, f"{len(dump.layers)} layers", doubts),
+        provenance=provenance,
+        layers=rows,
+        classes=tuple(classes),
+        weights=tuple(measure_weights(dump.weights, graph)) if training else (),
+        gradients=dump.gradients.rows if training and dump.gradients is not None else (),
+        claims=tuple(_claims(dump)) if training else (),
+        stages=stages(graph) if training else (),
+    )
+
+
+def _judged(
+    view: LayerView, options: Options
+) -> list[tuple[Row, bool | None, float | None, float | None, float | None]]:
+    """Every row with whether it is at its floor, its interval, and what chance reads."""
+    stats = view.stats
+    known = floors(view) if not stats.obstacle else {}
+    intervals, chances = {}, {}
+    if stats.samples is not None:
+        intervals = bootstrap(view, stats.samples, options.bootstrap, options.seed)
+    if stats.permuted is not None:
+        chances = permutation_baseline(view, stats.permuted)
+    shape = stats.n_classes, stats.n_features
+    forms = dict(CLOSED_FORMS)
+    judged = []
+    for row in measure(view):
+        key, chance, form = key_of(row), chances.get(key_of(row)), forms.get(row.metric)
+        at_floor = is_at_floor(row.value, known[key]) if row.value is not None and key in known else None
+        low, high = intervals.get(key, (None, None)) if row.value is not None else (None, None)
+        baseline = chance.value if chance is not None else form(*shape) if form is not None else None
+        judged.append((row, at_floor, low, high, baseline if row.value is not None else None))
+    return judged
+
+
+def _claims(dump: Dump) -> list[Claim]:
+    """What theory says of the linear head, and of what weight decay does to the network."""
+    head = _head(dump)
+    if isinstance(head, Undefined):
+        claims = [undefined(statement.name, head) for statement in CLAIMS]
+    else:
+        claims = [*promise(head, dump.graph), *certify(head)]
+    own = dump.provenance
+    return claims + decay_claims(head, dump.weights, dump.graph, {**own.notes, **own.train})
+
+
+def _head(dump: Dump) -> HeadStats | Undefined:
+    graph = dump.graph
+    if not graph.head:
+        return Undefined("there is no linear head")
+    maps = [graph.map(name) for name in graph.head]
+    kept = {layer.tap.name: layer for layer in dump.layers}
+    reads = kept.get(maps[0].reads)
+    if reads is None:
+        return Undefined(f"layer {maps[0].reads}, which the linear head reads, is not in the dump")
+    if reads.n_features != maps[0].shape[1]:
+        return Undefined(f"layer {reads.tap.name} was reduced to other vectors than the linear head reads")
+    names = [maps[0].reads, *(each.name for each in maps)]
+    try:
+        weights = [dump.weights[each.name] for each in maps]
+        return head_stats(partial(dump.chunks, reads), dump.labels, len(dump.provenance.class_names), weights, names)
+    except Undefined as why:
+        return why
+
+
+def violated(claims: Sequence[Claim]) -> list[str]:
+    """Bounds that do not hold, which can only be a bug or damaged data: they hold for any linear head."""
+    bounds = {statement.name for statement in CLAIMS if statement.kind == "bound"}
+    broken = [claim for claim in claims if claim.holds is False and claim.claim in bounds]
+    return [f"{' '.join((c.claim, c.quantity, c.layer))}: {c.value:.6g} against {c.bound:.6g}" for c in broken]
+
+
+def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:
+    """A dump in one line: the accuracy of the replay, and what is doubtful about it."""
+    own = dump.provenance
+    name = label(own) + ("" if own.split == TRAINING else f" ({own.split})")
+    if own.split == OUTSIDE:
+        return Finished(name, None, len(dump.labels), details, tuple(doubts))
+    accuracy = float(np.mean(dump.logits.argmax(axis=1) == dump.labels))
+    chance = float(np.bincount(dump.labels).max() / len(dump.labels))
+    untrained = 0 in (own.step, own.epoch)
+    if own.split == TRAINING:
+        doubts = (*accuracy_doubts(accuracy, chance, own.notes, untrained=untrained), *doubts)
+    return Finished(name, accuracy, len(dump.labels), details, tuple(doubts))
+
+
+def label(provenance: Provenance) -> str:
+    """What a checkpoint is called in tables and messages."""
+    return f"{provenance.run}/{provenance.checkpoint}"
