@@ -57,6 +57,11 @@ def test_monotone_collapse_names_the_largest_rise() -> None:
     assert (1.5, "b") == finding(table, "monotone_collapse", "largest")
 
 
+def test_monotone_collapse_takes_rounding_for_no_rise() -> None:
+    table = over_depth("nc1_pinv", [8, 4, 4 * (1 + 1e-8), 2, 2])
+    assert (0.0, "") == finding(table, "monotone_collapse", "violations")
+
+
 def test_monotone_collapse_has_no_ratio_when_it_rises_from_zero() -> None:
     table = over_depth("nc1_pinv", [8, 4, 0, 0, 1])
     assert (1.0, "") == finding(table, "monotone_collapse", "violations")

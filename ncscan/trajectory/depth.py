@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64
 
 from ncscan.errors import Undefined
 from ncscan.graph import TapGraph
-from ncscan.trajectory.findings import COLLAPSED, EXCESS, MONOTONE, TUNNELS, Found, found
+from ncscan.trajectory.findings import COLLAPSED, EXCESS, MONOTONE, RISE, TUNNELS, Found, found
 from ncscan.trajectory.series import Numbers, log_linear
 
 
@@ -121,7 +121,7 @@ def _monotone(profile: Profile) -> Iterator[_Depth]:
         yield _Depth("monotone_collapse", profile.metric, "violations", why)
         yield _Depth("monotone_collapse", profile.metric, "largest", why)
         return
-    rises = int((values[1:] > values[:-1]).sum())
+    rises = int((values[1:] > (1 + RISE) * values[:-1]).sum())
     yield _Depth("monotone_collapse", profile.metric, "violations", float(rises))
     zero = (values[:-1] == 0) & (values[1:] > 0)
     if zero.any():

@@ -71,7 +71,7 @@ FINDINGS: tuple[Finding, ...] = (
         "monotone_collapse",
         ("violations", "largest"),
         "from one stage to the next the metric should not rise: how often it does, and the largest ratio of a stage's "
-        "value to that before it, whose layer is named; a ratio above 1 is a rise",
+        "value to that before it, whose layer is named; a ratio above 1 + 1e-6 is a rise",
         "fewer than 2 stages with a value; a value of 0 before one that is not",
     ),
     Finding(
@@ -146,6 +146,9 @@ MONOTONE = ("nc1_pinv", "nc1_trace", "separation")
 
 TUNNELS = (("ncc_error", 0.01), ("numerical_rank", 1.0))
 """Metrics by which a tunnel is told, and how far they may move inside it."""
+
+RISE = 1e-6
+"""A relative rise under this is the rounding of activations stored in float32: invertible maps leave nc1 as it is."""
 
 COLLAPSED = ("nc1_pinv", 0.1)
 """What counts as a collapsed stage."""
