@@ -1,14 +1,17 @@
 """Certificates of a linear head: no violation on any head, tight near balance, exact at balance."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from theory_heads import KINDS, Maps, balanced, collapsed_head, random_heads, stats_of
 
 import ncscan.theory.certificates as certificates_module
-from ncscan.theory import CLAIMS, Claim
+from ncscan.theory import CLAIMS, Claim, claims_table
 from ncscan.theory.certificates import TIGHTER, certify
 from ncscan.theory.head import HeadStats
 from ncscan.theory.reading import Reading
@@ -39,8 +42,14 @@ def one(claims: Mapping[Key, Claim], name: str, quantity: str = "") -> Claim:
     return next(c for (claim, q, _), c in claims.items() if (claim, q) == (name, quantity))
 
 
-def violated(heads: Iterable[HeadStats]) -> list[Claim]:
-    return [claim for head in heads for claim in certify(head) if claim.holds is False]
+@cache
+def certified(kind: str) -> tuple[Claim, ...]:
+    """All claims on the random heads of a kind."""
+    return tuple(claim for head in random_heads(kind, HEADS[kind]) for claim in certify(head))
+
+
+def violated(claims: Iterable[Claim]) -> list[Claim]:
+    return [claim for claim in claims if claim.holds is False]
 
 
 def value_of(claim: Claim) -> float:
@@ -50,26 +59,24 @@ def value_of(claim: Claim) -> float:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_certificate_is_violated_on_random_heads(kind: str) -> None:
-    assert violated(random_heads(kind, HEADS[kind])) == []
+    assert violated(certified(kind)) == []
 
 
 def test_every_claim_is_one_of_the_table_and_has_a_value_or_a_reason() -> None:
     names = {statement.name for statement in CLAIMS if not statement.name.startswith("theorem31")}
     seen = set()
     for kind in KINDS:
-        for head in random_heads(kind, 10):
-            for claim in certify(head):
-                seen.add(claim.claim)
-                assert claim.claim in names
-                assert (claim.value is not None) or claim.reason
-                for number in (claim.value, claim.bound, claim.slack):
-                    assert number is None or np.isfinite(number)
-                if claim.holds and claim.slack is not None:
-                    assert claim.slack >= 1 - 1e-7
+        for claim in certified(kind):
+            seen.add(claim.claim)
+            assert (claim.value is not None) or claim.reason
+            for number in (claim.value, claim.bound, claim.slack):
+                assert number is None or np.isfinite(number)
+            if claim.holds and claim.slack is not None:
+                assert claim.slack >= 1 - 1e-7
     assert names == seen
 
 
-# Median slack over 300 heads near balance, and how far a median over other random heads may be from it.
+# Median slack over the heads near balance, and how far a median over other random heads may be from it.
 NEAR_BALANCE = {
     ("nc1_upper", "orthogonal"): (1.00, 0.01),
     ("nc1_upper_spectral", "orthogonal"): (1.00, 0.01),
@@ -88,10 +95,9 @@ NEAR_BALANCE = {
 
 def test_certificates_are_tight_near_balance() -> None:
     slacks = defaultdict[tuple[str, str], list[float]](list)
-    for head in random_heads("near balance", 300):
-        for claim in certify(head):
-            if claim.slack is not None:
-                slacks[claim.claim, claim.quantity.partition(" ")[0]].append(claim.slack)
+    for claim in certified("near balance"):
+        if claim.slack is not None:
+            slacks[claim.claim, claim.quantity.partition(" ")[0]].append(claim.slack)
     for key, (median, tolerance) in NEAR_BALANCE.items():
         assert median == pytest.approx(float(np.median(slacks[key])), abs=tolerance), key
 
@@ -105,7 +111,7 @@ def test_a_wrong_formula_is_seen(broken: str, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(certificates_module, "_eta", lambda head: 1e-3)
     else:
         monkeypatch.setattr(Reading, "from_outputs", lambda self, factor: float(np.sum(factor**2)))
-    assert violated(random_heads("biased", 40))
+    assert violated(claim for head in random_heads("biased", 40) for claim in certify(head))
 
 
 @pytest.mark.parametrize("K", [2, 3, 10])
@@ -212,3 +218,14 @@ def test_float32_weights_read_no_direction_below_their_storage() -> None:
     claims = rows(stats_of(rng.standard_normal((18, 6)), y, [(rng.standard_normal((5, 6)), None), (last, None)]))
     assert "reads 2 directions of 3" in one(claims, "nc2_upper", "orthogonal").reason
     assert [c for c in claims.values() if c.holds is False] == []
+
+
+def test_the_page_on_theory_holds_the_table_of_claims_and_names_tests_that_exist() -> None:
+    tests = Path(__file__).parent
+    page = (tests.parent / "docs" / "theory.md").read_text()
+    assert claims_table() in page
+    ours = page.partition("## Weight decay")[0]
+    written = "".join(path.read_text() for path in tests.glob("test_theory_*.py"))
+    named = re.findall(r"`(test_[a-z0-9_]+)`", ours)
+    assert len(named) > 10
+    assert [name for name in named if f"def {name}(" not in written] == []

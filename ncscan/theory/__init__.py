@@ -235,6 +235,15 @@ CLAIMS: tuple[Statement, ...] = (
 """Theorem 3.1 and the certificates, in the order of the rows; what weight decay implies is in decay.py."""
 
 
+def claims_table() -> str:
+    """CLAIMS as the table of docs/theory.md, which a test compares with it."""
+    lines = ["| claim | kind | statement | source | no value or verdict when |", "|---|---|---|---|---|"]
+    for s in CLAIMS:
+        cells = (f"`{s.name}`", s.kind, s.statement, s.source, s.undefined)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 @dataclass(frozen=True)
 class Claim:
     """One statement of the theory about one checkpoint."""
