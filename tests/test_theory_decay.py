@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +142,11 @@ def test_known_answer_has_no_floor_because_its_outputs_do_not_sum_to_zero(known:
 def test_claims_are_those_of_the_table(known: dict[str, Claim]) -> None:
     listed = {(name, quantity) for name, quantities, _ in DECAY_CLAIMS for quantity in quantities}
     assert listed == {(claim.claim, claim.quantity) for claim in known.values()}
+
+
+def test_claims_are_explained_on_their_page() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "theory.md").read_text(encoding="utf-8").split("## Weight decay")[1]
+    assert [] == [name for name, _, _ in DECAY_CLAIMS if f"`{name}`" not in page]
 
 
 def random_data(n: int, d: int, n_classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
