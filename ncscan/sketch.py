@@ -96,7 +96,8 @@ def decompose(sketch: Sketch) -> Decomposition:
     vectors, s, _ = np.linalg.svd(root, full_matrices=False)
     values = np.maximum(s**2 - shift, 0.0)
     rounding = len(values) * shift
-    return Decomposition(values, vectors, max(sketch.square - float(values.sum()), 0.0) + rounding, sketch.square)
+    remainder = float(max(sketch.square - values.sum(), 0.0) + rounding)
+    return Decomposition(values, vectors, remainder, sketch.square)
 
 
 class Bracket(NamedTuple):
@@ -124,7 +125,7 @@ def top_singular_values(found: Decomposition, k: int) -> list[Bracket]:
 def stable_rank(found: Decomposition) -> Bracket:
     """‖H‖_F²/‖H‖², whose numerator is known."""
     first = _nonzero(found)
-    return Bracket(found.square / first, max(found.square / (first + found.remainder), 1.0), found.square / first)
+    return Bracket(found.square / first, max(1.0, found.square / (first + found.remainder)), found.square / first)
 
 
 def participation_ratio(found: Decomposition, full: int) -> Bracket:
@@ -140,7 +141,7 @@ def participation_ratio(found: Decomposition, full: int) -> Bracket:
     # The best guess: what was not seen lies in the directions that were not seen, all alike.
     guess = known + R**2 / max(full - len(found.values), 1)
     square = found.square**2
-    return Bracket(square / guess, max(square / most, 1.0), square / least)
+    return Bracket(square / guess, max(1.0, square / most), square / least)
 
 
 def numerical_rank(found: Decomposition) -> Bracket:
