@@ -406,6 +406,28 @@ def test_ansatz_is_there_when_the_input_is_token_numbers() -> None:
     assert numbers(found)["table", "gradient_norm", "objective"] > 0
 
 
+def test_ansatz_is_that_of_what_was_read_when_it_is_overwritten_later() -> None:
+    class Doubles(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.out = nn.Linear(5, 4), nn.Linear(6, 3)
+            # Of a weight that takes gradients torch would keep what it reads, and refuse.
+            self.register_buffer("mid", torch.randn(6, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.first(x)
+            z = nn.functional.linear(y, self.get_buffer("mid"))
+            y.mul_(2)
+            return torch.as_tensor(self.out(z))
+
+    torch.manual_seed(0)
+    net = Doubles().double().eval()
+    W, V = net.get_buffer("mid").numpy(), net.out.weight.detach().numpy()
+    found = numbers(measured(net, data(5)))
+    actual = [found["/linear", "feature_ansatz", quantity] for quantity in ("uncentred", "centred")]
+    assert close(naive_cosines(W.T @ W, (V @ W).T @ (V @ W))) == actual
+
+
 class Detached(nn.Module):
     """A network whose way from the weights to the outputs cannot be differentiated."""
 
