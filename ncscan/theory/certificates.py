@@ -7,7 +7,6 @@ the rest, which only imbalance of neighbouring maps lets through. Derivations: d
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from ncscan.theory.reading import (
     Form,
     Frame,
     Reading,
-    balance,
     centred_rows,
     condition_of,
     cosines,
@@ -104,9 +102,8 @@ def _layer(reading: Reading) -> Iterator[Claim]:
         return
     yield fact("nc1_output_share", noise / layer.between, **where)
     yield fact("nc1_imbalance_share", leaked / layer.between, **where)
-    spread = np.linalg.svd(below.noise, compute_uv=False)
-    q = min(len(spread), len(reading.leaks))
-    spectral = float(np.sum((reading.leaks[:q] * spread[:q]) ** 2))
+    q = min(len(below.spread), len(reading.leaks))
+    spectral = float(below.spread[:q] @ reading.leaks[:q])
     yield at_most("nc1_upper", nc1, (noise + a2 * below.within) / signal, **where)
     yield at_most("nc1_upper_spectral", nc1, (noise + spectral) / signal, **where)
     yield at_least("nc1_lower", nc1, noise / (signal + a2 * below.between), **where)
@@ -230,7 +227,7 @@ def _head(head: HeadStats, frame: Frame) -> Iterator[Claim]:
 def _eta(head: HeadStats) -> float:
     """η = (L2(L2−1)/2) r^{2(L2−1)} ε2; Undefined where ε2 is but rounding."""
     r = max(linear.norm for linear in head.maps)
-    epsilon2 = max(balance(above, through) for through, above in pairwise(head.maps))
+    epsilon2 = max(head.imbalance)
     require(epsilon2 >= ROUNDING * r**2, f"ε2 = {epsilon2:.2g} is zero, as far as rounding can tell")
     return float(head.depth * (head.depth - 1) / 2 * r ** (2 * (head.depth - 1)) * epsilon2)
 

@@ -8,6 +8,7 @@ samples: the head is replayed from its input, because activations stored in floa
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
@@ -75,6 +76,11 @@ class HeadLayer:
         return float(np.sum(self.signal**2))
 
     @cached_property
+    def spread(self) -> Float64[np.ndarray, "q"]:
+        """Eigenvalues of Σ_W, s_i(Z(I−Π))²/N, in decreasing order."""
+        return squared_singular_values(self.noise)
+
+    @cached_property
     def nc1_trace(self) -> float:
         """tr Σ_W/tr Σ_B, "sample" weighting; Undefined when the class means coincide."""
         if self.between == 0:
@@ -122,6 +128,16 @@ class HeadStats:
     def classifier(self) -> HeadMap:
         """W_L, b_L."""
         return self.maps[-1]
+
+    @cached_property
+    def imbalance(self) -> tuple[float, ...]:
+        """‖D_l‖, D_l = W_{l+1}ᵀW_{l+1} − W_lW_lᵀ, of each pair of neighbours, first to last."""
+        return tuple(balance(above, through) for through, above in pairwise(self.maps))
+
+    @cached_property
+    def imbalance_with_bias(self) -> float:
+        """‖D − b_{L−1}b_{L−1}ᵀ‖ of the last pair."""
+        return balance(self.maps[-1], self.maps[-2], with_bias=True)
 
     @cached_property
     def product(self) -> Float64[np.ndarray, "K m"]:
@@ -180,8 +196,7 @@ class HeadStats:
     def operator_norm(self, layer: HeadLayer) -> float:
         """‖Z‖ of a layer of the head, not centred."""
         factor = np.column_stack([np.sqrt(self.n_samples) * layer.noise, np.sqrt(self.counts) * layer.means])
-        gram = factor @ factor.T if len(factor) <= factor.shape[1] else factor.T @ factor
-        return float(np.sqrt(np.linalg.eigvalsh(gram)[-1]))
+        return float(np.sqrt(squared_singular_values(factor)[0]))
 
     def _residual(self, bias: Float64[np.ndarray, "K"]) -> float:
         off = self.outputs.means - bias[:, None] - np.eye(self.n_classes)
@@ -236,6 +251,20 @@ def head_stats(
         cosines=per_sample.cosines / counts if np.isfinite(per_sample.cosines).all() else None,
         row_sum=per_sample.row_sum / float(counts.sum()),
     )
+
+
+def balance(above: HeadMap, through: HeadMap, *, with_bias: bool = False) -> float:
+    """‖D‖, D = W_{l+1}ᵀW_{l+1} − W_lW_lᵀ, and − b_lb_lᵀ where it counts."""
+    D = above.weight.T @ above.weight - through.weight @ through.weight.T
+    if with_bias:
+        D = D - np.outer(through.bias, through.bias)
+    return float(np.abs(np.linalg.eigvalsh(D)).max())
+
+
+def squared_singular_values(X: Float64[np.ndarray, "n m"]) -> Float64[np.ndarray, "q"]:
+    """s_1² ≥ s_2² ≥ … of X, from the smaller of its Gram matrices: exact relative to s_1²."""
+    squares = np.linalg.eigvalsh(X @ X.T if len(X) <= X.shape[1] else X.T @ X)[::-1]
+    return np.maximum(squares, 0.0)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ncscan.errors import Undefined
 from ncscan.graph import TapGraph
 from ncscan.theory import Claim, at_most, fact, hypothesis, undefined
 from ncscan.theory.head import HeadStats
-from ncscan.theory.reading import balance, condition_of, require
+from ncscan.theory.reading import condition_of, require
 
 LACKS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"relu", "relu6", "threshold", "hardtanh"}), "slope 0 over half of the line, and a kink"),
@@ -73,7 +73,7 @@ def _bounds(head: HeadStats) -> Iterator[Claim]:
 
 def _bound(head: HeadStats, epsilon1: float) -> float:
     K, N, r = head.n_classes, head.n_samples, _r(head)
-    psi = r * (epsilon1 / (np.sqrt(N / K) - epsilon1) + np.sqrt(head.features.width * _epsilon2(head)))
+    psi = r * (epsilon1 / (np.sqrt(N / K) - epsilon1) + np.sqrt(head.features.width * max(head.imbalance)))
     return float(r**2 / N * psi**2 / (np.sqrt((K - 1) / K) - 2 * epsilon1 / np.sqrt(N)) ** 2)
 
 
@@ -81,11 +81,6 @@ def _threshold(head: HeadStats) -> float:
     """min(s_K(Y), √((K−1)N/(4K)))."""
     K, N = head.n_classes, head.n_samples
     return float(min(np.sqrt(N / K), np.sqrt((K - 1) * N / (4 * K))))
-
-
-def _epsilon2(head: HeadStats) -> float:
-    """ε2, the largest ‖D_l‖ of the head."""
-    return max(balance(above, through) for through, above in pairwise(head.maps))
 
 
 def _r(head: HeadStats) -> float:
@@ -110,7 +105,7 @@ def _of_head(head: HeadStats) -> Iterator[Claim]:
         yield hypothesis("theorem31_epsilon1", epsilon1, limit, holds=epsilon1 < limit, quantity=quantity)
     try:
         require(head.depth >= 2, "the head has one linear map")
-        yield fact("theorem31_epsilon2", _epsilon2(head))
+        yield fact("theorem31_epsilon2", max(head.imbalance))
         yield fact("theorem31_r", _r(head))
     except Undefined as why:
         yield undefined("theorem31_epsilon2", why)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ncscan.errors import Undefined
-from ncscan.theory.head import HeadLayer, HeadMap, HeadStats
+from ncscan.theory.head import HeadLayer, HeadStats, squared_singular_values
 
 Form = Literal["orthogonal", "simplex"]
 """Q = I, or Q = C = I − 11ᵀ/K, which no last bias and no common shift of the outputs can disturb."""
@@ -57,19 +57,18 @@ class Reading:
 
     @cached_property
     def leaks(self) -> Float64[np.ndarray, "q"]:
-        """Singular values of A = (I − P)W_l."""
-        return np.linalg.svd(self.unread, compute_uv=False)
+        """Squared singular values of A."""
+        return squared_singular_values(self.unread)
 
     @cached_property
     def a(self) -> float:
         """‖A‖."""
-        return float(self.leaks[0])
+        return float(np.sqrt(self.leaks[0]))
 
     @cached_property
     def allowed_with_bias(self) -> float:
         """What balance allows ‖[A, (I − P)b]‖² to be, at the layer that W_L reads."""
-        above, through = self.head.maps[-1], self.head.maps[-2]
-        return max(self.allowed - balance(above, through), 0.0) + balance(above, through, with_bias=True)
+        return max(self.allowed - self.head.imbalance[-1], 0.0) + self.head.imbalance_with_bias
 
     def from_outputs(self, factor: Float64[np.ndarray, "K m"]) -> float:
         """tr(G⁺QSQ), G = VVᵀ, for a covariance S of the outputs given by its factor."""
@@ -81,7 +80,7 @@ def readings_of(head: HeadStats, form: Form) -> list[Reading]:
     readings: list[Reading] = []
     T, stored = np.eye(head.n_classes), 0.0
     for index in range(head.depth - 1, 0, -1):
-        above, through = head.maps[index], head.maps[index - 1]
+        above = head.maps[index]
         T, stored = T @ above.weight, stored * above.norm + norm(T) * above.tolerance
         V = centred_rows(T, form)
         U, s, axes = np.linalg.svd(V, full_matrices=False)
@@ -89,11 +88,11 @@ def readings_of(head: HeadStats, form: Form) -> list[Reading]:
         left = float(s[rank]) if rank < len(s) else 0.0
         if not readings:
             # What a truncated P leaves of W_L(I − P), and the common row that the simplex form does not look at.
-            allowed = balance(above, through) + left**2 + common_row(head, form) ** 2
+            allowed = head.imbalance[index - 1] + left**2 + common_row(head, form) ** 2
         else:
             read = readings[-1].s
             allowed = (
-                readings[-1].allowed + balance(above, through) + ((left / float(read[-1])) ** 2 if len(read) else 0.0)
+                readings[-1].allowed + head.imbalance[index - 1] + ((left / float(read[-1])) ** 2 if len(read) else 0.0)
             )
         readings.append(Reading(head, form, index, U[:, :rank], s[:rank], axes[:rank], allowed))
     return readings
@@ -199,14 +198,6 @@ class Frame:
         beside = self.reading.a * np.linalg.norm(self.means_below, axis=0) / length + self.bias_beside
         along = (kappa + 1 / kappa) / 2 + self.e * kappa
         return np.asarray((1 - self.e) / np.hypot(along, self.s[0] * beside / self.alpha))
-
-
-def balance(above: HeadMap, through: HeadMap, *, with_bias: bool = False) -> float:
-    """‖D‖, D = W_{l+1}ᵀW_{l+1} − W_lW_lᵀ, and − b_lb_lᵀ where it counts."""
-    D = above.weight.T @ above.weight - through.weight @ through.weight.T
-    if with_bias:
-        D = D - np.outer(through.bias, through.bias)
-    return float(np.abs(np.linalg.eigvalsh(D)).max())
 
 
 def condition_of(W: Float64[np.ndarray, "K n"]) -> float:
