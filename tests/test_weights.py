@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ncscan.weights as weights_module
 from ncscan.errors import Undefined
 from ncscan.graph import Kind, TapGraph
-from ncscan.weights import NORMS, SIZES, WeightRow, balance, condition, measure_weights
+from ncscan.weights import NORMS, SIZES, WeightRow, alignment, balance, condition, measure_weights
 
 ROUNDING = 1e-10
 
@@ -257,3 +257,58 @@ def test_a_head_of_one_map_is_that_map() -> None:
 def test_there_are_no_head_rows_when_there_is_no_linear_head() -> None:
     graph = replace(chain(SHAPES, [(), ()]), head=())
     assert not [row for row in measure_weights(random_weights(SHAPES), graph) if row.metric == "head_condition"]
+
+
+def naive_alignment(first: np.ndarray, following: np.ndarray, j: int) -> float:
+    U = np.linalg.svd(first)[0][:, :j]
+    V = np.linalg.svd(following)[2].T[:, :j]
+    return float(np.mean(np.linalg.svd(V.T @ U)[1]))
+
+
+def test_alignment_is_the_mean_cosine_of_the_strongest_subspaces() -> None:
+    rng = np.random.default_rng(0)
+    for n, m, p, K in ((9, 5, 6, 3), (9, 12, 12, 4), (8, 2, 7, 5)):
+        first, following = rng.standard_normal((n, m)), rng.standard_normal((p, n))
+        value, j = alignment(first, following, K)
+        assert j == min(K, m, n)
+        assert value == pytest.approx(naive_alignment(first, following, j), rel=1e-10)
+
+
+def test_alignment_is_1_under_balance_and_0_across() -> None:
+    W = np.random.default_rng(0).standard_normal((9, 5))
+    assert alignment(W, W.T, 3) == (pytest.approx(1.0, rel=1e-12), 3)
+    assert alignment(np.eye(6)[:, :2], np.eye(6)[2:4], 2) == (pytest.approx(0.0, abs=1e-12), 2)
+
+
+def test_alignment_is_undefined_without_strongest_directions() -> None:
+    with pytest.raises(Undefined, match="s_2 = s_3"):
+        alignment(np.eye(6)[:, :4], np.eye(6)[:4], 2)
+    with pytest.raises(Undefined, match="trivial: j = 3"):
+        alignment(np.eye(3), np.eye(3), 3)
+    with pytest.raises(Undefined, match="a map is zero"):
+        alignment(np.zeros((4, 3)), np.eye(4), 2)
+
+
+def spread_row(weights: dict[str, tuple[np.ndarray, np.ndarray | None]], between: list[tuple[Kind, ...]]) -> WeightRow:
+    shapes = [W.shape for W, _ in weights.values()]
+    (row,) = [r for r in measure_weights(weights, chain(shapes, between)) if r.metric == "norm_spread"]
+    return row
+
+
+def test_norm_spread_is_over_maps_whose_scale_reaches_the_output() -> None:
+    W = [k * np.ones((3, 3)) for k in (1.0, 2.0, 4.0)]
+    relu: list[tuple[Kind, ...]] = [("activation",), ("activation",)]
+    row = spread_row({str(i): (w, None) for i, w in enumerate(W)}, relu)
+    sizes = np.array([3.0, 6.0, 12.0])
+    assert (row.map, row.value) == ("0..2", pytest.approx(sizes.std() / sizes.mean(), rel=1e-12))
+    row = spread_row({"0": (W[0], np.ones(3)), "1": (W[1], None), "2": (W[2], np.ones(3))}, relu)
+    assert (row.map, row.value) == ("1..2", pytest.approx(1 / 3, rel=1e-12))
+    row = spread_row({"0": (W[0], None), "1": (W[1], np.ones(3)), "2": (W[2], None)}, relu)
+    assert row.reason.startswith("fewer than two maps")
+
+
+def test_norm_spread_leaves_out_what_is_normalised_and_is_undefined_beside_residual_sums() -> None:
+    weights: dict[str, tuple[np.ndarray, np.ndarray | None]] = {str(i): (np.eye(3) * (i + 1), None) for i in range(3)}
+    row = spread_row(weights, [("normalisation", "activation"), ("activation",)])
+    assert (row.map, row.value) == ("1..2", pytest.approx(0.2, rel=1e-12))
+    assert "residual between maps" in spread_row(weights, [("residual",), ("activation",)]).reason

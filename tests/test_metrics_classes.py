@@ -1,0 +1,129 @@
+"""Class by class, pair by pair, and the maps of a linear head."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import chain, naive_centred, naive_means, random_layer, stats_of, view_of
+from metric_oracles import cosine, nearest
+
+from ncscan.metrics import CLASS_METRICS, Classifier, ClassRow, LayerView, class_rows, head_classifiers, readers
+
+ROUNDING = 1e-10
+
+
+def by_place(rows: list[ClassRow]) -> dict[tuple[str, int, int | None], ClassRow]:
+    return {(r.metric, r.class_index, r.other_index): r for r in rows}
+
+
+def test_class_rows_are_the_formulas() -> None:
+    Z, y = random_layer(4, 6, (9, 20, 30, 12), noise=0.8)
+    W = np.random.default_rng(0).standard_normal((4, 6))
+    M, C, wrong = naive_means(Z, y), naive_centred(Z, y), nearest(Z, y) != y
+    rows = by_place(class_rows(view_of(Z, y, W=W)))
+    v = [float(((Z[y == c] - M[c]) ** 2).sum(axis=1).mean()) for c in range(4)]
+    for c in range(4):
+        assert rows["class_samples", c, None].value == (y == c).sum()
+        assert rows["class_variance", c, None].value == pytest.approx(v[c], rel=ROUNDING)
+        assert rows["class_norm", c, None].value == pytest.approx(np.linalg.norm(C[c]), rel=ROUNDING)
+        assert rows["ncc_error", c, None].value == pytest.approx(wrong[y == c].mean(), rel=ROUNDING)
+        assert rows["nc3_class_cosine", c, None].value == pytest.approx(cosine(W[c], C[c]), rel=ROUNDING)
+        for d in range(c + 1, 4):
+            apart = np.linalg.norm(M[c] - M[d])
+            mixed = (nearest(Z, y)[y == c] == d).sum() + (nearest(Z, y)[y == d] == c).sum()
+            assert rows["pair_cosine", c, d].value == pytest.approx(cosine(C[c], C[d]), rel=ROUNDING)
+            assert rows["pair_distance", c, d].value == pytest.approx(apart, rel=ROUNDING)
+            assert rows["pair_cdnv", c, d].value == pytest.approx((v[c] + v[d]) / (2 * apart**2), rel=ROUNDING)
+            assert rows["pair_confusion", c, d].value == pytest.approx(mixed / np.isin(y, [c, d]).sum(), rel=ROUNDING)
+
+
+def test_every_class_and_pair_has_a_row_of_each() -> None:
+    Z, y = random_layer(4, 6)
+    view = view_of(Z, y, W=np.eye(4, 6))
+    rows = class_rows(replace(view, stats=replace(view.stats, disagreements=np.zeros(4, dtype=np.int64))))
+    assert len(by_place(rows)) == len(rows) == 4 * 6 + 6 * 4
+    assert {r.metric for r in rows} == {m.name for m in CLASS_METRICS}
+    assert all(r.other_index is None or r.class_index < r.other_index for r in rows)
+
+
+def test_a_missing_class_has_reasons() -> None:
+    Z, y = random_layer(3, 6)
+    rows = by_place(class_rows(LayerView(stats_of(Z, y, K=4), decisions_obstacle="no logits")))
+    assert all((r.value is None) == bool(r.reason) for r in rows.values())
+    assert rows["class_samples", 3, None].value == 0
+    assert rows["class_variance", 3, None].reason == "the class has no samples"
+    assert rows["class_variance", 2, None].value is not None
+    assert rows["class_norm", 0, None].reason == "class 3 has no samples"
+    assert rows["nc4_mismatch", 0, None].reason == "no logits"
+    assert rows["pair_distance", 0, 3].reason == "one of the classes has no samples"
+    assert rows["pair_distance", 0, 1].value is not None
+
+
+def test_pairs_are_left_out_when_there_are_too_many() -> None:
+    rows = class_rows(view_of(*random_layer(101, 5, 2)))
+    assert {r.other_index for r in rows} == {None}
+
+
+def test_activations_that_are_not_finite_give_reasons() -> None:
+    Z, y = random_layer()
+    Z[3, 2] = np.nan
+    rows = class_rows(view_of(Z, y))
+    assert {(r.value, r.reason) for r in rows} == {(None, "1 samples have non-finite activations, first in sample 3")}
+
+
+def test_every_layer_of_a_linear_head_has_the_map_from_it_to_the_logits() -> None:
+    rng = np.random.default_rng(0)
+    graph = chain([(6, 5), (7, 6), (4, 7)], [("activation",), ()], head=2)
+    weights = {
+        str(i): (rng.standard_normal(s), rng.standard_normal(s[0])) for i, s in enumerate([(6, 5), (7, 6), (4, 7)])
+    }
+    found = head_classifiers(graph, weights)
+    assert {tap: c.name for tap, c in found.items()} == {"0": "1..2", "1": "2"}
+    z = rng.standard_normal(6)
+    (W1, b1), (W2, b2) = weights["1"], weights["2"]
+    whole = found["0"]
+    assert whole.bias is not None
+    assert whole.weight @ z + whole.bias == pytest.approx(W2 @ (W1 @ z + b1) + b2, rel=1e-12)
+    assert found["1"].bias is not None
+    assert np.array_equal(found["1"].weight, W2)
+
+
+def test_a_head_without_biases_has_none() -> None:
+    graph = chain([(6, 5), (4, 6)], [()], head=2)
+    weights = {"0": (np.ones((6, 5), np.float32), None), "1": (np.ones((4, 6), np.float32), None)}
+    found = head_classifiers(graph, weights)
+    assert {c.bias is None for c in found.values()} == {True}
+    assert found["input"].weight.dtype == np.float64
+
+
+def test_there_is_no_classifier_when_the_last_map_does_not_write_the_logits() -> None:
+    graph = chain([(6, 5), (4, 6)], [()], head=2)
+    weights = {"0": (np.ones((6, 5)), None), "1": (np.ones((9, 6)), None)}
+    assert head_classifiers(graph, weights) == {}
+    assert head_classifiers(replace(graph, head=()), weights) == {}
+
+
+def test_a_product_that_overflows_is_an_obstacle() -> None:
+    graph = chain([(6, 5), (4, 6)], [()], head=2)
+    weights = {"0": (np.full((6, 5), 1e200), None), "1": (np.full((4, 6), 1e200), None)}
+    assert {c.obstacle for c in head_classifiers(graph, weights).values()} == {
+        "the classifier's weights are not finite"
+    }
+
+
+def test_every_matrix_that_reads_a_layer_is_a_reader() -> None:
+    graph = chain([(6, 5), (4, 6)], [("activation",)])
+    weights = {"0": (np.ones((6, 5)), None), "1": (np.ones((4, 6)), None)}
+    found = readers(graph, weights, 4)
+    assert {tap: [r.name for r in maps] for tap, maps in found.items()} == {"input": ["0"], "0": ["1"]}
+    assert {r.directions for maps in found.values() for r in maps} == {3}
+
+
+def test_nc3_of_a_head_is_against_the_product() -> None:
+    Z, y = random_layer(4, 6)
+    rng = np.random.default_rng(1)
+    W1, W2 = rng.standard_normal((7, 6)), rng.standard_normal((4, 7))
+    classifier = head_classifiers(chain([(7, 6), (4, 7)], [()], head=2), {"0": (W1, None), "1": (W2, None)})["input"]
+    expected = view_of(Z, y, W=W2 @ W1)
+    assert isinstance(expected.classifier, Classifier)
+    assert classifier.weight == pytest.approx(expected.classifier.weight, rel=1e-12)
