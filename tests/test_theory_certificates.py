@@ -200,6 +200,7 @@ def test_the_tighter_of_two_forms_says_so() -> None:
     both = {c.quantity: c for c in claims if c.claim == "nc1_upper" and c.layer == claims[0].layer}
     marked = [form for form, claim in both.items() if claim.reason == TIGHTER]
     assert [min(both, key=lambda form: both[form].slack or 0.0)] == marked
+    assert not [c for c in claims if c.claim in ("imbalance_leak", "nc1_split") and c.reason == TIGHTER]
 
 
 def test_one_linear_map_has_no_certificate() -> None:

@@ -259,12 +259,16 @@ def _relative(head: HeadStats) -> float:
     return float((condition_of(head.product) ** 2 * (1 + distance) / (1 - distance)) ** (1 / (2 * head.depth)))
 
 
+ALONE = ("imbalance_leak", "imbalance_leak_bias", "nc1_split")
+"""Of these each form says something of its own A: neither is the tighter."""
+
+
 def _mark_tighter(claims: Sequence[Claim]) -> list[Claim]:
     """Of two forms that certify the same, the one with less slack says so in its reason."""
     about = defaultdict[tuple[str, str, str], list[Claim]](list)
     for claim in claims:
         form, _, rest = claim.quantity.partition(" ")
-        if form in FORMS and claim.slack is not None:
+        if form in FORMS and claim.slack is not None and claim.claim not in ALONE:
             about[claim.claim, claim.layer, rest].append(claim)
     tighter = {id(min(both, key=lambda c: c.slack or 0.0)) for both in about.values() if len(both) > 1}
     return [replace(claim, reason=TIGHTER) if id(claim) in tighter else claim for claim in claims]
