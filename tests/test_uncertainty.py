@@ -110,7 +110,7 @@ def test_block_size_does_not_affect_the_intervals(monkeypatch: pytest.MonkeyPatc
 def test_intervals_cover_the_truth_nineteen_times_in_twenty_when_classes_are_gaussian(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    K, d, n, sigma, draws, B = 4, 6, 600, 0.3, 100, 100
+    K, d, n, sigma, draws, B = 4, 6, 1500, 0.3, 60, 100
     means = simplex(K) @ np.eye(K, d)
     labels = np.repeat(np.arange(K), n)
     truth = {
