@@ -148,7 +148,7 @@ def _frame(frame: Frame) -> Iterator[Claim]:
         except Undefined as why:
             yield undefined(name, why, **where)
     try:
-        least = frame.leastcosines(float(frame.s[0] / frame.s[-1]))
+        least = frame.least_cosines(float(frame.s[0] / frame.s[-1]))
         yield from _classes("nc3_class", frame, least)
     except Undefined as why:
         yield undefined("nc3_class", why, **where)
@@ -218,7 +218,7 @@ def _head(head: HeadStats, frame: Frame) -> Iterator[Claim]:
         yield at_most(
             "nc2_head", frame.condition, float(kappa * np.hypot(1 + frame.e, beside) / (1 - frame.e)), layer=layer
         )
-        yield from _classes("nc3_head", frame, frame.leastcosines(kappa))
+        yield from _classes("nc3_head", frame, frame.least_cosines(kappa))
     except Undefined as why:
         yield undefined("nc2_head", why, layer=layer)
         yield undefined("nc3_head", why, layer=layer)

@@ -192,7 +192,7 @@ class Frame:
         V = centred_rows(self.head.classifier.weight, self.reading.form)
         return cosines(V.T, self.means)
 
-    def leastcosines(self, kappa: float) -> Float64[np.ndarray, "K"]:
+    def least_cosines(self, kappa: float) -> Float64[np.ndarray, "K"]:
         """(4): the least that the cosine of each class can be, when κ(V) ≤ kappa."""
         length = np.sqrt(self.k / self.head.n_classes)  # ‖Qe_c‖: u_c has length 1
         beside = self.reading.a * np.linalg.norm(self.means_below, axis=0) / length + self.bias_beside
