@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from helpers import (
@@ -38,7 +39,9 @@ def cases() -> list[tuple[LayerView, np.ndarray, np.ndarray, np.ndarray, np.ndar
         rng = np.random.default_rng(seed + 10)
         W, b = rng.standard_normal((K, d)), rng.standard_normal(K)
         decisions = np.argmax(Z @ W.T + b, axis=1)
-        stats = layer_stats(lambda Z=Z: [(0, Z)], y, K, decisions=decisions, classifier=W, negative_part=True)
+        stats = layer_stats(
+            partial(lambda rows: [(0, rows)], Z), y, K, decisions=decisions, classifier=W, negative_part=True
+        )
         view = LayerView(stats, classifier=Classifier("head", W, b), readers=(Reader("head", W, K - 1),))
         weightings: tuple[Weighting, ...] = ("class", "sample")
         found += [(replace(view, weighting=w), Z, y, W, b, w) for w in weightings]
@@ -235,6 +238,7 @@ def check(name: str, function: Callable[[LayerView], Value]) -> None:
     for view, Z, y, W, b, weighting in CASES:
         expected, found = ORACLES[name](Z, y, W, b, weighting), function(view)
         if not isinstance(expected, Mapping):
+            assert isinstance(found, float)
             expected, found = {"": expected}, {"": found}
         assert isinstance(found, Mapping)
         assert set(found) == set(expected)

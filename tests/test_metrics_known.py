@@ -58,7 +58,17 @@ def test_what_collapse_reads() -> None:
     M = naive_means(features, labels)
     view = replace(view_of(features, labels, W=3 * M), readers=(Reader("head", M, 4),))
     rows = by_name(measure(view))
-    zero = ("nc1_pinv", "nc1_trace", "nc1_normalized", "cdnv", "vci", "separation", "nc2_etf", "nc2_etf_w", "norms.std")
+    zero: tuple[str, ...] = (
+        "nc1_pinv",
+        "nc1_trace",
+        "nc1_normalized",
+        "cdnv",
+        "vci",
+        "separation",
+        "nc2_etf",
+        "nc2_etf_w",
+        "norms.std",
+    )
     zero += ("nc2_equinorm_w", "nc2_equiangular_w", "nc3_distance", "nc3_distance_squared", "nc3_etf", "nc3_uniform")
     zero += ("bias_collapse", "bias_collapse_raw", "classifier_row_sum", "etf_swap_error")
     for name in zero:

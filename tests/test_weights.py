@@ -276,8 +276,8 @@ def test_alignment_is_the_mean_cosine_of_the_strongest_subspaces() -> None:
 
 def test_alignment_is_1_under_balance_and_0_across() -> None:
     W = np.random.default_rng(0).standard_normal((9, 5))
-    assert alignment(W, W.T, 3) == (pytest.approx(1.0, rel=1e-12), 3)
-    assert alignment(np.eye(6)[:, :2], np.eye(6)[2:4], 2) == (pytest.approx(0.0, abs=1e-12), 2)
+    assert alignment(W, W.T, 3) == pytest.approx((1.0, 3), rel=1e-12)
+    assert alignment(np.eye(6)[:, :2], np.eye(6)[2:4], 2) == pytest.approx((0.0, 2), abs=1e-12)
 
 
 def test_alignment_is_undefined_without_strongest_directions() -> None:
@@ -300,9 +300,11 @@ def test_norm_spread_is_over_maps_whose_scale_reaches_the_output() -> None:
     relu: list[tuple[Kind, ...]] = [("activation",), ("activation",)]
     row = spread_row({str(i): (w, None) for i, w in enumerate(W)}, relu)
     sizes = np.array([3.0, 6.0, 12.0])
-    assert (row.map, row.value) == ("0..2", pytest.approx(sizes.std() / sizes.mean(), rel=1e-12))
+    assert row.map == "0..2"
+    assert row.value == pytest.approx(sizes.std() / sizes.mean(), rel=1e-12)
     row = spread_row({"0": (W[0], np.ones(3)), "1": (W[1], None), "2": (W[2], np.ones(3))}, relu)
-    assert (row.map, row.value) == ("1..2", pytest.approx(1 / 3, rel=1e-12))
+    assert row.map == "1..2"
+    assert row.value == pytest.approx(1 / 3, rel=1e-12)
     row = spread_row({"0": (W[0], None), "1": (W[1], np.ones(3)), "2": (W[2], None)}, relu)
     assert row.reason.startswith("fewer than two maps")
 
@@ -310,5 +312,6 @@ def test_norm_spread_is_over_maps_whose_scale_reaches_the_output() -> None:
 def test_norm_spread_leaves_out_what_is_normalised_and_is_undefined_beside_residual_sums() -> None:
     weights: dict[str, tuple[np.ndarray, np.ndarray | None]] = {str(i): (np.eye(3) * (i + 1), None) for i in range(3)}
     row = spread_row(weights, [("normalisation", "activation"), ("activation",)])
-    assert (row.map, row.value) == ("1..2", pytest.approx(0.2, rel=1e-12))
+    assert row.map == "1..2"
+    assert row.value == pytest.approx(0.2, rel=1e-12)
     assert "residual between maps" in spread_row(weights, [("residual",), ("activation",)]).reason
