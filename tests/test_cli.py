@@ -73,7 +73,8 @@ def fitted(seed: int) -> dict[str, Tensor]:
 def samples() -> tuple[np.ndarray, np.ndarray]:
     labels = np.arange(N_SAMPLES) % N_CLASSES
     noise = np.random.default_rng(0).normal(size=(N_SAMPLES, N_INPUTS))
-    return (noise + 2 * labels[:, None]).astype(np.float32), labels
+    means = 4 * np.tile(np.eye(N_CLASSES), N_INPUTS // N_CLASSES)
+    return (noise + means[labels]).astype(np.float32), labels
 
 
 def save(path: Path, state: dict[str, Tensor], **notes: float) -> None:

@@ -3,7 +3,7 @@
 In: one open dump. Out: `Measured`. Nothing is written, and no other dump is known here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -11,13 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ncscan.accumulate import layer_stats
-from ncscan.baselines import CLOSED_FORMS, permutation_baseline
-from ncscan.chosen import key_of
 from ncscan.dataset import OUTSIDE, TRAINING
 from ncscan.dump import Dump, GradientRow, Layer, Provenance
 from ncscan.errors import Undefined
-from ncscan.floors import floors, is_at_floor
 from ncscan.graph import Tap
+from ncscan.honesty import honest
 from ncscan.jobs import Advanced, Finished, Tell
 from ncscan.lanes import in_lanes
 from ncscan.metrics import (
@@ -27,7 +25,6 @@ from ncscan.metrics import (
     class_rows,
     head_classifiers,
     logits_obstacle,
-    measure,
     network_rows,
     readers,
 )
@@ -38,7 +35,6 @@ from ncscan.theory.decay import decay_claims
 from ncscan.theory.head import HeadStats, head_stats
 from ncscan.theory.promise import promise
 from ncscan.trajectory import Moment, accuracy_doubts, stages
-from ncscan.uncertainty import bootstrap
 from ncscan.weights import WeightRow, measure_weights
 
 
@@ -121,7 +117,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
         if keep is not None:
             keep[name] = stats
         view = LayerView(stats, classifier=own, decisions_obstacle=undecided, readers=reading.get(name, ()))
-        judged = [LayerRow(layer.tap, layer.reduction, *numbers) for numbers in _judged(view, options)]
+        numbers = list(_numbers(view, layer, options))
         by_class = [] if stats.obstacle else class_rows(view)
         if name not in classifiers:  # K²/2 numbers a pair metric, of layers that nobody compares classes at
             by_class = [row for row in by_class if row.other_index is None]
@@ -129,7 +125,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
         decides = own is not None and own.name == graph.head[-1] and not stats.obstacle
         if decides and (doubt := rank_doubt(stats, "class")):
             doubts.append(f"layer {name}: {doubt}")
-        return judged, by_class, doubts
+        return numbers, by_class, doubts
 
     rows: list[LayerRow] = []
     classes: list[ClassNumber] = []
@@ -138,9 +134,9 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
         doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
     # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
     with in_lanes(of_layer, dump.layers) as measured:
-        for done, (layer, (judged, by_class, doubtful)) in enumerate(zip(dump.layers, measured, strict=True)):
+        for done, (layer, (numbers, by_class, doubtful)) in enumerate(zip(dump.layers, measured, strict=True)):
             tell(Advanced(label(provenance), done + 1, len(dump.layers)))
-            rows += judged
+            rows += numbers
             classes += [ClassNumber(layer.tap, row) for row in by_class]
             doubts += doubtful
     rows += [LayerRow(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
@@ -157,27 +153,12 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
     )
 
 
-def _judged(
-    view: LayerView, options: Options
-) -> list[tuple[Row, bool | None, float | None, float | None, float | None]]:
-    """Every row with whether it is at its floor, its interval, and what chance reads."""
-    stats = view.stats
-    known = floors(view) if not stats.obstacle else {}
-    intervals, chances = {}, {}
-    if stats.samples is not None:
-        intervals = bootstrap(view, stats.samples, options.bootstrap, options.seed)
-    if stats.permuted is not None:
-        chances = permutation_baseline(view, stats.permuted)
-    shape = stats.n_classes, stats.n_features
-    forms = dict(CLOSED_FORMS)
-    judged = []
-    for row in measure(view):
-        key, chance, form = key_of(row), chances.get(key_of(row)), forms.get(row.metric)
-        at_floor = is_at_floor(row.value, known[key]) if row.value is not None and key in known else None
-        low, high = intervals.get(key, (None, None)) if row.value is not None else (None, None)
-        baseline = chance.value if chance is not None else form(*shape) if form is not None else None
-        judged.append((row, at_floor, low, high, baseline if row.value is not None else None))
-    return judged
+def _numbers(view: LayerView, layer: Layer, options: Options) -> Iterator[LayerRow]:
+    """Every row of a layer, and how far it can be trusted."""
+    for each in honest(view, resamples=options.bootstrap, seed=options.seed):
+        chance = each.permuted or each.chance
+        baseline = None if chance is None else chance.value
+        yield LayerRow(layer.tap, layer.reduction, each.row, each.at_floor, each.low, each.high, baseline)
 
 
 def _claims(dump: Dump) -> list[Claim]:
