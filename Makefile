@@ -21,7 +21,7 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.test
-	$(BIN)/python -c 'from ncscan.metrics.document import document; print(document(), end="")' > docs/metrics.md
+	$(BIN)/python -c 'from ncscan.report.document import document; print(document(), end="")' > docs/metrics.md
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ncscan needs Python 3.11 or newer; say which: make PYTHON=python3.11")'

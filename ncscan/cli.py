@@ -215,6 +215,13 @@ def report(
         int, typer.Option("--permutations", metavar="P", help="Permuted labels for baselines: none, or 20 and more.")
     ] = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of resamples and permutations.")] = 0,
+    convention: Annotated[
+        list[str],
+        typer.Option(
+            "--convention",
+            help="Also the numbers of a paper's figures under its own names: papyan, zhu, jacot, rangamani, he-su.",
+        ),
+    ] = [],  # noqa: B006 - typer reads it, nobody changes it
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -229,7 +236,7 @@ def report(
         found = reporting.find_dumps(dumps or [out_dir / "dumps"])
         with _Telling(len(found), quiet=quiet) as telling:
             options = Options(bootstrap, permutations, seed)
-            outcome = reporting.report(found, out_dir / "report", telling, options)
+            outcome = reporting.report(found, out_dir / "report", telling, options, tuple(convention))
         for violation in outcome.violations:
             err.print(f"[bold red]a certificate is violated:[/] {escape(violation)}", soft_wrap=True)
         for warning in outcome.warnings:
@@ -273,12 +280,15 @@ def layers(
 @app.command()
 def metrics() -> None:
     """Show what is measured: names, formulas, values at collapse."""
-    from ncscan.metrics import METRICS
+    from ncscan.gradient_table import GRADIENT_DEFINITIONS
+    from ncscan.held_out import HELD_OUT
+    from ncscan.metrics import CLASS_METRICS, METRICS, NETWORK
+    from ncscan.weights import WEIGHT_METRICS
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("metric", "at collapse", "formula", "source"):
-        table.add_column(heading, overflow="fold")
-    for metric in METRICS:
+        table.add_column(heading, overflow="fold", no_wrap=heading == "metric")
+    for metric in (*NETWORK, *METRICS, *CLASS_METRICS, *WEIGHT_METRICS, *HELD_OUT, *GRADIENT_DEFINITIONS):
         table.add_row(metric.name, metric.at_collapse, escape(metric.formula), metric.source)
     out.print(table)
 

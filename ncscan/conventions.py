@@ -87,6 +87,14 @@ CONVENTIONS: tuple[Convention, ...] = (
 _SAME_NUMBER = ("run", "checkpoint", "split", "layer", "reduction", "classifier")
 
 
+def source_of(name: str) -> Convention:
+    """The convention of that name; UsageError when there is none."""
+    known = {convention.name: convention for convention in CONVENTIONS}
+    if name not in known:
+        raise UsageError(f"no convention {name!r}; there are {', '.join(known)}")
+    return known[name]
+
+
 def rows_in_convention(name: str, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of metrics.csv, or of `ncscan.measure`, that a paper plots, as it names and scales them.
 
@@ -103,10 +111,7 @@ def rows_in_convention(name: str, rows: pd.DataFrame) -> pd.DataFrame:
     >>> rows_in_convention("papyan", table)[["name", "value"]].to_dict("list")
     {'name': ['NC3'], 'value': [0.25]}
     """
-    known = {convention.name: convention for convention in CONVENTIONS}
-    if name not in known:
-        raise UsageError(f"no convention {name!r}; there are {', '.join(known)}")
-    parts = [_rows(quantity, rows) for quantity in known[name].quantities]
+    parts = [_rows(quantity, rows) for quantity in source_of(name).quantities]
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 

@@ -1,6 +1,7 @@
 """Two passes over chunks: any chunking, any type, either library, and sources that misbehave."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_norms_and_zeros_are_those_of_numpy_however_it_is_cut() -> None:
     features[3] = 0.0
     norms = np.linalg.norm(features, axis=1)
     for size in (1, 7, 35):
-        stats = layer_stats(lambda size=size: chunked(features, size), labels, 3)
+        stats = layer_stats(partial(chunked, features, size), labels, 3)
         assert stats.zeros == (features == 0).sum()
         assert stats.norms.count == 35
         assert stats.norms.mean == pytest.approx(norms.mean(), rel=ROUNDING)

@@ -6,8 +6,14 @@ from pathlib import Path
 import pytest
 
 from ncscan.cli import app
+from ncscan.conventions import CONVENTIONS
+from ncscan.report.columns import TABLES
+from ncscan.theory import CLAIMS
+from ncscan.theory.decay import DECAY_CLAIMS
+from ncscan.trajectory import FINDINGS
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("sample_data/*.md")]
 
 
@@ -27,3 +33,18 @@ def test_commands_that_are_named_exist() -> None:
     }
     assert {name for _, name in said} >= {"extract", "report"}
     assert set() == {(path, name) for path, name in said if name not in commands}
+
+
+def test_findings_claims_and_conventions_are_told() -> None:
+    reports, theory = ((DOCS / name).read_text(encoding="utf-8") for name in ("reports.md", "theory.md"))
+    assert all(f"| `{finding.name}` |" in reports for finding in FINDINGS)
+    assert all(f"`{convention.name}`" in reports for convention in CONVENTIONS)
+    assert all(
+        f"`{name}`" in theory for name in (*(claim.name for claim in CLAIMS), *(name for name, *_ in DECAY_CLAIMS))
+    )
+
+
+def test_columns_are_told() -> None:
+    reports = " ".join((DOCS / "reports.md").read_text(encoding="utf-8").split())
+    for table, columns in TABLES.items():
+        assert f"`{table}.csv`: `{', '.join(name for name, _ in columns)}`" in reports

@@ -68,7 +68,7 @@ def test_data_in_a_direction_of_its_own_is_orthogonal_and_told_apart() -> None:
     train = np.eye(D)[labels] + 1e-3 * rng.standard_normal((N, D))
     far = 5 * np.eye(D)[np.full(50, D - 1)]
     stats = stats_of(train, labels)
-    inside, outside = (placed(lambda x=x: [(0, x)], stats) for x in (train, far))
+    inside, outside = placed(lambda: [(0, train)], stats), placed(lambda: [(0, far)], stats)
     rows = {(row.metric, row.quantity): row.value for row in outside_rows(outside, inside, stats)}
     assert rows["ood_orthogonality", ""] == pytest.approx(0, abs=1e-3)  # the noise of the means
     assert rows["ood_auroc", "distance"] == 1.0

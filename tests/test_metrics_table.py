@@ -8,7 +8,7 @@ import pytest
 from helpers import random_layer, view_of
 
 from ncscan.metrics import CLASS_METRICS, METRICS, NETWORK, LayerView, Reader, measure, network_rows
-from ncscan.metrics.document import document
+from ncscan.report.document import document
 from ncscan.weights import WEIGHT_METRICS
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 
 def test_the_page_is_what_the_tables_say() -> None:
     assert PAGE.read_text() == document(), (
-        "docs/metrics.md is stale; write it anew: python -c 'from ncscan.metrics.document import document; "
+        "docs/metrics.md is stale; write it anew: python -c 'from ncscan.report.document import document; "
         "print(document(), end=str())' > docs/metrics.md"
     )
 

@@ -34,6 +34,7 @@ from ncscan.theory.certificates import certify
 from ncscan.theory.decay import decay_claims
 from ncscan.theory.head import HeadStats, head_stats
 from ncscan.theory.promise import promise
+from ncscan.training import with_notes
 from ncscan.trajectory import Moment, accuracy_doubts, stages
 from ncscan.weights import WeightRow, measure_weights
 
@@ -88,7 +89,15 @@ class Measured:
     def moment(self) -> Moment:
         """What the dump says of its place in its run."""
         own = self.provenance
-        return Moment(own.run, own.checkpoint, own.step, own.epoch, own.file_number, own.tensors_sha256)
+        return Moment(
+            own.run,
+            own.checkpoint,
+            own.step,
+            own.epoch,
+            own.file_number,
+            own.tensors_sha256,
+            stored_dtype=own.stored_dtype,
+        )
 
 
 def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, LayerStats] | None = None) -> Measured:
@@ -169,7 +178,7 @@ def _claims(dump: Dump) -> list[Claim]:
     else:
         claims = [*promise(head, dump.graph), *certify(head)]
     own = dump.provenance
-    return claims + decay_claims(head, dump.weights, dump.graph, {**own.notes, **own.train})
+    return claims + decay_claims(head, dump.weights, dump.graph, with_notes(own.train, own.notes))
 
 
 def _head(dump: Dump) -> HeadStats | Undefined:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ncscan import report as reports
+from ncscan.conventions import rows_in_convention, source_of
 from ncscan.dataset import OUTSIDE, TRAINING
 from ncscan.dump import Dump, Provenance
 from ncscan.errors import DumpError, NcscanError
@@ -21,9 +22,11 @@ from ncscan.jobs.measuring import LayerRow, Measured, Options, label, measure_du
 from ncscan.report.columns import CLASS_COLUMNS, METRIC_COLUMNS, THEORY_COLUMNS, WEIGHT_COLUMNS
 from ncscan.report.tables import tidy
 from ncscan.statistics import LayerStats
+from ncscan.training import with_notes
 from ncscan.trajectory import Placed, integrity, place, trajectory_rows
 
 DUMP_SUFFIX = ".h5"
+PLAIN = Options()
 
 
 @dataclass
@@ -57,8 +60,15 @@ def find_dumps(paths: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def report(dumps: Sequence[Path], out: Path, tell: Tell, options: Options = Options()) -> Reported:
-    """Measures every dump and writes the tables and the page into `out`."""
+def report(
+    dumps: Sequence[Path], out: Path, tell: Tell, options: Options = PLAIN, conventions: Sequence[str] = ()
+) -> Reported:
+    """Measures every dump and writes the tables and the page into `out`.
+
+    Raises: UsageError when there is no such convention, RefusedPlan when `out` cannot be written.
+    """
+    for name in conventions:
+        source_of(name)
     with writing(out):
         outcome = Reported()
     measured = [
@@ -74,7 +84,7 @@ def report(dumps: Sequence[Path], out: Path, tell: Tell, options: Options = Opti
     outcome.tables["trajectory"] = trajectory_rows(
         outcome.tables["metrics"],
         outcome.tables["weights"],
-        {one.provenance.run: one.provenance.train for one in measured},
+        {one.provenance.run: with_notes(one.provenance.train, one.provenance.notes) for one in measured},
         {one.provenance.run: one.stages for one in measured if one.stages},
     )
     outcome.warnings = integrity(moments)
@@ -84,6 +94,7 @@ def report(dumps: Sequence[Path], out: Path, tell: Tell, options: Options = Opti
         outcome.files = reports.write(
             out,
             outcome.tables,
+            {f"convention-{name}": rows_in_convention(name, outcome.tables["metrics"]) for name in conventions},
             checkpoints=list(_checkpoints(measured, contexts)),
             skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
             warnings=[

@@ -18,6 +18,7 @@ __all__ = ["metrics_frame", "page", "summary_frame", "weights_frame", "write"]
 def write(
     out: Path,
     tables: Mapping[str, pd.DataFrame],
+    extra: Mapping[str, pd.DataFrame] | None = None,
     *,
     checkpoints: Sequence[Mapping[str, Any]],
     skipped: Sequence[tuple[str, str]],
@@ -31,6 +32,7 @@ def write(
     Args:
         out: the folder.
         tables: by the names of `columns.TABLES`; what is missing becomes an empty table.
+        extra: other tables, each written as CSV under its name, and nowhere else.
         checkpoints: what is known of each, in order.
         skipped: inputs that could not be used, with the reasons.
         warnings: what is doubtful, in words.
@@ -38,7 +40,9 @@ def write(
     tables = complete(tables)
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, text in _files(tables, checkpoints, skipped, warnings):
+    files = dict(_files(tables, checkpoints, skipped, warnings))
+    files |= {f"{name}.csv": csv_text(table) for name, table in (extra or {}).items()}
+    for name, text in files.items():
         _write_whole(out / name, text)
         written.append(out / name)
     return written

@@ -14,6 +14,8 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
+from ncscan.gradient_table import GRADIENT_DEFINITIONS
+from ncscan.held_out import HELD_OUT
 from ncscan.metrics import METRICS, NETWORK, Definition
 from ncscan.report.charts import Chart, draw, metric_points, weight_points
 from ncscan.report.promises import findings, promises
@@ -30,6 +32,12 @@ FAMILIES: tuple[tuple[str, str, str], ...] = (
     ("decision", "Decision", "Would the nearest class mean decide as the network does? (NC4)"),
     ("spectrum", "Spectrum", "Which directions do the features use, and how evenly?"),
     ("weights", "Weights", "Are neighbouring layers balanced, and how well conditioned are they?"),
+    ("beside", "Other data", "Where do a held-out split and data of no class lie among the class means?"),
+    (
+        "gradients",
+        "By gradients",
+        "Is the network at rest, how sharp is that place, and what do maps look at?",
+    ),
     ("other", "Other", "Measures that this version of ncscan has no definition of."),
 )
 """Sections of the page. A metric belongs to the file of ncscan/metrics that computes it."""
@@ -148,6 +156,8 @@ def definitions() -> dict[str, tuple[str, Definition]]:
     """Every metric's family and definition, by its name."""
     known = {definition.name: ("fit", definition) for definition in NETWORK}
     known |= {metric.name: (metric.function.__module__.rpartition(".")[2], metric) for metric in METRICS}
+    known |= {definition.name: ("beside", definition) for definition in HELD_OUT}
+    known |= {definition.name: ("gradients", definition) for definition in GRADIENT_DEFINITIONS}
     return known | {definition.name: ("weights", definition) for definition in WEIGHT_METRICS}
 
 

@@ -5,6 +5,8 @@ In: the parts of METRICS, CLASS_METRICS, NETWORK and WEIGHT_METRICS. Out: the pa
 
 from collections.abc import Sequence
 
+from ncscan.gradient_table import GRADIENT_DEFINITIONS
+from ncscan.held_out import HELD_OUT
 from ncscan.metrics.classes import CLASS_METRICS
 from ncscan.metrics.table import NETWORK
 from ncscan.metrics.table_classifier import CLASSIFIER
@@ -16,7 +18,7 @@ from ncscan.weights import WEIGHT_METRICS
 _INTRODUCTION = """\
 # What ncscan measures
 
-This page is made from the tables in `ncscan/metrics/` and `ncscan/weights.py`; a test fails when it is stale.
+This page is made from the tables of definitions in `ncscan/`; a test fails when it is stale.
 
 ## Notation
 
@@ -55,6 +57,8 @@ def document() -> str:
         _section("Class by class and pair by pair", CLASS_METRICS),
         _section("The network", NETWORK),
         _section("Weights", WEIGHT_METRICS),
+        _section("Other data beside the training set", HELD_OUT),
+        _section("By gradients, where they were asked for", GRADIENT_DEFINITIONS),
     ]
     return "\n".join(parts)
 
