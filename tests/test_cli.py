@@ -379,3 +379,48 @@ def test_metrics_lists_every_measure() -> None:
 
     said = ncscan("metrics", cwd=Path.cwd()).stdout
     assert all(metric.name in said for metric in METRICS)
+
+
+def test_report_gives_intervals_baselines_and_a_papers_numbers(workspace: Path) -> None:
+    ncscan("extract", "ckpts/step_5.pt", cwd=workspace)
+    asked = ("--bootstrap", "50", "--permutations", "20", "--convention", "papyan", "--convention", "jacot")
+    done = ncscan("report", *asked, cwd=workspace)
+    assert (0, "") == (done.returncode, done.stderr)
+    trace = [row for row in rows(workspace) if row["metric"] == "nc1_trace"]
+    assert all(float(row["low"]) <= float(row["high"]) for row in trace)
+    # Labels that say nothing: (N − K)/(K − 1), about.
+    expected = (N_SAMPLES - N_CLASSES) / (N_CLASSES - 1)
+    assert [float(row["baseline"]) for row in trace] == pytest.approx([expected] * len(trace), rel=1)
+    papyan = rows(workspace, "convention-papyan.csv")
+    squared = [float(row["value"]) for row in papyan if row["name"] == "NC3"]
+    plain = [float(row["value"]) for row in rows(workspace) if row["metric"] == "nc3_distance"]
+    assert squared == pytest.approx([value**2 for value in plain])
+    assert rows(workspace, "convention-jacot.csv")
+
+
+def test_report_judges_what_theory_promises(workspace: Path) -> None:
+    ncscan("extract", "ckpts", cwd=workspace)
+    assert 0 == ncscan("report", cwd=workspace).returncode
+    theory = rows(workspace, "theory.csv")
+    assert {"step_0.pt", "step_5.pt", "step_10.pt"} == {row["checkpoint"] for row in theory}
+    judged = {row["claim"]: row for row in theory if row["checkpoint"] == "step_5.pt" and row["holds"]}
+    assert "true" == judged["nc1_upper"]["holds"]
+    assert float(judged["nc1_upper"]["slack"]) >= 1 - 1e-7
+    assert all(row["value"] or row["reason"] for row in theory)
+    assert {"terminal_phase", "separation_law"} <= {row["finding"] for row in rows(workspace, "trajectory.csv")}
+    classes = rows(workspace, "classes.csv")
+    assert {"0", "1", "2"} == {row["class_name"] for row in classes}
+    assert any(row["other_name"] for row in classes)
+    page = (workspace / "ncscan-out" / "report" / "report.html").read_text(encoding="utf-8")
+    assert 'id="theory"' in page
+    assert 'id="trajectory"' in page
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--permutations", "5"), ("--bootstrap", "-1"), ("--convention", "nobody"), ("--seed", "-1")]
+)
+def test_report_with_settings_that_make_no_sense_exits_2(workspace: Path, arguments: tuple[str, str]) -> None:
+    ncscan("extract", "ckpts/step_5.pt", cwd=workspace)
+    done = ncscan("report", *arguments, cwd=workspace)
+    assert 2 == done.returncode
+    assert "Traceback" not in done.stderr

@@ -15,6 +15,8 @@ import pytest
 from report_samples import LAYERS, RUNS, STEPS, Row, checkpoints, entries, weight_entries
 
 from ncscan import report
+from ncscan.gradient_table import GRADIENT_DEFINITIONS
+from ncscan.held_out import HELD_OUT
 from ncscan.metrics import METRICS, NETWORK
 from ncscan.report.page import FAMILIES, MOST_RUNS, definitions
 from ncscan.report.tables import complete
@@ -213,7 +215,8 @@ def test_page_of_nothing_still_says_what_was_skipped() -> None:
 def test_every_metric_has_a_family_of_the_page() -> None:
     families = {family for family, _ in definitions().values()}
     assert families <= {key for key, _, _ in FAMILIES} - {"other"}
-    assert list(definitions()) == [d.name for d in (*NETWORK, *METRICS, *WEIGHT_METRICS)]
+    tables = (*NETWORK, *METRICS, *HELD_OUT, *GRADIENT_DEFINITIONS, *WEIGHT_METRICS)
+    assert list(definitions()) == [d.name for d in tables]
 
 
 def test_write_gives_every_file_and_the_same_bytes_again(tmp_path: Path) -> None:

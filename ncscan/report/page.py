@@ -29,8 +29,10 @@ FAMILIES: tuple[tuple[str, str, str], ...] = (
     ("variability", "Variability", "Do the samples of a class gather at their class mean? (NC1)"),
     ("frame", "Frame", "Do the class means spread out evenly? (NC2)"),
     ("duality", "Duality", "Does the classifier point where the class means point? (NC3)"),
+    ("classifier", "Classifier", "What frame do the classifier's own rows make, and what does its bias do?"),
     ("decision", "Decision", "Would the nearest class mean decide as the network does? (NC4)"),
     ("spectrum", "Spectrum", "Which directions do the features use, and how evenly?"),
+    ("classes", "Imbalance", "How do the smallest classes fare against the largest?"),
     ("weights", "Weights", "Are neighbouring layers balanced, and how well conditioned are they?"),
     ("beside", "Other data", "Where do a held-out split and data of no class lie among the class means?"),
     (
