@@ -5,9 +5,9 @@ In: blocks of rows, float64. Out: an upper triangle in float64. The only d×d ma
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
-from scipy.linalg import blas
 
 
 class Gram:
@@ -38,10 +38,9 @@ class Gram:
 def symmetric_product(x: Float[torch.Tensor, "n d"], out: Float[torch.Tensor, "d d"]) -> Float[torch.Tensor, "d d"]:
     """Write xᵀx into the upper triangle of `out`, at little more than half the work of all of it; below stays zero."""
     if x.device.type == "cpu":
-        syrk = blas.dsyrk if x.dtype == torch.float64 else blas.ssyrk
-        # BLAS counts columns first, so it sees everything transposed, and writes in place.
-        syrk(1.0, x.numpy().T, c=out.numpy().T, overwrite_c=1, lower=1)
-        return out
+        # numpy sees that it is symmetric and makes half of it; scipy's BLAS would keep all other threads waiting.
+        np.matmul(x.numpy().T, x.numpy(), out=out.numpy())
+        return out.triu_()
     return in_column_blocks(x, out)
 
 

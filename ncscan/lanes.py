@@ -3,9 +3,8 @@
 In: a function and its arguments. Out: its results, in order. The only file that starts threads for measuring.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -23,21 +22,11 @@ def in_lanes(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, "ncscan-layers") as lanes:
-            waiting: deque[Future[Result]] = deque()
-            todo = iter(items)
-
-            def results() -> Iterator[Result]:
-                for item in todo:
-                    waiting.append(lanes.submit(work, item))
-                    if len(waiting) == threads:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-
+            futures = [lanes.submit(work, item) for item in items]
             try:
-                yield results()
+                yield (future.result() for future in futures)
             finally:
-                for future in waiting:
+                for future in futures:
                     future.cancel()
     finally:
         torch.set_num_threads(threads)

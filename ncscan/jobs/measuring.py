@@ -108,6 +108,15 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
     decisions = None if undecided else dump.logits.argmax(axis=1)
     classifiers, reading = head_classifiers(graph, dump.weights), readers(graph, dump.weights, K)
 
+    weights: list[WeightRow] = []
+    claims: list[Claim] = []
+    training = provenance.split == TRAINING
+
+    def of_network() -> None:
+        if training:
+            weights.extend(measure_weights(dump.weights, graph))
+            claims.extend(_claims(dump))
+
     def of_layer(layer: Layer) -> tuple[list[LayerRow], list[ClassRow], list[str]]:
         name = layer.tap.name
         own = classifiers.get(name)
@@ -142,22 +151,24 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
     if not classifiers:
         doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
     # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
-    with in_lanes(of_layer, dump.layers) as measured:
-        for done, (layer, (numbers, by_class, doubtful)) in enumerate(zip(dump.layers, measured, strict=True)):
+    # What takes longest comes first, so that no lane waits for it at the end.
+    with in_lanes(lambda layer: of_network() if layer is None else of_layer(layer), [None, *dump.layers]) as measured:
+        next(measured)
+        for done, (layer, found) in enumerate(zip(dump.layers, measured, strict=True)):
+            numbers, by_class, doubtful = found or ([], [], [])
             tell(Advanced(label(provenance), done + 1, len(dump.layers)))
             rows += numbers
             classes += [ClassNumber(layer.tap, row) for row in by_class]
             doubts += doubtful
     rows += [LayerRow(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
-    training = provenance.split == TRAINING
     return Measured(
         finished=summed_up(dump, f"{len(dump.layers)} layers", doubts),
         provenance=provenance,
         layers=rows,
         classes=tuple(classes),
-        weights=tuple(measure_weights(dump.weights, graph)) if training else (),
+        weights=tuple(weights),
         gradients=dump.gradients.rows if training and dump.gradients is not None else (),
-        claims=tuple(_claims(dump)) if training else (),
+        claims=tuple(claims),
         stages=stages(graph) if training else (),
     )
 

@@ -308,7 +308,8 @@ def _residuals(
     sums = _PerSample(np.zeros(K), np.zeros(K))
     last = maps[-1]
     lengths = np.linalg.norm(last.weight, axis=1)
-    feature_means = _replayed(means, maps[:-1])
+    T, t = _composed(maps[:-1], d)
+    feature_means = means @ T.T + t
     precision = "float64"
     for start, rows in chunks():
         y = labels[start : start + len(rows)]
@@ -318,12 +319,12 @@ def _residuals(
         gram += off.T @ off
         left_over += _by_class(y, K, off)
         squares += np.bincount(y, np.einsum("nd,nd->n", exact, exact), K)
-        h = _replayed(exact, maps[:-1])
+        h = exact @ T.T + t
         with np.errstate(invalid="ignore", divide="ignore"):  # 0/0 is how a zero sample is noticed
             cosines = np.einsum("nd,nd->n", h, last.weight[y]) / (np.linalg.norm(h, axis=1) * lengths[y])
         sums.cosines += np.bincount(y, cosines, K)
         sums.squares += np.bincount(y, np.sum((h - feature_means[y]) ** 2, axis=1), K)
-        sums.row_sum += float(np.abs(_replayed(h, maps[-1:]).sum(axis=1)).sum())
+        sums.row_sum += float(np.abs(h @ last.weight.sum(axis=0) + last.bias.sum()).sum())
     # Around their mean the samples of a class sum to zero, if they are those that made the mean.
     allowed = 2.0 ** (1 - float_format(precision).digits) + 64 * np.finfo(np.float64).eps * np.sqrt(counts)
     if (np.linalg.norm(left_over, axis=1) > allowed * np.sqrt(counts * squares)).any():
@@ -337,10 +338,12 @@ def _by_class(y: Int64[np.ndarray, "n"], K: int, rows: Float64[np.ndarray, "n d"
     return sums
 
 
-def _replayed(rows: Float64[np.ndarray, "n d"], maps: Sequence[HeadMap]) -> Float64[np.ndarray, "n m"]:
+def _composed(maps: Sequence[HeadMap], d: int) -> tuple[Float64[np.ndarray, "n d"], Float64[np.ndarray, "n"]]:
+    """The maps as one: T and t with y = T x + t."""
+    T, t = np.eye(d), np.zeros(d)
     for linear in maps:
-        rows = rows @ linear.weight.T + linear.bias
-    return rows
+        T, t = linear.weight @ T, linear.weight @ t + linear.bias
+    return T, t
 
 
 def _factor(gram: Float64[np.ndarray, "d d"]) -> Float64[np.ndarray, "d q"]:

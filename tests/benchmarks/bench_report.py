@@ -20,6 +20,7 @@ import torch
 from ncscan.accumulate import layer_stats
 from ncscan.dump import Dump, Layer
 from ncscan.lanes import in_lanes
+from ncscan.jobs.measuring import Options, measure_dump
 from ncscan.metrics import Classifier, LayerView, Row, measure
 
 RUNS = 7
@@ -47,6 +48,12 @@ def measured(path: Path, *, negativity: bool) -> dict[str, Row]:
 
         with in_lanes(rows, dump.layers) as conditions:
             return dict(conditions)
+
+
+def everything(path: Path) -> int:
+    """All that a report measures of a dump: layers, floors and chance, classes, weights, theory."""
+    with Dump(path) as dump:
+        return len(measure_dump(dump, lambda _event: None, Options()).layers)
 
 
 def floor(path: Path, product: Callable[[np.ndarray], object]) -> None:
@@ -86,6 +93,7 @@ def main() -> None:
         "floor, torch": lambda: floor(path, by_torch),
         "without negativity": lambda: measured(path, negativity=False),
         "with negativity": lambda: measured(path, negativity=True),
+        "everything": lambda: everything(path),
     }
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
     for run in range(RUNS + 1):
