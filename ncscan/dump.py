@@ -14,7 +14,7 @@ from types import TracebackType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from ncscan import hdf5, rows
 from ncscan.config import Plain
@@ -25,6 +25,7 @@ FORMAT = "ncscan dump"
 FORMAT_VERSION = 1
 LOGITS = "logits"
 GRADIENTS = "gradients"
+ROUNDING = "rounding"
 Described = TypeVar("Described")
 HOW = ("device", "batch_size", "versions")
 """Fields of the provenance that say how a dump was computed; all others say what was asked for."""
@@ -223,6 +224,20 @@ class Dump:
         if not isinstance(plain, dict):
             raise DumpError(f"{self.path}: {name} is not an object")
         return plain
+
+    def rounding(self, layer: Layer) -> Float64[np.ndarray, "d"] | None:
+        """The mean squared rounding of each feature in the forward pass, where it was measured."""
+        group = hdf5.group(self._file, f"layers/{layer.index:04}")
+        if ROUNDING not in group:
+            return None
+        found = hdf5.read_array(hdf5.dataset(group, ROUNDING))
+        if (
+            found.shape != (layer.n_features,)
+            or found.dtype != np.float64
+            or not ((found >= 0) & np.isfinite(found)).all()
+        ):
+            raise DumpError(f"{self.path}: the rounding of layer {layer.tap.name!a} is not one number ≥ 0 a feature")
+        return found
 
     def _gradients(self) -> Gradients:
         found = _checked(Gradients.from_plain(self._json(GRADIENTS)))

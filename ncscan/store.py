@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -20,11 +20,21 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from ncscan import hdf5, rows
 from ncscan.disk import sync
-from ncscan.dump import FORMAT, FORMAT_VERSION, GRADIENTS, LOGITS, STORED_AS, Gradients, activations, plain_json
+from ncscan.dump import (
+    FORMAT,
+    FORMAT_VERSION,
+    GRADIENTS,
+    LOGITS,
+    ROUNDING,
+    STORED_AS,
+    Gradients,
+    activations,
+    plain_json,
+)
 from ncscan.dump import Dump as Dump
 from ncscan.dump import Layer as Layer
 from ncscan.dump import Provenance as Provenance
@@ -63,6 +73,7 @@ def write_dump(
     batches: Callable[[int], Iterable[Batch]],
     *,
     gradients: Gradients | None = None,
+    rounding: Mapping[str, Float64[np.ndarray, "_"]] | None = None,
     compress: bool = False,
 ) -> DumpFacts:
     """Write a dump, or go on with one that was interrupted.
@@ -75,6 +86,7 @@ def write_dump(
         taps: what to keep, in the order of the features of a batch.
         labels: one class per sample.
         batches: gives the batches from a row on: `lambda start: replay(…, start=start)`.
+        rounding: by tap, the mean squared rounding of each feature in the forward pass, where it was measured.
         gradients: what was measured by gradients, if it was; a partial dump of as many samples keeps its own.
         compress: gzip: smaller, and more than ten times slower.
 
@@ -92,7 +104,7 @@ def write_dump(
         with _closing(file, partial):
             if not start:
                 with _disk_errors(partial):
-                    _describe(file, provenance, traced, layers, labels, gradients, gzip=compress)
+                    _describe(file, provenance, traced, layers, labels, gradients, rounding or {}, gzip=compress)
             shape = (len(labels), min(provenance.batch_size, len(labels)))
             _append_all(file, partial, layers, batches(start), shape, start)
         _verify(partial, labels)
@@ -111,6 +123,7 @@ def _describe(
     layers: Sequence[Layer],
     labels: Int64[np.ndarray, "N"],
     gradients: Gradients | None,
+    rounding: Mapping[str, Float64[np.ndarray, "_"]],
     *,
     gzip: bool,
 ) -> None:
@@ -149,6 +162,8 @@ def _describe(
         hdf5.set_attribute(group, "reduction", layer.reduction)
         hdf5.set_attribute(group, "dtype", layer.dtype)
         hdf5.set_attribute(group, "n_features", layer.n_features)
+        if layer.tap.name in rounding:
+            hdf5.write_array(group, ROUNDING, rounding[layer.tap.name])
     kept = [(LOGITS, output.shape[-1], output.dtype)]
     kept += [(activations(layer.index), layer.n_features, layer.dtype) for layer in layers]
     shapes = [(name, width, STORED_AS[dtype], chunk_rows(batch, width, dtype)) for name, width, dtype in kept]

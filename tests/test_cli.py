@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ncscan.dump import Dump
+
 N_SAMPLES, N_INPUTS, N_CLASSES = 240, 12, 3
 MODEL = """
 from torch import nn
@@ -424,3 +426,15 @@ def test_report_with_settings_that_make_no_sense_exits_2(workspace: Path, argume
     done = ncscan("report", *arguments, cwd=workspace)
     assert 2 == done.returncode
     assert "Traceback" not in done.stderr
+
+
+def test_extract_keeps_what_the_forward_pass_rounds(workspace: Path) -> None:
+    ncscan("extract", "ckpts/step_5.pt", cwd=workspace)
+    (path,) = (workspace / "ncscan-out" / "dumps").rglob("*.h5")
+    with Dump(path) as dump:
+        found = {layer.tap.name: dump.rounding(layer) for layer in dump.layers}
+        sizes = {layer.tap.name: np.concatenate([rows for _, rows in dump.chunks(layer)]) for layer in dump.layers}
+    given = {name: noise for name, noise in found.items() if noise is not None}
+    assert list(found) == list(given)
+    assert 0 == given["input"].max()
+    assert 0 < given["0"].max() < 1e-12 * (sizes["0"] ** 2).max()

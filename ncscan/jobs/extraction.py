@@ -14,6 +14,7 @@ import torch
 
 from ncscan import __version__
 from ncscan import checkpoint as checkpoints
+from ncscan.arithmetic import arithmetic_floor
 from ncscan.checkpoint import Checkpoint
 from ncscan.config import (
     CONFIG_NAME,
@@ -28,9 +29,9 @@ from ncscan.config import (
 )
 from ncscan.dataset import HELD_OUT, OUTSIDE, SPLITS, TRAINING, Dataset, open_dataset
 from ncscan.dump import Dump, Gradients, Provenance, finished
-from ncscan.errors import DataError, RefusedPlan, UsageError
+from ncscan.errors import DataError, NcscanError, RefusedPlan, UsageError
 from ncscan.gradients import Objective, measure_gradients
-from ncscan.graph import select
+from ncscan.graph import Tap, select
 from ncscan.jobs import Advanced, Finished, Outcome, Tell, writing
 from ncscan.jobs.measuring import summed_up
 from ncscan.jobs.reporting import DUMP_SUFFIX
@@ -261,8 +262,35 @@ def _keep(
             yield batch
             tell(Advanced(loaded.target.label, batch.start + len(batch.logits), loaded.dataset.n_samples))
 
-    labels = loaded.dataset.labels
-    write_dump(path, provenance, loaded.trace, taps, labels, batches, gradients=gradients, compress=flags.compress)
+    write_dump(
+        path,
+        provenance,
+        loaded.trace,
+        taps,
+        loaded.dataset.labels,
+        batches,
+        gradients=gradients,
+        rounding=_rounding(loaded, taps, flags),
+        compress=flags.compress,
+    )
+
+
+def _rounding(loaded: Loaded, taps: Sequence[Tap], flags: Flags) -> dict[str, np.ndarray]:
+    """What the forward pass rounds, by tap; of a model that does not run in float64, nothing: floors are of storage."""
+    if loaded.target.split != TRAINING:
+        return {}
+    try:
+        found = arithmetic_floor(
+            loaded.model.module,
+            loaded.dataset,
+            loaded.trace,
+            taps,
+            reduction=flags.reduction,
+            device=loaded.device,
+        )
+    except (RuntimeError, TypeError, ValueError, AttributeError, NcscanError):
+        return {}
+    return {name: noise for name, noise in found.items() if np.isfinite(noise).all()}
 
 
 def _fit(provenance: Provenance) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from ncscan.accumulate import layer_stats
 from ncscan.dataset import OUTSIDE, TRAINING
@@ -135,7 +136,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
         if keep is not None:
             keep[name] = stats
         view = LayerView(stats, classifier=own, decisions_obstacle=undecided, readers=reading.get(name, ()))
-        numbers = list(_numbers(view, layer, options))
+        numbers = list(_numbers(view, layer, options, dump.rounding(layer)))
         by_class = [] if stats.obstacle else class_rows(view)
         if name not in classifiers:  # K²/2 numbers a pair metric, of layers that nobody compares classes at
             by_class = [row for row in by_class if row.other_index is None]
@@ -173,9 +174,11 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
     )
 
 
-def _numbers(view: LayerView, layer: Layer, options: Options) -> Iterator[LayerRow]:
+def _numbers(
+    view: LayerView, layer: Layer, options: Options, rounding: Float64[np.ndarray, "d"] | None
+) -> Iterator[LayerRow]:
     """Every row of a layer, and how far it can be trusted."""
-    for each in honest(view, resamples=options.bootstrap, seed=options.seed):
+    for each in honest(view, resamples=options.bootstrap, seed=options.seed, arithmetic=rounding):
         chance = each.permuted or each.chance
         baseline = None if chance is None else chance.value
         yield LayerRow(layer.tap, layer.reduction, each.row, each.at_floor, each.low, each.high, baseline)

@@ -19,8 +19,8 @@ import torch
 
 from ncscan.accumulate import layer_stats
 from ncscan.dump import Dump, Layer
-from ncscan.lanes import in_lanes
 from ncscan.jobs.measuring import Options, measure_dump
+from ncscan.lanes import in_lanes
 from ncscan.metrics import Classifier, LayerView, Row, measure
 
 RUNS = 7
