@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ncscan.jobs.extraction import Flags, Target
     from ncscan.jobs.reporting import Reported
 
-FEWEST_PERMUTATIONS = 20
+FEWEST = 20
+"""Resamples or permutations, under which no 95 % interval can be told."""
 INTERRUPTED = 130
 INTERRUPTED_WORDS = "interrupted: what was complete stays; the same command goes on from there"
 
@@ -226,8 +227,9 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Measure dumps, and write the tables and the page."""
-    if permutations != 0 and permutations < FEWEST_PERMUTATIONS:
-        raise typer.BadParameter(f"{permutations} are too few for a baseline: {FEWEST_PERMUTATIONS} or more, or 0")
+    for name, asked in (("--bootstrap", bootstrap), ("--permutations", permutations)):
+        if asked != 0 and asked < FEWEST:
+            raise typer.BadParameter(f"{name} {asked} says nothing: {FEWEST} or more, or 0 for none")
     with _troubles():
         from ncscan.jobs import reporting
         from ncscan.jobs.measuring import Options

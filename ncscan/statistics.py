@@ -198,9 +198,9 @@ def rank_doubt(stats: LayerStats, weighting: Weighting) -> str:
         rank, sampled = centred_rank(stats, weighting).value, rank_sampling(stats, weighting)
     except Undefined:
         return ""
-    if rank == sampled:
+    if rank == sampled or stats.counts.min() < 2:  # one sample says nothing of chance
         return ""
-    few = f"only {sampled} stand above what {stats.counts.min()} samples of a class give by chance"
+    few = f"only {sampled} stand above what {stats.counts.min()} samples of the smallest class give by chance"
     return f"the class means differ in {rank} directions, but {few}: nc1_pinv may not hold for other samples"
 
 
@@ -249,7 +249,7 @@ def layer_stats_from(
         swap_errors=scatter.swap_errors,
         norms=sums.norms,
         zeros=sums.zeros,
-        unexplained=_unexplained(of, scatter, sums.obstacle),
+        unexplained=_unexplained(of, scatter, sums.obstacle, precision),
         spectrum=_spectrum(of, scatter, precision, too_wide),
         negative=_negative(scatter),
         samples=scatter.samples,
@@ -291,9 +291,7 @@ def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str) -> Spe
     else:
         return None
     values, resolutions = (np.sqrt(np.maximum(x[:full], 0.0)) for x in (squares, RESOLVED * errors))
-    # As rounding of independent entries: N×d of them of variance ≤ (2^{1−p} rms)²/12, and twice that to be safe.
-    ulps = 2.0 ** (1 - float_format(precision).digits) * np.sqrt(max(squares.sum(), 0.0) / (N * d) / 12)
-    storage = float(2 * (np.sqrt(N) + np.sqrt(d)) * ulps)
+    storage = _storage(float(squares.sum()), N, d, precision)
     counted = values > np.maximum(resolutions, storage)
     rank = full if counted.all() else int(np.argmin(counted))
     return Spectrum(values[:rank], full, storage, float(resolutions[rank]) if rank < full else 0.0, "")
@@ -305,11 +303,23 @@ def _largest_noise(of: Frame, scatter: Scatter, obstacle: str) -> float:
     return 0.0 if obstacle else largest_eigenvalue(np.triu(known)) / max(int(of.counts.sum()), 1)
 
 
-def _unexplained(of: Frame, scatter: Scatter, obstacle: str) -> Unexplained | None:
+def _unexplained(of: Frame, scatter: Scatter, obstacle: str, precision: str) -> Unexplained | None:
     if scatter.gram is None or obstacle:
         return None
-    freedom = int(of.counts.sum() - of.present.sum())
-    return unexplained(scatter.gram, scatter.gram_error, of.basis, scatter.projected, freedom)
+    N, d = int(of.counts.sum()), of.means.shape[1]
+    total = float(of.counts @ np.einsum("kd,kd->k", of.means, of.means) + scatter.within.sum())
+    storage = _storage(total, N, d, precision)
+    freedom = N - int(of.present.sum())
+    return unexplained(scatter.gram, scatter.gram_error, of.basis, scatter.projected, freedom, storage)
+
+
+def _storage(total_square: float, N: int, d: int, precision: str) -> float:
+    """What rounding to the storage precision can give a singular value of Z: (√N + √d)·2ω_p.
+
+    As rounding of independent entries: N×d of them of variance ω_p² ≤ (2^{1−p} rms)²/12, and twice that to be safe.
+    """
+    ulps = 2.0 ** (1 - float_format(precision).digits) * np.sqrt(max(total_square, 0.0) / (N * d) / 12)
+    return float(2 * (np.sqrt(N) + np.sqrt(d)) * ulps)
 
 
 def _negative(scatter: Scatter) -> Negative | None:

@@ -22,6 +22,8 @@ class Unexplained:
     """Σ over samples, in the basis of the frame."""
     trivial: bool
     """Whether the other directions are as many as the samples leave free: then they foretell anything."""
+    resolved: float = 0.0
+    """A direction with less scatter is rounding, and foretells nothing."""
 
 
 def unexplained(
@@ -30,6 +32,7 @@ def unexplained(
     basis: Float64[np.ndarray, "r d"],
     projected: Float64[np.ndarray, "r r"],
     freedom: int,
+    storage: float,
 ) -> Unexplained:
     """S = P − Q R⁺ Qᵀ, with R⁺ over the directions that a pivoted Cholesky decomposition resolves: d³/3 products.
 
@@ -39,6 +42,8 @@ def unexplained(
         basis: orthonormal rows U, the directions in which classes differ.
         projected: P = Σ (U x_i)(U x_i)ᵀ, more exact than `gram` where that comes from float32 products.
         freedom: degrees of freedom of samples minus their class mean: N less the number of classes.
+        storage: what rounding of the stored activations can give a singular value. Directions under it are rounding,
+            and as many of them as there are samples would foretell anything.
     """
     d = len(gram)
     full = gram + np.triu(gram, 1).T
@@ -50,10 +55,11 @@ def unexplained(
     if rounding is not None:
         # The norm of a symmetric matrix of independent entries is 2/√d of its Frobenius norm; √2: of one triangle.
         error += 2 * np.sqrt(2 / d) * float(np.linalg.norm(rounding)) * trace
-    upper, pivots, rank, _ = lapack.dpstrf(R, tol=RESOLVED * error)
-    if rank == 0:
-        return Unexplained(projected, trivial=False)
+    resolved = max(RESOLVED * error, storage**2)
+    if np.diag(R).max(initial=0.0) <= resolved:  # LAPACK takes a first pivot whatever it is
+        return Unexplained(projected, trivial=False, resolved=resolved)
+    upper, pivots, rank, _ = lapack.dpstrf(R, tol=resolved)
     chosen = pivots[:rank] - 1  # LAPACK counts from 1
     foretold = solve_triangular(upper[:rank, :rank], Q[:, chosen].T, trans="T")
     S = projected - foretold.T @ foretold
-    return Unexplained(S, trivial=bool(rank >= freedom))
+    return Unexplained(S, trivial=bool(rank >= freedom), resolved=resolved)

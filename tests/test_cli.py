@@ -438,3 +438,12 @@ def test_extract_keeps_what_the_forward_pass_rounds(workspace: Path) -> None:
     assert list(found) == list(given)
     assert 0 == given["input"].max()
     assert 0 < given["0"].max() < 1e-12 * (sizes["0"] ** 2).max()
+
+
+def test_data_of_another_shape_is_skipped_in_one_line(workspace: Path) -> None:
+    np.savez(workspace / "wide.npz", inputs=np.zeros((6, N_INPUTS + 2), np.float32), labels=np.arange(6) % 3)
+    done = ncscan("extract", "ckpts", "--ood", "npz:wide.npz", cwd=workspace)
+    assert 4 == done.returncode
+    assert "the model does not take samples of shape (14,)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert 3 == len(dumps(workspace))

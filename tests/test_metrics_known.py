@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from helpers import by_name, exact_layer, naive_means, random_layer, rotation, simplex_layer, stats_of, view_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ncscan.accumulate import layer_stats
 from ncscan.errors import Undefined
 from ncscan.metrics import METRICS, Classifier, LayerView, Reader, Row, measure
 from ncscan.metrics.classifier import bias_collapse, bias_collapse_raw, classifier_row_sum, etf_swap_error, nc2_etf_w
@@ -192,6 +194,14 @@ def test_no_linear_map_changes_vci(seed: int) -> None:
     Z, y = random_layer(4, 6, (20, 9, 40, 15), noise=0.6, seed=seed)
     A = rotation(6, seed) @ np.diag([1, 2, 3, 1, 0.5, 5.0]) @ rotation(6, seed + 1)
     assert vci(view_of(Z @ A, y)) == pytest.approx(vci(view_of(Z, y)), rel=1e-7)
+
+
+@pytest.mark.parametrize(("precision", "off"), [("float32", 1e-4), ("float16", 1e-3), ("bfloat16", 0.02)])
+def test_rounding_of_a_wide_layer_foretells_nothing(precision: str, off: float) -> None:
+    Z, y = random_layer(6, 3, 40, noise=0.6)
+    wide = torch.from_numpy(Z @ np.random.default_rng(1).standard_normal((3, 200))).to(getattr(torch, precision))
+    stats = layer_stats(lambda: [(0, wide)], y, 6)
+    assert vci(LayerView(stats)) == pytest.approx(vci(view_of(Z, y)), rel=off)
 
 
 # Odd shapes.

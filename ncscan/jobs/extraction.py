@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from ncscan import __version__
 from ncscan import checkpoint as checkpoints
@@ -29,7 +30,7 @@ from ncscan.config import (
 )
 from ncscan.dataset import HELD_OUT, OUTSIDE, SPLITS, TRAINING, Dataset, open_dataset
 from ncscan.dump import Dump, Gradients, Provenance, finished
-from ncscan.errors import DataError, NcscanError, RefusedPlan, UsageError
+from ncscan.errors import DataError, NcscanError, RefusedPlan, TapError, UsageError
 from ncscan.gradients import Objective, measure_gradients
 from ncscan.graph import Tap, select
 from ncscan.jobs import Advanced, Finished, Outcome, Tell, writing
@@ -39,6 +40,7 @@ from ncscan.model import LoadedModel, build
 from ncscan.replay import Batch, default_batch_size, moved, pick_device, replay
 from ncscan.store import SizePlan, plan, write_dump
 from ncscan.taps import Trace, trace, watch
+from ncscan.taps.tracing import tensors_in
 
 TRACED_SAMPLES = 3
 SAME_LOGITS = 1e-2
@@ -159,11 +161,22 @@ def load(target: Target, flags: Flags) -> Loaded:
     dataset = replace(dataset, floats=next(floats, None))
     device = pick_device(flags.device)
     model.module.to(device)
-    traced = trace(model.module, dataset.batch(0, TRACED_SAMPLES))
+    traced = _traced(model.module, dataset)
     taps = select(traced.graph, flags.layers)
     batch_size = flags.batch_size or default_batch_size(device)
     size = plan(traced, taps, dataset.n_samples, reduction=flags.reduction, dtype=flags.dtype, batch_size=batch_size)
     return Loaded(target, checkpoint, model, dataset, device, batch_size, traced, size)
+
+
+def _traced(model: nn.Module, dataset: Dataset) -> Trace:
+    """The traced pass of the first samples; TapError where the model does not take them at all."""
+    samples = dataset.batch(0, TRACED_SAMPLES)
+    try:
+        return trace(model, samples)
+    except (RuntimeError, ValueError) as error:
+        shapes = ", ".join(str(tuple(values.shape[1:])) for values in tensors_in(samples))
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TapError(f"{dataset.spec}: the model does not take samples of shape {shapes}: {reason}") from error
 
 
 def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> Outcome:

@@ -112,7 +112,10 @@ def vci(view: LayerView) -> float:
     full = np.vstack([axes, np.linalg.svd(axes)[2][k:]])
     S = full @ stats.unexplained.scatter @ full.T / stats.n_samples
     if k < len(S):  # directions of the frame in which means differ by rounding alone foretell as any other does
-        S = S[:k, :k] - S[:k, k:] @ np.linalg.pinv(S[k:, k:], hermitian=True) @ S[k:, :k]
+        scatter, directions = np.linalg.eigh(S[k:, k:])
+        known = scatter > max(stats.unexplained.resolved / stats.n_samples, _ROUNDING * scatter[-1])
+        foretold = S[:k, k:] @ directions[:, known] / np.sqrt(scatter[known])
+        S = S[:k, :k] - foretold @ foretold.T
     s = np.sqrt(squares)
     ratios = S / s / s[:, None]
     if not np.isfinite(ratios).all():
@@ -166,6 +169,9 @@ def pair_distances(a: Float64[np.ndarray, "K r"]) -> Float64[np.ndarray, "K K"]:
     """
     return np.stack([np.linalg.norm(a - row, axis=1) for row in a])
 
+
+_ROUNDING = 1e-15
+"""Of the largest eigenvalue: what is as small is rounding, as numpy takes it for a pseudo-inverse."""
 
 _TRIVIAL = "trivially 0: samples are so few that directions without classes foretell any labels"
 

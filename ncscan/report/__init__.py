@@ -39,6 +39,8 @@ def write(
     """
     tables = complete(tables)
     out.mkdir(parents=True, exist_ok=True)
+    for stale in out.glob("convention-*.csv"):  # of an earlier report; what is asked for now comes again
+        stale.unlink()
     written = []
     files = dict(_files(tables, checkpoints, skipped, warnings))
     files |= {f"{name}.csv": csv_text(table) for name, table in (extra or {}).items()}
