@@ -599,3 +599,28 @@ class AssembledLogits(nn.Module):
 def test_trace_refuses_logits_that_no_call_makes() -> None:
     with pytest.raises(TapError, match="assembled in place"):
         trace(AssembledLogits().eval(), torch.randn(4, 4))
+
+
+class Rearranging(nn.Module):
+    """A product whose new features stand where the equation says."""
+
+    def __init__(self, equation: str) -> None:
+        super().__init__()
+        self.equation = equation
+        self.weight = nn.Parameter(torch.randn(5, 4))
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        product = torch.einsum(self.equation, x, self.weight).tanh()
+        logits: torch.Tensor = self.head(product.mean(dim=-1 if self.equation.endswith("p") else 1))
+        return logits
+
+
+@pytest.mark.parametrize(("equation", "shape", "channel"), [("ncp,kc->nkp", (5, 6), 0), ("ncp,kc->npk", (6, 5), 1)])
+def test_features_of_an_einsum_are_where_the_equation_puts_them(
+    equation: str, shape: tuple[int, int], channel: int
+) -> None:
+    torch.manual_seed(0)
+    graph = trace(Rearranging(equation).eval(), torch.randn(4, 4, 6)).graph
+    (product,) = [tap for tap in graph.taps if tap.name.endswith("einsum")]
+    assert (shape, channel) == (product.shape, product.channel_dim)

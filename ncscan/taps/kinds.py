@@ -92,6 +92,8 @@ class Form:
     weight: torch.Tensor
     """The weight as (outputs, inputs, …)."""
     bias: torch.Tensor | None
+    written: int | None = None
+    """Dimension of the result that holds the outputs, where it is another than `features`."""
 
 
 def leaf_kind(module: nn.Module) -> Kind | None:
@@ -184,5 +186,7 @@ def _einsum(
         summed = [i for i in of_w if i in of_x and i not in result]
         new = [i for i in of_w if i not in of_x and i in result]
         if len(summed) == len(new) == 1:
-            return Form("linear", x, of_x.index(summed[0]), w, w if of_w.index(new[0]) == 0 else w.T, None)
+            return Form(
+                "linear", x, of_x.index(summed[0]), w, w if of_w.index(new[0]) == 0 else w.T, None, result.index(new[0])
+            )
     return None

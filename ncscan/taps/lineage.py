@@ -165,7 +165,8 @@ def _channel(recording: Recording, known: list[Fact], fact: Fact, shape: tuple[i
     if call is None or not inner:
         return None
     if fact.form is not None and fact.form.kind != "convolution":
-        return len(shape) + (fact.form.features if fact.form.kind == "linear" else -1)
+        written = fact.form.features if fact.form.written is None else fact.form.written
+        return (written if fact.form.kind == "linear" else -1) % len(shape)
     if fact.kind == "attention" or call.name in ("layer_norm", "rms_norm"):
         return len(shape) - 1
     if fact.kind == "convolution" or call.name in ("batch_norm", "group_norm", "instance_norm"):
