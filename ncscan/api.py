@@ -15,8 +15,8 @@ from jaxtyping import Float, Float64, Int64
 from ncscan.accumulate import layer_stats
 from ncscan.dataset import MAX_CLASSES
 from ncscan.errors import DataError
+from ncscan.honesty import estimated
 from ncscan.metrics import Classifier, LayerView, Reader, Row, logits_obstacle, network_rows
-from ncscan.metrics import measure as measure_layer
 from ncscan.resolution import FLOAT_FORMATS
 
 Array: TypeAlias = Any
@@ -101,7 +101,7 @@ def measure(
     )
     reading = () if weight is None or W is None else (Reader("weight", _as_stored(weight, W), max(K - 1, 1)),)
     view = LayerView(stats, classifier=classifier, decisions_obstacle=obstacle, readers=reading)
-    found = [("features", row) for row in measure_layer(view)]
+    found = [("features", row) for row in estimated(view)]
     if f is not None:
         found += [("", row) for row in network_rows(f, y)]
     return _table(found)

@@ -72,6 +72,12 @@ def honest(
     return [_beside(row, key_of(row), intervals, floor, chance, permuted, estimate) for row in rows]
 
 
+def estimated(view: LayerView) -> list[Row]:
+    """Every row of a layer, with what a sketch says in place of what only an exact spectrum could."""
+    estimate = estimates(view)
+    return [_estimated(row, estimate.get(key_of(row))) for row in measure(view)]
+
+
 def _beside(
     row: Row,
     key: Key,

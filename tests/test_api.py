@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import naive_nc1_trace, random_layer, simplex_layer
+from scipy.sparse.linalg import svds
 
 from ncscan.api import COLUMNS, measure
 from ncscan.errors import DataError
@@ -205,3 +206,15 @@ def test_what_does_not_fit_is_refused_in_one_line(arguments: tuple[Any, ...], me
     with pytest.raises(DataError, match=message) as caught:
         measure(*arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_layer_too_wide_for_a_gram_matrix_has_estimates() -> None:
+    rng = np.random.default_rng(0)
+    features, labels = rng.standard_normal((4200, 4200), dtype=np.float32), np.arange(4200) % 3
+    features[:, 0] += 100 * labels
+    table = measure(features, labels).set_index("metric")
+    largest = svds(features, k=1, return_singular_vectors=False, random_state=0)[0]
+    exact = np.linalg.norm(features) ** 2 / largest**2
+    assert table.estimate["stable_rank"]
+    assert table.value["stable_rank"] == pytest.approx(exact, rel=1e-3)
+    assert table.reason["feature_condition"] == "tail not resolved"
