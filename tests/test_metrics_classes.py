@@ -28,6 +28,8 @@ def test_class_rows_are_the_formulas() -> None:
         assert rows["class_norm", c, None].value == pytest.approx(np.linalg.norm(C[c]), rel=ROUNDING)
         assert rows["ncc_error", c, None].value == pytest.approx(wrong[y == c].mean(), rel=ROUNDING)
         assert rows["nc3_class_cosine", c, None].value == pytest.approx(cosine(W[c], C[c]), rel=ROUNDING)
+        for d in {0, 1, 2, 3} - {c}:
+            assert rows["nc3_pair_cosine", c, d].value == pytest.approx(cosine(W[c], C[d]), rel=ROUNDING)
         for d in range(c + 1, 4):
             apart = np.linalg.norm(M[c] - M[d])
             mixed = (nearest(Z, y)[y == c] == d).sum() + (nearest(Z, y)[y == d] == c).sum()
@@ -41,9 +43,10 @@ def test_every_class_and_pair_has_a_row_of_each() -> None:
     Z, y = random_layer(4, 6)
     view = view_of(Z, y, W=np.eye(4, 6))
     rows = class_rows(replace(view, stats=replace(view.stats, disagreements=np.zeros(4, dtype=np.int64))))
-    assert len(by_place(rows)) == len(rows) == 4 * 6 + 6 * 4
+    assert len(by_place(rows)) == len(rows) == 4 * 6 + 6 * 4 + 12
     assert {r.metric for r in rows} == {m.name for m in CLASS_METRICS}
-    assert all(r.other_index is None or r.class_index < r.other_index for r in rows)
+    ordered = {m.name for m in CLASS_METRICS if m.ordered}
+    assert all(r.other_index is None or r.class_index < r.other_index or r.metric in ordered for r in rows)
 
 
 def test_a_missing_class_has_reasons() -> None:

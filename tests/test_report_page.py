@@ -233,6 +233,7 @@ def test_write_gives_every_file_and_the_same_bytes_again(tmp_path: Path) -> None
         "theory.csv",
         "trajectory.csv",
         "classes.csv",
+        "geometry.csv",
         "summary.csv",
         "report.json",
         "report.html",

@@ -15,6 +15,7 @@ from ncscan.accumulate import layer_stats
 from ncscan.dataset import OUTSIDE, TRAINING
 from ncscan.dump import Dump, GradientRow, Layer, Provenance
 from ncscan.errors import Undefined
+from ncscan.geometry import Place, pictured, places
 from ncscan.graph import Tap
 from ncscan.honesty import honest
 from ncscan.jobs import Advanced, Finished, Tell
@@ -49,6 +50,8 @@ class Options:
     permutations: int = 0
     """Permutations of the labels for baselines; 0 for none."""
     seed: int = 0
+    classes: tuple[str, ...] = ()
+    """Names or numbers of classes that must be in the picture of class means; others fill it up."""
 
 
 class LayerRow(NamedTuple):
@@ -63,6 +66,13 @@ class LayerRow(NamedTuple):
     high: float | None = None
     baseline: float | None = None
     """What carries no information reads there."""
+
+
+class Pictured(NamedTuple):
+    """One vector in the picture of the layer that the classifier reads."""
+
+    tap: Tap
+    place: Place
 
 
 class ClassNumber(NamedTuple):
@@ -85,6 +95,8 @@ class Measured:
     claims: tuple[Claim, ...] = ()
     stages: tuple[str, ...] = ()
     """The layers that depth is counted in."""
+    picture: tuple[Pictured, ...] = ()
+    """Of the training set alone."""
 
     @property
     def moment(self) -> Moment:
@@ -112,6 +124,8 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
     weights: list[WeightRow] = []
     claims: list[Claim] = []
     training = provenance.split == TRAINING
+    wanted = [c for name in options.classes if (c := class_index(name, provenance.class_names)) is not None]
+    picture: list[Pictured] = []
 
     def of_network() -> None:
         if training:
@@ -144,6 +158,10 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
         decides = own is not None and own.name == graph.head[-1] and not stats.obstacle
         if decides and (doubt := rank_doubt(stats, "class")):
             doubts.append(f"layer {name}: {doubt}")
+        if decides and training and own is not None:
+            W = None if own.obstacle else own.weight
+            shown = places(stats, partial(dump.chunks, layer), dump.labels, W, pictured(stats, wanted))
+            picture.extend(Pictured(layer.tap, one) for one in shown)
         return numbers, by_class, doubts
 
     rows: list[LayerRow] = []
@@ -171,6 +189,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
         gradients=dump.gradients.rows if training and dump.gradients is not None else (),
         claims=tuple(claims),
         stages=stages(graph) if training else (),
+        picture=tuple(picture),
     )
 
 
@@ -182,6 +201,17 @@ def _numbers(
         chance = each.permuted or each.chance
         baseline = None if chance is None else chance.value
         yield LayerRow(layer.tap, layer.reduction, each.row, each.at_floor, each.low, each.high, baseline)
+
+
+def class_index(name: str, class_names: Sequence[str]) -> int | None:
+    """The class of that name, else of that number; None when there is neither.
+
+    >>> class_index("cat", ("dog", "cat")), class_index("0", ("dog", "cat")), class_index("2", ("dog", "cat"))
+    (1, 0, None)
+    """
+    if name in class_names:
+        return class_names.index(name)
+    return int(name) if name.isdecimal() and int(name) < len(class_names) else None
 
 
 def _claims(dump: Dump) -> list[Claim]:

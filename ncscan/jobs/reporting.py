@@ -19,7 +19,7 @@ from ncscan.held_out import MEANS_OF_TRAINING
 from ncscan.jobs import Outcome, Tell, writing
 from ncscan.jobs.beside import beside, without
 from ncscan.jobs.measuring import LayerRow, Measured, Options, label, measure_dump, summed_up, violated
-from ncscan.report.columns import CLASS_COLUMNS, METRIC_COLUMNS, THEORY_COLUMNS, WEIGHT_COLUMNS
+from ncscan.report.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, THEORY_COLUMNS, WEIGHT_COLUMNS
 from ncscan.report.tables import tidy
 from ncscan.statistics import LayerStats
 from ncscan.training import with_notes
@@ -171,6 +171,7 @@ def _tables(measured: Sequence[Measured], contexts: Sequence[Mapping[str, Any]])
         "weights": tidy(WEIGHT_COLUMNS, (entry for one, at in pairs for entry in _of_maps(one, at))),
         "theory": tidy(THEORY_COLUMNS, ((at, claim) for one, at in pairs for claim in one.claims)),
         "classes": tidy(CLASS_COLUMNS, (entry for one, at in pairs for entry in _of_classes(one, at))),
+        "geometry": tidy(GEOMETRY_COLUMNS, (entry for one, at in pairs for entry in _of_picture(one, at))),
     }
 
 
@@ -197,6 +198,13 @@ def _of_classes(one: Measured, context: Mapping[str, Any]) -> Iterator[Entry]:
     for tap, row in one.classes:
         other = "" if row.other_index is None else names[row.other_index]
         yield {**context, "layer": tap.name, "class_name": names[row.class_index], "other_name": other}, row
+
+
+def _of_picture(one: Measured, context: Mapping[str, Any]) -> Iterator[Entry]:
+    names = one.provenance.class_names
+    for tap, at in one.picture:
+        coordinates = {f"x{i}": x for i, x in enumerate(at.coordinates, start=1)}
+        yield {**context, "layer": tap.name, "class_name": names[at.class_index], **coordinates}, at
 
 
 def _checkpoints(measured: Sequence[Measured], contexts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ncscan.errors import Undefined
-from ncscan.metrics.duality import class_cosines
+from ncscan.metrics.duality import class_cosines, pair_cosines
 from ncscan.metrics.variability import pair_distances
 from ncscan.metrics.view import Definition, LayerView, Value
 from ncscan.statistics import LayerStats
@@ -28,7 +28,7 @@ class ClassRow:
 
     class_index: int
     other_index: int | None
-    """The other class of a pair, always the greater one; None for one class alone."""
+    """The other class of a pair, the greater one where their order plays no part; None for one class alone."""
     metric: str
     quantity: str
     value: float | None
@@ -119,6 +119,8 @@ class ClassMetric(Definition):
     """What NaN means there."""
     quantity: str = ""
     pairs: bool = False
+    ordered: bool = False
+    """Whether c, c' is another pair than c', c."""
     asked: Callable[[LayerView], bool] = lambda view: True
 
 
@@ -126,7 +128,7 @@ def _rows(metric: ClassMetric, view: LayerView) -> Iterator[ClassRow]:
     K = view.stats.n_classes
     if metric.pairs and K > MOST_PAIRED:
         return
-    one, other = np.triu_indices(K, k=1) if metric.pairs else (np.arange(K), None)
+    one, other = _places(metric, K)
     values: Float64[np.ndarray, ...] | None = None
     reason = view.stats.obstacle
     if not reason:
@@ -146,6 +148,14 @@ def _rows(metric: ClassMetric, view: LayerView) -> Iterator[ClassRow]:
             value=value if known else None,
             reason="" if known else reason or metric.missing,
         )
+
+
+def _places(metric: ClassMetric, K: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The class of each row, and the other one of a pair."""
+    if not metric.pairs:
+        return np.arange(K), None
+    one, other = np.nonzero(~np.eye(K, dtype=bool)) if metric.ordered else np.triu_indices(K, k=1)
+    return one, other
 
 
 def _per_sample(sums: Float64[np.ndarray, "K"] | Int64[np.ndarray, "K"], stats: LayerStats) -> np.ndarray:
@@ -283,6 +293,20 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
         source="Papyan, Han, Donoho 2020",
         reading="Which classes lie closer than the others, seen from the centre.",
         undefined="any class has no samples; one of the two sits at the global mean",
+    ),
+    ClassMetric(
+        name="nc3_pair_cosine",
+        function=pair_cosines,
+        asked=_has_classifier,
+        pairs=True,
+        ordered=True,
+        formula="cos(w_c, μ̃_c')",
+        range="[−1, 1]",
+        at_collapse="−1/(K−1)",
+        convention="c of the classifier, c' of the means; μ_G weighted by class; pairs are given up to 100 classes",
+        source="Papyan, Han, Donoho 2020",
+        reading="Which class means a row of the classifier points at beside its own: what it may mistake.",
+        undefined="any class has no samples or sits at the global mean; a row of W is zero; W is not finite",
     ),
     ClassMetric(
         name="pair_distance",

@@ -106,6 +106,11 @@ def nc3_uniform(view: LayerView) -> float:
 
 def class_cosines(view: LayerView) -> Float64[np.ndarray, "K"]:
     """cos(w_c, μ̃_c) of every class; Undefined where one of the two has no direction."""
+    return np.diag(pair_cosines(view)).copy()
+
+
+def pair_cosines(view: LayerView) -> Float64[np.ndarray, "K K"]:
+    """cos(w_c, μ̃_c') of every row of the classifier and every class mean; Undefined where one has no direction."""
     stats = view.stats
     W, M = view.rows, stats.means - stats.global_mean(view.weighting)
     _require_nonzero_rows(W)
@@ -113,7 +118,7 @@ def class_cosines(view: LayerView) -> Float64[np.ndarray, "K"]:
     at_centre = np.flatnonzero(norms <= stats.tolerance)
     if len(at_centre):
         raise Undefined(f"the mean of class {at_centre[0]} is the global mean: it has no direction")
-    cosines: Float64[np.ndarray, K] = np.einsum("kd,kd->k", W, M) / norms / np.linalg.norm(W, axis=1)
+    cosines: Float64[np.ndarray, "K K"] = W @ M.T / norms / np.linalg.norm(W, axis=1)[:, None]
     return cosines
 
 

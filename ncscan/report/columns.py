@@ -95,6 +95,19 @@ CLASS_COLUMNS: Columns = (
 )
 """classes.csv: one row per number of a class, or of a pair of classes."""
 
+GEOMETRY_COLUMNS: Columns = (
+    *_CHECKPOINT,
+    ("split", TEXT),
+    ("layer", TEXT),
+    ("item", TEXT),
+    ("class_index", WHOLE),
+    ("class_name", TEXT),
+    ("sample", WHOLE),
+    ("norm", NUMBER),
+    *((f"x{i}", NUMBER) for i in range(1, 10)),
+)
+"""geometry.csv: one row per vector of the picture of the layer that the classifier reads."""
+
 SUMMARY_COLUMNS: Columns = (
     *_CHECKPOINT,
     ("split", TEXT),
@@ -111,5 +124,6 @@ TABLES: Mapping[str, Columns] = {
     "theory": THEORY_COLUMNS,
     "trajectory": TRAJECTORY_COLUMNS,
     "classes": CLASS_COLUMNS,
+    "geometry": GEOMETRY_COLUMNS,
 }
 """The tidy tables by the names of their files."""

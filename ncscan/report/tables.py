@@ -240,6 +240,8 @@ def _typed(values: Sequence[Any], kind: str) -> pd.Series:
 
 def _explain_missing(table: dict[str, pd.Series]) -> None:
     """A value is a number or has a reason: a measure that gave neither must not read as a blank."""
+    if "reason" not in table:
+        return  # coordinates of a picture: what is not there is a dimension that its classes do not span
     unexplained = table["value"].isna() & (table["reason"] == "")
     table["reason"] = table["reason"].mask(unexplained, _NOT_FINITE)
 
