@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan.report.page import page
+from ncscan.report.page import page_text
 from ncscan.report.tables import complete, csv_text, json_text, metrics_frame, summary_frame, weights_frame
 
-__all__ = ["metrics_frame", "page", "summary_frame", "weights_frame", "write"]
+__all__ = ["metrics_frame", "page_text", "summary_frame", "weights_frame", "write"]
 
 
 def write(
@@ -60,7 +60,7 @@ def _files(
         yield f"{name}.csv", csv_text(table)
     yield "summary.csv", csv_text(summary_frame(tables["metrics"], tables["weights"]))
     yield "report.json", json_text(tables, checkpoints, skipped, warnings)
-    yield "report.html", page(tables, checkpoints, skipped, warnings)
+    yield "report.html", page_text(tables, checkpoints, skipped, warnings)
 
 
 def _write_whole(path: Path, text: str) -> None:

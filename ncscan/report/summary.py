@@ -48,9 +48,9 @@ class Run:
 
 def run_summary(checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame, maps: pd.DataFrame) -> Run:
     """The summary of one run, from its own rows; checkpoints are in the order of their steps."""
-    layers = layers[layers["panel"] == next(iter(layers["panel"]), "")]
+    layers = layers[layers["split"] == next(iter(layers["split"]), "")]
     read = layers[layers["classifier"] != ""]
-    reads = str(read.sort_values("rank", kind="stable")["layer"].iloc[-1]) if len(read) else ""
+    reads = str(read.sort_values("depth", kind="stable")["layer"].iloc[-1]) if len(read) else ""
     tables = {"network": layers, "features": layers[layers["layer"] == reads], "weights": maps}
     headlines = []
     for metric, words, where, goal in HEADLINES:

@@ -1,0 +1,88 @@
+// Tables: made of text alone, so that nothing a stranger wrote is ever markup; sorted by their headings.
+
+function make(tag, properties = {}, ...children) {
+  const { dataset, ...rest } = properties;
+  const element = Object.assign(document.createElement(tag), rest);
+  Object.assign(element.dataset, dataset);
+  element.append(...children);
+  return element;
+}
+
+const MOST_ROWS = 2000;
+
+/**
+ * A table in place of what was there.
+ * columns: names; rows: lists of {text, value?, title?} or plain text and numbers; the first of each is its heading.
+ */
+function table(place, columns, rows, caption) {
+  const shown = rows.slice(0, MOST_ROWS);
+  const body = make("tbody");
+  for (const row of shown) {
+    body.append(
+      make(
+        "tr",
+        {},
+        ...row.map((given, i) => {
+          const one = typeof given === "object" && given !== null ? given : { value: given };
+          const isNumber = typeof one.value === "number";
+          const element = make(i ? "td" : "th", { textContent: one.text ?? (isNumber ? number(one.value) : one.value ?? "") });
+          if (!i) element.scope = "row";
+          if (isNumber) element.dataset.value = one.value;
+          if (one.title) Object.assign(element, { title: one.title, tabIndex: 0 });
+          return element;
+        }),
+      ),
+    );
+  }
+  const heads = columns.map((name, i) => {
+    const button = make("button", { type: "button", textContent: name });
+    const head = make("th", { scope: "col" }, button);
+    head.setAttribute("aria-sort", "none");
+    button.addEventListener("click", () => sort(made, i));
+    return head;
+  });
+  const made = make("table", {}, make("caption", { textContent: caption }), make("thead", {}, make("tr", {}, ...heads)), body);
+  place.replaceChildren(made);
+  if (place.classList.contains("scroll")) {
+    Object.assign(place, { tabIndex: 0, role: "region", ariaLabel: caption });
+  }
+  if (shown.length < rows.length) {
+    place.append(make("p", { className: "aside", textContent: `${shown.length} of ${rows.length} rows; the CSV has all.` }));
+  }
+  return made;
+}
+
+/** Sorts by a column: upwards, then downwards. What has no number comes last either way. */
+function sort(element, column) {
+  const heads = [...element.tHead.rows[0].cells];
+  const down = heads[column].getAttribute("aria-sort") === "ascending";
+  for (const head of heads) head.setAttribute("aria-sort", "none");
+  heads[column].setAttribute("aria-sort", down ? "descending" : "ascending");
+  const rows = [...element.tBodies[0].rows];
+  const keyed = rows.map((row) => {
+    const of = row.cells[column];
+    return { row, value: of.dataset.value === undefined ? null : Number(of.dataset.value), text: of.textContent };
+  });
+  const numeric = keyed.some((each) => each.value !== null);
+  const order = (a, b) => {
+    if (!numeric) return (down ? -1 : 1) * a.text.localeCompare(b.text, "en", { numeric: true });
+    if (a.value === null || b.value === null) return (a.value === null) - (b.value === null);
+    return down ? b.value - a.value : a.value - b.value;
+  };
+  element.tBodies[0].replaceChildren(...keyed.sort(order).map((each) => each.row));
+}
+
+/** A text that starts a formula in a spreadsheet gets a ' in front: as in csv_text of tables.py. */
+function quoted(value) {
+  if (typeof value === "number") return exact(value);
+  const text = /^[=+\-@\t\r\n]/.test(value ?? "") ? `'${value}` : value ?? "";
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+/** Offers rows as a file. */
+function download(name, columns, rows) {
+  const text = [columns, ...rows].map((row) => row.map(quoted).join(",") + "\n").join("");
+  const url = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}

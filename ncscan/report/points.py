@@ -1,0 +1,55 @@
+"""Every number of layers and of maps in one frame: what charts, maps and comparisons are drawn from.
+
+In: the tables metrics and weights. Out: `points`, with the columns of metrics.csv for both, and means over seeds.
+"""
+
+import pandas as pd
+
+from ncscan.trajectory import group_frame
+
+MAPS = "map"
+"""The kind of a place that is a linear map, a pair of them or a product."""
+NETWORK = "network"
+"""The place of a number that is about the network as a whole."""
+
+KEYS = ("table", "metric", "quantity", "weighting")
+"""What tells a number of a place apart."""
+
+
+def points(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
+    """All rows of both tables, those of maps as if they were layers of the kind `map`: one row a place and number.
+
+    A layer that several maps read has a row for each of them; the first leads.
+    """
+    of_maps = weights.assign(
+        layer=_places(weights), split="train", kind=MAPS, reduction="", weighting="", classifier="", table="weights"
+    )
+    order = {place: rank for rank, place in enumerate(dict.fromkeys(of_maps["layer"]))}
+    of_maps["depth"] = of_maps["layer"].map(order).astype("Int64")
+    columns = [*metrics.columns, "table"]
+    both = [part for part in (metrics.assign(table="metrics"), of_maps.reindex(columns=columns)) if len(part)]
+    frame = pd.concat(both, ignore_index=True) if both else metrics.assign(table="metrics")
+    frame = frame.astype({"centred": "boolean", "at_floor": "boolean", "estimate": "boolean"})
+    return frame.drop_duplicates(["run", "checkpoint", "split", "layer", *KEYS], keep="first")
+
+
+def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """The mean over the runs of each group that has several, as rows of a run named like it; low and high: ± 1 std."""
+    several = frame.groupby("group")["run"].transform("nunique") > 1
+    own = frame[several & (frame["group"] != "")]
+    if own.empty:
+        return frame.iloc[:0].assign(runs=0)
+    parts = [
+        group_frame(part).assign(table=table, value=lambda each: each["mean"])
+        for table, part in own.groupby("table", sort=False)
+    ]
+    means = pd.concat(parts, ignore_index=True)
+    means["low"], means["high"] = means["mean"] - means["std"], means["mean"] + means["std"]
+    means["run"] = means["group"]
+    means["reason"] = means["value"].isna().map({True: "no run of the group has a value", False: ""})
+    return means.reindex(columns=[*frame.columns, "runs"])
+
+
+def _places(weights: pd.DataFrame) -> "pd.Series[str]":
+    names = weights["map"].where(weights["next_map"] == "", weights["map"] + " → " + weights["next_map"])
+    return names.where(names != "", NETWORK)

@@ -1,0 +1,25 @@
+"""What a checkpoint is called where it stands for a moment of its run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from ncscan.report.tables import visible
+
+
+def moment_names(moments: pd.DataFrame) -> list[str]:
+    """The unit and step of each, or its name where it has no step."""
+    return [
+        _named(checkpoint, None if pd.isna(step) else int(step), unit)
+        for checkpoint, step, unit in zip(moments["checkpoint"], moments["step"], moments["step_unit"], strict=True)
+    ]
+
+
+def when(checkpoint: Mapping[str, Any]) -> str:
+    """The same of what is known of a checkpoint."""
+    return _named(checkpoint["checkpoint"], checkpoint.get("step"), checkpoint.get("step_unit", ""))
+
+
+def _named(checkpoint: object, step: int | None, unit: object) -> str:
+    return visible(str(checkpoint)) if step is None else f"{visible(str(unit))} {step:,}".strip()
