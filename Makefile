@@ -1,8 +1,10 @@
-# `make demo` and `make test` need Python 3.11 and make, nothing else; the first run installs, the next is quick.
+# `make demo` needs Python 3.11 and make, nothing else; `make test` also Chromium and npm, for the pages in a real browser.
+# The first run installs, the next is quick.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+AXE := axe-core@4.14.1
 
 .PHONY: demo test lint docs clean
 
@@ -11,7 +13,7 @@ demo: $(VENV)/.demo
 	$(BIN)/ncscan extract sample_data/trajectories --layers all
 	$(BIN)/ncscan report
 
-test: lint
+test: lint $(VENV)/axe/package/axe.min.js
 	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.test
@@ -34,6 +36,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/axe/package/axe.min.js: | $(BIN)/python
+	mkdir -p $(VENV)/axe
+	cd $(VENV)/axe && tar xzf "$$(npm pack --silent $(AXE))"
 
 clean:
 	rm -rf $(VENV) ncscan-out build dist

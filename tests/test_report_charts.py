@@ -19,7 +19,7 @@ SQUARE = {"x": {"scale": {"domain": ["a", "b"]}}, "y": {"scale": {"domain": ["a"
 def rows(names: tuple[str, str], kind: str) -> list[dict[str, Any]]:
     """Four rows that any chart can draw."""
     one = {"line": names[0], "shade": 3, "dot": 1, "wide": 1, "low": 0.002, "high": 0.5, "base": 0.1, "layer": names[0]}
-    places = {
+    places: list[tuple[Any, Any]] = {
         "trajectory": [(0, 0.5), (10, 0.05)],
         "compare": [(0, 0.5), (10, 0.05)],
         "profile": [(names[0], 0.5), (names[1], 0.05)],

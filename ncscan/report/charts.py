@@ -147,14 +147,9 @@ def _profile() -> Layered:
             strokeWidth=_width(),
         ),
         _rows()
+        .transform_filter("datum.dot")
         .mark_point(filled=True, size=34)
-        .encode(
-            x=x,
-            y=_value_axis(),
-            color=colour,
-            opacity=alt.Opacity("dot:Q", scale=None, legend=None),
-            tooltip=_told(*NUMBER),
-        ),
+        .encode(x=x, y=_value_axis(), color=colour, tooltip=_told(*NUMBER)),
     )
 
 

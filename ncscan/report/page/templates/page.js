@@ -63,9 +63,15 @@ async function draw(id, name, axes, datasets, words, height) {
     return;
   }
   const fitted = { ...fit(spec, axes), datasets };
-  fitted.height = SQUARE.has(name) ? Math.round(place.clientWidth) : height ?? fitted.height;
+  const { left, right } = fitted.config.padding;
+  fitted.height = SQUARE.has(name) ? Math.round(place.clientWidth) - left - right : height ?? fitted.height;
+  // Vega would name its own parts; what the chart shows is said once, around them, and its table has the numbers.
+  const inside = make("div", { ariaHidden: "true" });
+  place.style.minHeight = `${place.offsetHeight}px`; // the page must not jump while a chart is drawn again
+  place.replaceChildren(inside);
   // Expressions are interpreted, never compiled: the page's policy forbids code that was not in it.
-  const made = await vegaEmbed(place, fitted, { actions: false, renderer: "svg", ast: true, mode: "vega-lite", tooltip: { theme: "page" } });
+  const made = await vegaEmbed(inside, fitted, { actions: false, renderer: "svg", ast: true, mode: "vega-lite", tooltip: { theme: "page" } });
+  place.style.minHeight = "";
   views.get(id)?.finalize();
   views.set(id, made.view);
 }
@@ -147,7 +153,7 @@ const depthKey = (series, one) =>
 part(["run", "number", "split", "step"], () => {
   const series = current(), one = run(), last = one.steps.length - 1;
   const places = series ? placesOf(series) : [];
-  const moments = [...new Set([chosen.step, 0, last])];
+  const moments = [...new Set([0, last, chosen.step])].sort((a, b) => (a === chosen.step) - (b === chosen.step));
   const rows = moments.flatMap((step) =>
     places.map((place) => {
       const found = cell(one, series, step, place.column), full = step === chosen.step;
