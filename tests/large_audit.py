@@ -84,7 +84,7 @@ def _geometry(steps: list[int], layer: str) -> pd.DataFrame:
     items = np.array(["mean", "classifier", *["sample"] * 16], object)
     frame["item"], frame["layer"], frame["norm"] = items[frame["what"]], layer, 1.0
     frame["class_index"], frame["class_name"] = frame["at"], frame["at"].map(str)
-    frame["sample"] = np.where(frame["what"] > 1, frame["at"] * 16 + frame["what"], None)
+    frame["sample"] = (frame["at"] * 16 + frame["what"]).where(frame["what"] > 1)
     noise = np.random.default_rng(0).standard_normal((len(frame), K - 1)) * 0.2
     axes = np.linalg.svd(np.eye(K) - 1 / K)[2][: K - 1].T
     for i in range(K - 1):

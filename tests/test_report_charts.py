@@ -19,17 +19,17 @@ SQUARE = {"x": {"scale": {"domain": ["a", "b"]}}, "y": {"scale": {"domain": ["a"
 def rows(names: tuple[str, str], kind: str) -> list[dict[str, Any]]:
     """Four rows that any chart can draw."""
     one = {"line": names[0], "shade": 3, "dot": 1, "wide": 1, "low": 0.002, "high": 0.5, "base": 0.1, "layer": names[0]}
-    places: list[tuple[Any, Any]] = {
+    by_kind: dict[str, list[tuple[Any, Any]]] = {
         "trajectory": [(0, 0.5), (10, 0.05)],
         "compare": [(0, 0.5), (10, 0.05)],
         "profile": [(names[0], 0.5), (names[1], 0.05)],
         "map": [(names[0], names[0]), (names[0], names[1]), (names[1], names[0]), (names[1], names[1])],
         "matrix": [(names[0], names[0]), (names[0], names[1]), (names[1], names[0]), (names[1], names[1])],
         "simplex": [(0.0, 1.0), (0.5, -0.5)],
-    }[kind]
+    }
     items = ("class mean", "row of the classifier")
     more = [{"item": item, "size": 40, "opacity": 1, "x0": 0, "y0": 0, "class": names[0]} for item in items * 2]
-    return [{**one, **extra, "x": x, "y": y} for extra, (x, y) in zip(more, places, strict=False)]
+    return [{**one, **extra, "x": x, "y": y} for extra, (x, y) in zip(more, by_kind[kind], strict=False)]
 
 
 def svg(kind: str, names: tuple[str, str] = ("a", "b")) -> ET.Element:
