@@ -186,7 +186,7 @@ def test_the_table_behind_a_chart_has_its_numbers(opened: Open, three_runs: Path
     page = opened(three_runs)
     page.locator("[data-table=map] summary").click()
     cells = page.locator("[data-table=map] td[data-value]")
-    assert cells.count() == 15 * len(STEPS)
+    until(lambda: cells.count() == 15 * len(STEPS))
 
 
 def test_the_csv_of_a_section_reads_back(opened: Open, three_runs: Path) -> None:

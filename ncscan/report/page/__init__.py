@@ -60,6 +60,9 @@ HEADLINES: tuple[tuple[str, str], ...] = (
 SCRIPTS = ("data.js", "tables.js", "simplex.js", "page.js")
 """The page's own script, part after part; none of its names is seen outside."""
 
+PRINTED_ROWS = 40
+"""Rows of a table on paper; a page that is printed tells how many more there are."""
+
 FIRST = ("nc1_pinv", "nc1_trace")
 """What is shown before anything was chosen, the first that there is."""
 
@@ -113,6 +116,7 @@ def page_text(
         statements=[*((c.name, c.statement) for c in CLAIMS), *((name, text) for name, _, text in DECAY_CLAIMS)],
         origins=[origin(run, own) for run, own in by_run.items()],
         ramps=RAMPS,
+        printed=PRINTED_ROWS,
         data=inline_json(data),
         charts=inline_json({chart.name: _themed(template(chart)) | {"shows": chart.shows} for chart in CHARTS}),
         scripts=scripts,

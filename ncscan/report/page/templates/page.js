@@ -82,7 +82,7 @@ function named(shows, words, id) {
   byId(id).setAttribute("aria-label", label);
   const caption = byId(`${id}-caption`), { key } = words;
   if (!caption) return;
-  const told = key ? [" ", make("span", { className: "key" }, key.first, make("i", { className: key.ramp }), key.last)] : [];
+  const told = key ? [" ", make("span", { className: "swatches" }, key.first, make("i", { className: key.ramp }), key.last)] : [];
   caption.replaceChildren(label, ...told);
 }
 

@@ -9,6 +9,8 @@ function make(tag, properties = {}, ...children) {
 }
 
 const MOST_ROWS = 2000;
+/** As many rows as a printed page has of a table; page.css hides the others there. */
+const PRINTED = Number(document.documentElement.dataset.printed);
 
 /**
  * A table in place of what was there.
@@ -46,6 +48,8 @@ function table(place, columns, rows, caption) {
   if (place.classList.contains("scroll")) {
     Object.assign(place, { tabIndex: 0, role: "region", ariaLabel: caption });
   }
+  if (rows.length > PRINTED) place.dataset.more = `${rows.length - PRINTED} more rows are in the CSV files.`;
+  else delete place.dataset.more;
   if (shown.length < rows.length) {
     place.append(make("p", { className: "aside", textContent: `${shown.length} of ${rows.length} rows; the CSV has all.` }));
   }
