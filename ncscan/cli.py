@@ -77,6 +77,14 @@ class StoredAs(StrEnum):
     bfloat16 = "bfloat16"
 
 
+class FigureForm(StrEnum):
+    """What a figure is written as."""
+
+    svg = "svg"
+    pdf = "pdf"
+    png = "png"
+
+
 Checkpoints = Annotated[
     list[Path], typer.Argument(metavar="CKPTS...", help="Checkpoint files, or folders of them.", show_default=False)
 ]
@@ -223,6 +231,35 @@ def report(
             help="Also the numbers of a paper's figures under its own names: papyan, zhu, jacot, rangamani, he-su.",
         ),
     ] = [],  # noqa: B006 - typer reads it, nobody changes it
+    figure: Annotated[
+        list[str],
+        typer.Option(
+            "--figure",
+            metavar="NAME",
+            help="A figure laid out as in a paper: jacot-1, jacot-2, jacot-3, rangamani-1, papyan; repeatable.",
+        ),
+    ] = [],  # noqa: B006 - typer reads it, nobody changes it
+    figures: Annotated[
+        FigureForm | None, typer.Option("--figures", help="What a figure is written as; svg by default.")
+    ] = None,
+    animation: Annotated[
+        str,
+        typer.Option(
+            "--animation",
+            metavar="FILE.gif",
+            help="Class means, samples and classifier on their way to the simplex; a bare name goes to the report.",
+            show_default=False,
+        ),
+    ] = "",
+    classes: Annotated[
+        str,
+        typer.Option(
+            "--classes",
+            metavar="A,B,C[,D]",
+            help="Names or numbers of the classes that are pictured; the first ones by default.",
+            show_default=False,
+        ),
+    ] = "",
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -233,18 +270,24 @@ def report(
     with _troubles():
         from ncscan.jobs import reporting
         from ncscan.jobs.measuring import Options
+        from ncscan.jobs.pictures import Pictures
 
         _set_threads(threads)
         found = reporting.find_dumps(dumps or [out_dir / "dumps"])
         with _Telling(len(found), quiet=quiet) as telling:
-            options = Options(bootstrap, permutations, seed)
-            outcome = reporting.report(found, out_dir / "report", telling, options, tuple(convention))
+            chosen = tuple(name.strip() for name in classes.split(",") if name.strip())
+            options = Options(bootstrap, permutations, seed, chosen)
+            form = "svg" if figures is None else figures.value
+            pictures = Pictures(tuple(figure), form, animation, chosen)
+            outcome = reporting.report(found, out_dir / "report", telling, options, tuple(convention), pictures)
         for violation in outcome.violations:
             err.print(f"[bold red]a certificate is violated:[/] {escape(violation)}", soft_wrap=True)
         for warning in outcome.warnings:
             _warn(warning)
         if outcome.done and not quiet:
             _print_summary(outcome)
+        for trouble in outcome.troubles:
+            err.print(f"[bold red]error:[/] {escape(str(trouble))}", soft_wrap=True)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -450,3 +493,6 @@ def _print_summary(outcome: "Reported") -> None:
     )
     page = next(path for path in outcome.files if path.suffix == ".html")
     out.print(f"page: {escape(str(page))}", soft_wrap=True)
+    for picture in outcome.files[outcome.files.index(page) + 1 :]:
+        if picture.suffix != ".csv":
+            out.print(f"figure: {escape(str(picture))}", soft_wrap=True)

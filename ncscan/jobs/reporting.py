@@ -19,6 +19,7 @@ from ncscan.held_out import MEANS_OF_TRAINING
 from ncscan.jobs import Outcome, Tell, writing
 from ncscan.jobs.beside import beside, without
 from ncscan.jobs.measuring import LayerRow, Measured, Options, label, measure_dump, summed_up, violated
+from ncscan.jobs.pictures import NONE, Pictures, draw
 from ncscan.report.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, THEORY_COLUMNS, WEIGHT_COLUMNS
 from ncscan.report.tables import tidy
 from ncscan.statistics import LayerStats
@@ -38,10 +39,15 @@ class Reported(Outcome):
     violations: list[str] = field(default_factory=list)
     """Certificates that do not hold."""
 
+    troubles: list[NcscanError] = field(default_factory=list)
+    """Pictures that could not be drawn; everything else is there."""
+
     @property
     def exit_code(self) -> int:
-        """As of any job; and 1 where a certificate is violated, which can only be a bug or damaged data."""
-        return 1 if self.violations else super().exit_code
+        """As of any job; 1 where a certificate is violated, which can only be a bug or damaged data; or a trouble's."""
+        if self.violations:
+            return 1
+        return self.troubles[0].exit_code if self.troubles else super().exit_code
 
     warnings: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
@@ -61,14 +67,20 @@ def find_dumps(paths: Sequence[Path]) -> list[Path]:
 
 
 def report(
-    dumps: Sequence[Path], out: Path, tell: Tell, options: Options = PLAIN, conventions: Sequence[str] = ()
+    dumps: Sequence[Path],
+    out: Path,
+    tell: Tell,
+    options: Options = PLAIN,
+    conventions: Sequence[str] = (),
+    pictures: Pictures = NONE,
 ) -> Reported:
-    """Measures every dump and writes the tables and the page into `out`.
+    """Measures every dump and writes the tables, the page and what is drawn beside it into `out`.
 
-    Raises: UsageError when there is no such convention, RefusedPlan when `out` cannot be written.
+    Raises: UsageError when there is no such convention or figure, RefusedPlan when `out` cannot be written.
     """
     for name in conventions:
         source_of(name)
+    pictures.check()
     with writing(out):
         outcome = Reported()
     measured = [
@@ -103,6 +115,10 @@ def report(
                 *outcome.warnings,
             ],
         )
+    drawn = draw(pictures, outcome.tables, out)
+    outcome.files += drawn.files
+    outcome.warnings += drawn.left_out
+    outcome.troubles = drawn.troubles
     return outcome
 
 

@@ -1,14 +1,17 @@
-"""A chart as a small piece of SVG to put into a page.
+"""A chart as a small piece of SVG to put into a page, or as a file of its own: SVG, PDF, PNG.
 
-In: an Altair chart. Out: the same SVG bytes for the same chart, coloured by the page's own variables so that it
-follows light and dark. The only file that runs Vega (vl-convert, in this process, with the network forbidden).
+In: an Altair chart. Out: the same bytes for the same chart; in a page it is coloured by the page's own variables, so
+that it follows light and dark. The only file that runs Vega (vl-convert, in this process, with the network forbidden).
 """
 
 import re
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import altair as alt
 import vl_convert
+
+from ncscan.report.pdf import canonical
 
 DEPTH_RAMP = (
     *("#361d85", "#2c2f91", "#193f9b", "#025096", "#015e91", "#066b90"),
@@ -43,6 +46,7 @@ THEME = {colour: f"var(--depth{i})" for i, colour in enumerate(DEPTH_RAMP)} | {
 _SVG = "{http://www.w3.org/2000/svg}"
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _NOISE = ("role", "class", "pointer-events", "font-family", "stroke-miterlimit", "aria-hidden", "aria-roledescription")
+_MEASURES = ("d", "transform", "x", "y", "x1", "x2", "y1", "y2", "width", "height")
 _DEFAULTS = {"opacity": "1", "stroke-width": "1", "transform": "translate(0,0)"}
 _INHERITED = ("stroke", "fill", "stroke-width", "font-size", "text-anchor", "stroke-opacity", "fill-opacity")
 
@@ -55,6 +59,51 @@ def render(chart: alt.TopLevelMixin, label: str) -> str:
         _tidy(part)
     root.tag, root.attrib = "svg", {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
     return ET.tostring(root, encoding="unicode")
+
+
+FORMATS = ("svg", "pdf", "png")
+"""What a chart can be as a file."""
+PNG_SCALE = 3.0
+"""Pixels of a PNG per point of the layout: 288 to the inch where 96 points are one."""
+
+
+def as_file(chart: alt.TopLevelMixin, form: str, label: str) -> bytes:
+    """The chart as a file of its own, in one of FORMATS; `label` is the title of an SVG, which a screen reader says."""
+    spec = chart.to_dict(validate=False)
+    if form == "svg":
+        return _standing(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]), label)
+    if form == "pdf":
+        return canonical(vl_convert.vegalite_to_pdf(spec, allowed_base_urls=[]))
+    return pixels(spec, PNG_SCALE)
+
+
+def pixels(spec: dict[str, Any], scale: float) -> bytes:
+    """What Altair made of a chart, as a PNG with so many pixels for each point of its layout."""
+    return bytes(vl_convert.vegalite_to_png(spec, scale=scale, allowed_base_urls=[]))
+
+
+def _standing(svg: str, label: str) -> bytes:
+    """An SVG without roles and numbered names: Vega counts clip paths and gradients over the whole process."""
+    root = ET.fromstring(svg)  # noqa: S314 - Vega wrote it a moment ago
+    names: dict[str, str] = {}
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        for noise in ("aria-label", "aria-hidden", "aria-roledescription", "role", "class", "pointer-events"):
+            element.attrib.pop(noise, None)
+        if "id" in element.attrib:
+            names[element.attrib["id"]] = element.attrib["id"] = f"n{len(names)}"
+        for key, value in element.attrib.items():
+            if key in _MEASURES:
+                element.attrib[key] = _NUMBER.sub(lambda number: f"{float(number.group()):.2f}", value)
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            if value.startswith("url(#"):
+                element.attrib[key] = f"url(#{names[value[5:-1]]})"
+    title = ET.Element("title")
+    title.text = label
+    root.insert(0, title)
+    root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", "role": "img"}
+    return f"{ET.tostring(root, encoding='unicode')}\n".encode()
 
 
 def _tidy(element: ET.Element) -> None:

@@ -1,0 +1,157 @@
+"""What a panel is drawn from: numbers of a report as mean and spread over the runs of a group.
+
+In: the tidy tables. Out: frames with a row per group, place and step: mean, standard deviation, number of runs. Where
+no number is, the reason stands in its place.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from ncscan.conventions import rows_in_convention
+from ncscan.trajectory import group_frame
+
+Tables = Mapping[str, pd.DataFrame]
+
+TRAINING = "train"
+ARROW = " → "
+
+
+@dataclass(frozen=True)
+class Head:
+    """The linear layers at the end of the networks of one group."""
+
+    reads: tuple[str, ...]
+    """The layers that they read, first to last; the last is what the classifier reads."""
+    nonlinear: int
+    """Linear maps before them."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of one panel, or why there are none."""
+
+    rows: pd.DataFrame
+    reason: str = ""
+
+
+def named(tables: Tables, convention: str, name: str) -> pd.DataFrame:
+    """What a paper calls `name`, on the training set, in the paper's own scale."""
+    rows = rows_in_convention(convention, trained(tables["metrics"]))
+    return rows[rows["name"] == name].drop(columns="name")
+
+
+def measured(tables: Tables, metric: str, quantity: str = "") -> pd.DataFrame:
+    """One metric on the training set, as it stands."""
+    metrics = trained(tables["metrics"])
+    return metrics[(metrics["metric"] == metric) & (metrics["quantity"] == quantity)]
+
+
+def of_maps(tables: Tables, metric: str, quantity: str) -> pd.DataFrame:
+    """One metric of the weights with the columns of the metrics: its place is the map, or the pair of maps."""
+    weights = _with_groups(tables["weights"])
+    maps = {name: depth for depth, name in enumerate(dict.fromkeys(weights["map"]))}
+    rows = weights[(weights["metric"] == metric) & (weights["quantity"] == quantity)]
+    place = rows["map"].where(rows["next_map"] == "", rows["map"] + ARROW + rows["next_map"])
+    return _filled(rows.assign(layer=place, depth=rows["map"].map(maps)))
+
+
+def trained(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the training set, where it was measured."""
+    own = metrics[metrics["split"] == TRAINING]
+    return _with_groups(own if len(own) else metrics)
+
+
+def groups(tables: Tables) -> tuple[str, ...]:
+    """The groups of a report, in the order of its runs; a run without one is its own."""
+    return tuple(dict.fromkeys(trained(tables["metrics"])["group"]))
+
+
+def runs(tables: Tables) -> dict[str, int]:
+    """How many runs each group has."""
+    return {str(name): int(n) for name, n in trained(tables["metrics"]).groupby("group")["run"].nunique().items()}
+
+
+def heads(tables: Tables) -> dict[str, Head]:
+    """The linear head of each group that has one, told by what was compared with the map that gives the outputs."""
+    found: dict[str, Head] = {}
+    compared = measured(tables, "nc3_distance").drop_duplicates(["group", "layer", "classifier"])
+    weights = of_maps(tables, "weight_condition", "condition")
+    for group, rows in compared.groupby("group", sort=False):
+        ordered = rows.sort_values("depth", kind="stable")
+        classifier = str(ordered["classifier"].iloc[-1])
+        to_output = (ordered["classifier"] == classifier) | ordered["classifier"].str.endswith(f"..{classifier}")
+        reads = tuple(dict.fromkeys(ordered.loc[to_output, "layer"]))
+        maps = weights.loc[weights["group"] == group, "map"].nunique()
+        found[str(group)] = Head(reads, max(maps - len(reads), 0))
+    return found
+
+
+def of_head(rows: pd.DataFrame, head_of: Mapping[str, Head]) -> pd.DataFrame:
+    """The rows of layers that a linear head reads; of a comparison, those with all of the head that follows."""
+    wanted = {(group, layer) for group, head in head_of.items() for layer in head.reads}
+    inside = [(group, layer) in wanted for group, layer in zip(rows["group"], rows["layer"], strict=True)]
+    own = rows[np.array(inside, np.bool_)]
+    if own.empty or not (own["classifier"] != "").any():
+        return own
+    length = own["classifier"].str.len()  # `first..last` is longer than `first`, its part
+    return own[length == length.groupby([own["group"], own["layer"]]).transform("max")]
+
+
+def over_steps(rows: pd.DataFrame) -> Numbers:
+    """Mean and spread at every step."""
+    if rows["step"].nunique() < 2 and len(rows):
+        return Numbers(_grouped(rows.iloc[:0]), "one step: nothing to draw over the training")
+    return _numbers(rows)
+
+
+def at_end(rows: pd.DataFrame) -> Numbers:
+    """Mean and spread over the last checkpoint of each run."""
+    return _numbers(_at(rows, "max"))
+
+
+def at_start(rows: pd.DataFrame) -> Numbers:
+    """The same of the first checkpoint."""
+    return _numbers(_at(rows, "min"))
+
+
+def summarised(rows: pd.DataFrame, how: Mapping[str, str]) -> pd.DataFrame:
+    """One row per run, step and way of summing up its places (`mean`, `min`, `max`), called by the name of the way."""
+    keys = ["run", "group", "checkpoint", "step", "step_unit"]
+    grouped = rows.groupby(keys, sort=False, dropna=False)["value"]
+    parts = [
+        grouped.agg(way).reset_index().assign(layer=name, depth=depth, metric=name, quantity="", reason="")
+        for depth, (name, way) in enumerate(how.items())
+    ]
+    return _filled(pd.concat(parts, ignore_index=True))
+
+
+def _filled(rows: pd.DataFrame) -> pd.DataFrame:
+    """With the columns of metrics.csv that say nothing here, by which numbers are grouped all the same."""
+    return rows.assign(split=TRAINING, centred=False, kind="", reduction="", weighting="", classifier="")
+
+
+def _at(rows: pd.DataFrame, which: Literal["min", "max"]) -> pd.DataFrame:
+    """Each run's own first or last checkpoint; those of a group count as one step."""
+    return rows[rows["step"] == rows.groupby("run")["step"].transform(which)].assign(step=0)
+
+
+def _numbers(rows: pd.DataFrame) -> Numbers:
+    if rows.empty:
+        return Numbers(_grouped(rows), "not measured here")
+    grouped = _grouped(rows)
+    known = grouped[grouped["mean"].notna()]
+    reasons = [reason for reason in rows["reason"] if reason]
+    return Numbers(known, "" if len(known) else (reasons[0] if reasons else "no value"))
+
+
+def _grouped(rows: pd.DataFrame) -> pd.DataFrame:
+    frame = group_frame(rows).rename(columns={"layer": "place"})
+    return frame[["group", "place", "depth", "step", "step_unit", "mean", "std", "runs"]]
+
+
+def _with_groups(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(group=rows["group"].where(rows["group"] != "", rows["run"]))
