@@ -18,10 +18,10 @@ from PIL import Image
 from ncscan.errors import UsageError
 from ncscan.report.charts import spread_out
 from ncscan.report.figures.panels import PALETTE, distinct, inline, short
-from ncscan.report.moments import Moment, Track, tracks
 from ncscan.report.simplex import Positions, vertices
 from ncscan.report.svg import pixels
 from ncscan.report.tables import visible
+from ncscan.report.tracks import Moment, Track, tracks
 
 FEWEST_CLASSES, MOST_CLASSES = 3, 4
 """Three are seen in their plane, four in space."""
@@ -80,12 +80,12 @@ def animation(tables: Mapping[str, pd.DataFrame], wanted: Sequence[str] = ()) ->
     moving = [track for track in found if len(track.moments) > 1]
     missing += [f"{t.run}: one checkpoint, so nothing moves" for t in found if len(t.moments) < 2]
     if not moving:
-        why = "; ".join(missing) or "no layer that a classifier reads was measured"
+        why = visible("; ".join(missing)) or "no layer that a classifier reads was measured"
         raise UsageError(f"--animation: nothing to animate: {why}")
     shown = _first_of_groups(moving)
     missing += [f"{track.run}: an animation shows {MOST_RUNS} runs" for track in moving if track not in shown]
     timeline = _timeline(shown)
-    left_out = [f"not in the animation: {why}" for why in missing]
+    left_out = [visible(f"not in the animation: {why}") for why in missing]
     if (steps := len(_steps(shown))) > len(timeline):
         left_out.append(f"in the animation: {len(timeline)} of {steps} checkpoints")
     reach = _reach(shown)

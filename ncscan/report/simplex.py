@@ -45,10 +45,10 @@ def positions(
 ) -> Positions:
     """The vectors as the simplex sees them: R = A(AᵀA)^(−1/2) with A = M̃ᵀF turns the centred means onto it.
 
-    ⟨M̃R, F⟩ is largest at this R with orthonormal columns (orthogonal Procrustes), and they span the means: no length is
-    lost, so none brings them nearer to the vertices F. It may reflect: the basis of the coordinates is arbitrary and has
-    no handedness to keep. Means and samples are taken from the centre of the means and divided by the mean length of the
-    centred means; rows from their own centre, by their own mean length.
+    ⟨M̃R, F⟩ is largest at this R with orthonormal columns (orthogonal Procrustes), and they span the means: no length
+    is lost, so none brings them nearer to the vertices F. It may reflect: the basis of the coordinates is arbitrary and
+    has no handedness to keep. Means and samples are taken from the centre of the means and divided by the mean length
+    of the centred means; rows from their own centre, by their own mean length.
 
     Args:
         means: (k, r) of k ≥ 2 classes.

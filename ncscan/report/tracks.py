@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int64
 
 from ncscan.errors import Undefined, UsageError
 from ncscan.report.simplex import Positions, positions
+from ncscan.report.tables import visible
 
 COORDINATES = [f"x{i}" for i in range(1, 10)]
 
@@ -69,12 +70,15 @@ def tracks(tables: Mapping[str, pd.DataFrame], wanted: Sequence[str], default: i
 def _chosen(known: Mapping[int, str], wanted: Sequence[str], default: int, run: str) -> list[int]:
     if not wanted:
         return list(known)[:default]
-    by_name = {name: index for index, name in reversed(list(known.items()))}
-    chosen = []
+    by_name: dict[str, int] = {}
+    for index, name in known.items():
+        by_name.setdefault(name, index)
+    there = visible(", ".join(by_name))
+    chosen: list[int] = []
     for name in wanted:
         index = by_name.get(name, int(name) if name.isdecimal() else -1)
         if index not in known:
-            raise UsageError(f"--classes: {run} has no class {name!r} with samples; there are {', '.join(by_name)}")
+            raise UsageError(f"--classes: {visible(run)} has no class {name!r} with samples; there are {there}")
         if index in chosen:
             raise UsageError(f"--classes: {name!r} is named twice")
         chosen.append(index)
