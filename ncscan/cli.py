@@ -236,11 +236,13 @@ def report(
         typer.Option(
             "--figure",
             metavar="NAME",
-            help="A figure laid out as in a paper: jacot-1, jacot-2, jacot-3, rangamani-1, papyan; repeatable.",
+            help="A figure laid out as in a paper: jacot-1, jacot-2, jacot-3, rangamani-1, papyan; or charts, those of "
+            "the page; repeatable.",
         ),
     ] = [],  # noqa: B006 - typer reads it, nobody changes it
     figures: Annotated[
-        FigureForm | None, typer.Option("--figures", help="What a figure is written as; svg by default.")
+        FigureForm | None,
+        typer.Option("--figures", help="Figures as files of this kind; without --figure those of the page."),
     ] = None,
     animation: Annotated[
         str,
@@ -270,7 +272,7 @@ def report(
     with _troubles():
         from ncscan.jobs import reporting
         from ncscan.jobs.measuring import Options
-        from ncscan.jobs.pictures import Pictures
+        from ncscan.jobs.pictures import CHARTS, Pictures
 
         _set_threads(threads)
         found = reporting.find_dumps(dumps or [out_dir / "dumps"])
@@ -278,7 +280,8 @@ def report(
             chosen = tuple(name.strip() for name in classes.split(",") if name.strip())
             options = Options(bootstrap, permutations, seed, chosen)
             form = "svg" if figures is None else figures.value
-            pictures = Pictures(tuple(figure), form, animation, chosen)
+            wanted = tuple(figure) or (() if figures is None else (CHARTS,))
+            pictures = Pictures(wanted, form, animation, chosen)
             outcome = reporting.report(found, out_dir / "report", telling, options, tuple(convention), pictures)
         for violation in outcome.violations:
             err.print(f"[bold red]a certificate is violated:[/] {escape(violation)}", soft_wrap=True)

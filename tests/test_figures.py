@@ -22,7 +22,7 @@ from ncscan.report.figures import numbers as of
 from ncscan.report.figures.jacot import NO_HEAD
 from ncscan.report.figures.panels import DASHES, PALETTE, Look, empty, lines, look
 from ncscan.report.pdf import canonical
-from ncscan.report.svg import FORMATS
+from ncscan.report.rendering import FORMATS
 from ncscan.report.tables import complete, encodable, metrics_frame, tidy, weights_frame
 
 ROOT = Path(__file__).parents[1]

@@ -12,12 +12,13 @@ from large_audit import K, large_audit
 from report_samples import RUNS, checkpoints, entries, weight_entries
 
 from ncscan import report
-from ncscan.report.page.claims import claims, findings, onsets
+from ncscan.report.page.claims import claims, findings
 from ncscan.report.page.classes import matrices, pictures, single_classes
 from ncscan.report.page.packing import inline_json, inline_script, policy, shorts, stretches
 from ncscan.report.page.series import FEWEST_STEPS, carried
 from ncscan.report.points import over_seeds, points
 from ncscan.report.tables import complete
+from ncscan.report.times import onsets
 
 FLOAT32 = 1e-6
 
@@ -187,7 +188,7 @@ def test_findings_are_of_the_run_and_of_its_last_checkpoint() -> None:
     )
     kept = findings(complete({"trajectory": table})["trajectory"], {"r": 0})
     assert floats(kept["values"]["value"]).tolist() == [5.0, 2.0]
-    assert onsets(table) == {"r": 5.0}
+    assert onsets(table) == {"r": 5}
 
 
 def test_inline_json_ends_no_tag() -> None:

@@ -1,4 +1,4 @@
-"""What a report draws beside its page: figures for papers, and the animation of collapse.
+"""What a report draws beside its page: its charts as files, figures for papers, and the animation of collapse.
 
 In: the tables of a report, and what is wanted. Out: files in its folder `figures`; what cannot be drawn is a trouble of
 its own, and the rest is drawn.
@@ -14,9 +14,12 @@ import pandas as pd
 from ncscan.errors import NcscanError, RefusedPlan, UsageError
 from ncscan.report.animation import FEWEST_CLASSES, MOST_CLASSES, animation
 from ncscan.report.figures import PRESETS, figure, preset
-from ncscan.report.svg import FORMATS
+from ncscan.report.figures.charted import charted
+from ncscan.report.rendering import FORMATS, as_file
 
 FOLDER = "figures"
+CHARTS = "charts"
+"""What stands for the page's own charts among the names of figures, and the folder they go to, which is ours alone."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Pictures:
     """What is wanted beside the standard files."""
 
     figures: tuple[str, ...] = ()
-    """Names of PRESETS."""
+    """Names of PRESETS, or CHARTS for those of the page."""
     form: str = "svg"
     """Of the figures: one of FORMATS."""
     animation: str = ""
@@ -35,7 +38,8 @@ class Pictures:
     def check(self) -> None:
         """UsageError when something is wanted that does not exist."""
         for name in self.figures:
-            preset(name)
+            if name != CHARTS:
+                preset(name)
         if self.form not in FORMATS:
             raise UsageError(f"no format {self.form!r} of figures; there are {', '.join(FORMATS)}")
         if self.animation and not self.animation.lower().endswith(".gif"):
@@ -78,6 +82,11 @@ def _wanted(
     pictures: Pictures, tables: Mapping[str, pd.DataFrame], folder: Path, drawn: Drawn
 ) -> Iterator[tuple[Path, Callable[[], bytes]]]:
     for name in dict.fromkeys(pictures.figures):
+        if name == CHARTS:
+            for chart in charted(tables):
+                path = folder / CHARTS / f"{chart.name}.{pictures.form}"
+                yield path, partial(as_file, chart.spec, pictures.form, chart.label)
+            continue
         yield folder / f"{name}.{pictures.form}", partial(figure, name, tables, pictures.form)
     if pictures.animation:
         path = Path(pictures.animation)
@@ -96,6 +105,7 @@ def _stale(folder: Path) -> Iterator[Path]:
     for one in PRESETS:
         yield from (path for form in FORMATS if (path := folder / f"{one.name}.{form}").is_file())
     yield from sorted(folder.glob("*.gif"))
+    yield from sorted(path for form in FORMATS for path in (folder / CHARTS).rglob(f"*.{form}"))
 
 
 def _write_whole(path: Path, data: bytes) -> None:

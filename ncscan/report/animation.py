@@ -16,10 +16,10 @@ from jaxtyping import Float64
 from PIL import Image
 
 from ncscan.errors import UsageError
-from ncscan.report.charts import spread_out
 from ncscan.report.figures.panels import PALETTE, distinct, inline, short
+from ncscan.report.rendering import pixels
+from ncscan.report.scales import spread_out
 from ncscan.report.simplex import Positions, vertices
-from ncscan.report.svg import pixels
 from ncscan.report.tables import visible
 from ncscan.report.tracks import Moment, Track, tracks
 

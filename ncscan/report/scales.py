@@ -82,6 +82,15 @@ def spread_out(items: Sequence[Item], most: int) -> list[Item]:
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)] if most > 1 else [items[-1]]
 
 
+def shade_of(i: int, several: int, shades: int) -> int:
+    """Which of so many colours the i-th of several things has; a single one has the last.
+
+    >>> [shade_of(i, 3, 12) for i in range(3)], shade_of(0, 1, 12)
+    ([0, 6, 11], 11)
+    """
+    return shades - 1 if several < 2 else round(i * (shades - 1) / (several - 1))
+
+
 def short_names(names: Sequence[str]) -> list[str]:
     """Names short enough for an axis, and still different from each other.
 

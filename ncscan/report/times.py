@@ -1,4 +1,4 @@
-"""What a checkpoint is called where it stands for a moment of its run."""
+"""What a checkpoint is called where it stands for a moment of its run, and when the terminal phase of a run begins."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +19,13 @@ def moment_names(moments: pd.DataFrame) -> list[str]:
 def when(checkpoint: Mapping[str, Any]) -> str:
     """The same of what is known of a checkpoint."""
     return _named(checkpoint["checkpoint"], checkpoint.get("step"), checkpoint.get("step_unit", ""))
+
+
+def onsets(trajectory: pd.DataFrame) -> dict[str, int]:
+    """The step of the first checkpoint without training errors, of the runs that have one."""
+    own = trajectory[(trajectory["finding"] == "terminal_phase") & (trajectory["quantity"] == "onset")]
+    known = own[own["value"].notna()].drop_duplicates("run")
+    return dict(zip(known["run"].map(str), known["value"].map(int), strict=True))
 
 
 def _named(checkpoint: object, step: int | None, unit: object) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int64
 from ncscan.errors import Undefined, UsageError
 from ncscan.report.simplex import Positions, positions
 from ncscan.report.tables import visible
+from ncscan.report.times import onsets
 
 COORDINATES = [f"x{i}" for i in range(1, 10)]
 
@@ -54,7 +55,7 @@ def tracks(tables: Mapping[str, pd.DataFrame], wanted: Sequence[str], default: i
 
     Raises: UsageError when a run has no class of that name or number among those of its picture.
     """
-    geometry = tables["geometry"]
+    geometry, began = tables["geometry"], onsets(tables["trajectory"])
     found, missing = [], []
     for run, rows in geometry.groupby("run", sort=False):
         means = rows[rows["item"] == "mean"]
@@ -63,7 +64,7 @@ def tracks(tables: Mapping[str, pd.DataFrame], wanted: Sequence[str], default: i
         if len(classes) < 3:
             missing.append(f"{run}: {len(known)} classes have a mean; a simplex that is seen has three or four")
             continue
-        found.append(_track(str(run), rows, classes, known, _onset(tables["trajectory"], str(run))))
+        found.append(_track(str(run), rows, classes, known, began.get(str(run))))
     return found, missing
 
 
@@ -122,12 +123,3 @@ def _coordinates(rows: pd.DataFrame, key: str, order: Sequence[int]) -> Float64[
     if not set(order) <= set(table.index):
         return None
     return np.asarray(table.loc[list(order), COORDINATES].fillna(0.0).to_numpy(np.float64))
-
-
-def _onset(trajectory: pd.DataFrame, run: str) -> int | None:
-    """As the findings have it; None where the training error never is 0, or was not measured."""
-    rows = trajectory[
-        (trajectory["run"] == run) & (trajectory["finding"] == "terminal_phase") & (trajectory["quantity"] == "onset")
-    ]
-    known = rows["value"].dropna()
-    return int(known.iloc[0]) if len(known) else None

@@ -12,7 +12,7 @@ from ncscan.errors import UsageError
 from ncscan.report.figures import depth, jacot, terminal
 from ncscan.report.figures.numbers import Tables, runs
 from ncscan.report.figures.panels import CONFIG, Look, Panel, look
-from ncscan.report.svg import as_file
+from ncscan.report.rendering import as_file
 
 __all__ = ["PRESETS", "Preset", "figure", "preset"]
 
@@ -79,7 +79,7 @@ def figure(name: str, tables: Tables, form: str) -> bytes:
     wanted = preset(name)
     rows: list[Any] = [_own(alt.hconcat(*row), fill="shared") for row in wanted.panels(tables, look(runs(tables)))]
     chart = _own(alt.vconcat(*rows)).properties(config=CONFIG)
-    return as_file(chart, form, f"{wanted.source}: {wanted.shows}")
+    return as_file(chart.to_dict(validate=False), form, f"{wanted.source}: {wanted.shows}")
 
 
 def _own(chart: Any, *, fill: str = "independent") -> Any:

@@ -12,8 +12,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from ncscan.report.charts import Scale, scale_of, spread_out
 from ncscan.report.figures.numbers import Numbers
+from ncscan.report.scales import Scale, scale_of, spread_out
 from ncscan.report.tables import visible
 
 Panel = alt.LayerChart

@@ -18,7 +18,7 @@ from ncscan.gradient_table import GRADIENT_DEFINITIONS
 from ncscan.held_out import HELD_OUT
 from ncscan.metrics import CLASS_METRICS, METRICS, NETWORK, Definition
 from ncscan.report.charts import CHARTS, template
-from ncscan.report.page.claims import claims, findings, onsets
+from ncscan.report.page.claims import claims, findings
 from ncscan.report.page.classes import matrices, pictures, single_classes
 from ncscan.report.page.packing import inline_json, inline_script, policy
 from ncscan.report.page.provenance import origin
@@ -27,6 +27,7 @@ from ncscan.report.palette import RAMPS, THEME
 from ncscan.report.points import points
 from ncscan.report.summary import run_summary
 from ncscan.report.tables import number, plain, visible
+from ncscan.report.times import onsets
 from ncscan.theory import CLAIMS
 from ncscan.theory.decay import DECAY_CLAIMS
 from ncscan.weights import WEIGHT_METRICS

@@ -46,10 +46,3 @@ def findings(trajectory: pd.DataFrame, runs: Mapping[str, int]) -> dict[str, Any
     shown = trajectory[(here | (trajectory["checkpoint"] == "")) & ~trajectory["finding"].isin(IN_CHARTS)]
     shown = shown[(shown["value"].notna() | (shown["finding"] == "terminal_phase")) & shown["run"].isin(list(runs))]
     return coded(shown, runs, ("checkpoint", "finding", "layer", "metric", "quantity", "reason"), ("value",))
-
-
-def onsets(trajectory: pd.DataFrame) -> dict[str, float]:
-    """The step at which the terminal phase of each run begins, of those that reach one."""
-    own = trajectory[(trajectory["finding"] == "terminal_phase") & (trajectory["quantity"] == "onset")]
-    known = own[own["value"].notna()]
-    return dict(zip(known["run"].map(str), known["value"].map(float), strict=True))
