@@ -8,6 +8,7 @@ page.js alike: the scale of an axis, its ticks and its title.
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import altair as alt
@@ -61,8 +62,9 @@ def drawn(spec: Spec, datasets: Mapping[str, Sequence[Row]], *, width: int, heig
     return {**spec, **sized}
 
 
+@cache
 def template(chart: Chart) -> Spec:
-    """The chart as Vega-Lite's JSON, without rows."""
+    """The chart as Vega-Lite's JSON, without rows; one and the same each time, so change a copy."""
     spec: Spec = chart.build().properties(width="container", height=chart.height).to_dict(validate=True)
     spec.pop("$schema", None)
     return {**spec, "config": CONFIG}
