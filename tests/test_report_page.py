@@ -137,7 +137,7 @@ def test_page_has_every_number_with_its_definition(two_runs: str) -> None:
 def test_summary_tells_first_and_last_in_plain_words(two_runs: str) -> None:
     assert "9 checkpoints, iteration 0 to iteration 9,000, on 1,500 samples of 10 classes." in two_runs
     assert "The training error ends at 0 %." in two_runs
-    assert "variability within classes down to 0.8 %" in two_runs
+    assert "At the last checkpoint, iteration 9,000: all of NC1 to NC4 have collapsed." in two_runs
     assert "The classifier reads layer <code>head.0</code>." in two_runs
     assert re.search(r"<i>3</i> → <b>0\.0234</b>", two_runs)
 

@@ -1,25 +1,21 @@
-"""What a run came to, in plain words: a sentence and a handful of numbers, first and last.
+"""What the page shows of a verdict at its top: a few sentences, and first and last numbers.
 
-In: what is known of a run's checkpoints and the rows that are drawn. Out: one `Run` for the top of the page.
+In: the verdict of a run. Out: one `Run`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import pandas as pd
+from ncscan.report.verdict import Number, Verdict
 
-from ncscan.report.tables import number, percent
-
-HEADLINES: tuple[tuple[str, str, str, str], ...] = (
-    ("error", "training error", "network", "0"),
-    ("nc1_pinv", "variability within classes", "features", "0"),
-    ("nc2_etf", "distance from an even frame", "features", "0"),
-    ("nc3_distance", "classifier–means distance", "features", "0"),
-    ("balancedness", "imbalance of the weights", "weights", "0"),
-)
-"""The metric, what it is in words, where it is read (the features are those that the classifier reads), its goal."""
+_WORDS = {
+    "error": "training error",
+    "nc1_pinv": "variability within classes",
+    "nc2_etf": "distance from an even frame",
+    "nc3_distance": "classifier–means distance",
+    "nc4_mismatch": "decisions unlike the nearest mean",
+    "balancedness": "imbalance of the weights",
+}
 
 
 @dataclass(frozen=True)
@@ -40,69 +36,23 @@ class Run:
     name: str
     sentences: list[str]
     reads: str
-    """The layer that the classifier reads; empty when no row names a classifier."""
+    """The layer that the classifier reads; empty when there is no classifier."""
     several: bool
     """Whether there is a first and a last checkpoint to compare."""
     headlines: list[Headline]
 
 
-def run_summary(checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame, maps: pd.DataFrame) -> Run:
-    """The summary of one run, from its own rows; checkpoints are in the order of their steps."""
-    layers = layers[layers["split"] == next(iter(layers["split"]), "")]
-    read = layers[layers["classifier"] != ""]
-    reads = str(read.sort_values("depth", kind="stable")["layer"].iloc[-1]) if len(read) else ""
-    tables = {"network": layers, "features": layers[layers["layer"] == reads], "weights": maps}
-    headlines = []
-    for metric, words, where, goal in HEADLINES:
-        rows = tables[where][lambda table, name=metric: table["metric"] == name]
-        largest = rows.groupby("checkpoint")["value"].max()  # of a pair metric, the worst pair counts
-        values = [float(largest.get(known["checkpoint"], math.nan)) for known in checkpoints]
-        if metric == "error":
-            values = [_error(value, known) for value, known in zip(values, checkpoints, strict=True)]
-        defined = [value for value in values if not math.isnan(value)]
-        if defined:
-            headlines.append(Headline(metric, words, defined[0], defined[-1], goal))
+def run_summary(verdict: Verdict) -> Run:
+    """The summary of one run."""
+    numbers: list[Number] = [*([verdict.error] if verdict.error else []), *verdict.entries]
     return Run(
-        name=str(checkpoints[0]["run"]),
-        sentences=list(_sentences(checkpoints, headlines)),
-        reads=reads,
-        several=len(checkpoints) > 1,
-        headlines=headlines,
+        name=verdict.run,
+        sentences=verdict.sentences(),
+        reads=verdict.reads if verdict.has_classifier else "",
+        several=len(verdict.steps) > 1,
+        headlines=[
+            Headline(each.metric, _WORDS[each.metric], each.first, math.nan if each.last is None else each.last, "0")
+            for each in numbers
+            if each.first is not None and each.last is not None
+        ],
     )
-
-
-def _error(value: float, checkpoint: Mapping[str, Any]) -> float:
-    """The error that was measured, else what the replay's accuracy says."""
-    accuracy = checkpoint.get("accuracy")
-    return 1 - accuracy if math.isnan(value) and accuracy is not None else value
-
-
-def _sentences(checkpoints: Sequence[Mapping[str, Any]], headlines: Sequence[Headline]) -> list[str]:
-    first, last = checkpoints[0], checkpoints[-1]
-    if len(checkpoints) == 1:
-        what = f"One checkpoint, {when(first)}"
-    else:
-        what = f"{len(checkpoints)} checkpoints, {when(first)} to {when(last)}"
-    if last.get("n_samples") is not None and last.get("n_classes") is not None:
-        what += f", on {last['n_samples']:,} samples of {last['n_classes']} classes"
-    error = next((f"The training error ends at {percent(h.last)}." for h in headlines if h.metric == "error"), "")
-    changes = [f"{h.words} {_change(h.first, h.last)}" for h in headlines if h.metric != "error"]
-    story = f"Against the first checkpoint: {', '.join(changes)}." if changes and len(checkpoints) > 1 else ""
-    return [sentence for sentence in (f"{what}.", error, story) if sentence]
-
-
-def when(checkpoint: Mapping[str, Any]) -> str:
-    """The step of a checkpoint with its unit, or its name where it has no step."""
-    step = checkpoint.get("step")
-    return str(checkpoint["checkpoint"]) if step is None else f"{checkpoint.get('step_unit', '')} {step:,}".strip()
-
-
-def _change(first: float, last: float) -> str:
-    if last == first:
-        return "unchanged"
-    if first <= 0 or last < 0:
-        return f"from {number(first)} to {number(last)}"
-    ratio = last / first
-    if 0.9 < ratio < 1.1:
-        return "about the same"
-    return f"down to {percent(ratio)}" if ratio < 1 else f"up to {number(ratio)} times"

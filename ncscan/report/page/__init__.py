@@ -28,6 +28,7 @@ from ncscan.report.points import points
 from ncscan.report.summary import run_summary
 from ncscan.report.tables import number, plain, visible
 from ncscan.report.times import onsets
+from ncscan.report.verdict import verdicts
 from ncscan.theory import CLAIMS
 from ncscan.theory.decay import DECAY_CLAIMS
 from ncscan.weights import WEIGHT_METRICS
@@ -102,10 +103,7 @@ def page_text(
         policy=policy(scripts),
         n_runs=len(by_run),
         n_checkpoints=len(checkpoints),
-        runs=[
-            run_summary(own, _of(frame, run=run, table="metrics"), _of(frame, run=run, table="weights"))
-            for run, own in by_run.items()
-        ],
+        runs=[run_summary(each) for each in verdicts(tables, checkpoints, warnings).runs],
         skipped=skipped,
         warnings=warnings,
         left_out=left_out,
@@ -195,13 +193,6 @@ def _themed(spec: dict[str, Any]) -> dict[str, Any]:
 def _source(name: str) -> str:
     text = jinja2.PackageLoader("ncscan.report.page").get_source(jinja2.Environment(autoescape=True), name)[0]
     return str(text)
-
-
-def _of(frame: pd.DataFrame, **where: object) -> pd.DataFrame:
-    """The rows in which each of these columns has this value."""
-    for column, value in where.items():
-        frame = frame[frame[column] == value]
-    return frame
 
 
 def _visible(value: object) -> object:

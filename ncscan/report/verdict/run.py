@@ -1,0 +1,179 @@
+"""What one run comes to at its last checkpoint, part by part.
+
+In: the complete tables, what is known of the run's checkpoints, and warnings. Out: `Verdict`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ncscan.report.tables import percent
+from ncscan.report.verdict.doubts import Doubt, doubts
+from ncscan.report.verdict.judging import Entry, Number, entries, headline, number_over, over_checkpoints
+from ncscan.report.verdict.promised import Certificate, Hypothesis, certificates, hypotheses, theorem
+from ncscan.report.verdict.rules import RULES, Judgement, overall
+from ncscan.report.verdict.story import Told, depth, motion, since, weight_decay
+from ncscan.report.verdict.words import when
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one run comes to."""
+
+    run: str
+    group: str
+    checkpoint: str
+    """The last one, which is judged."""
+    step: int | None
+    step_unit: str
+    steps: tuple[int | None, ...]
+    """Of every checkpoint, in order."""
+    reads: str
+    """The layer that is judged: what the classifier reads, else the last before the outputs; may be empty."""
+    has_classifier: bool
+    judgement: Judgement
+    """NC1 to NC4 together, as far as each is known."""
+    scope: str
+    """What was looked at, as a sentence."""
+    headline: str
+    """All judgements in one sentence."""
+    error: Number | None
+    """The training error."""
+    head_condition: Number | None
+    entries: tuple[Entry, ...]
+    """NC1, NC2, NC3, NC4 and the balance of the weights, in that order."""
+    depth: tuple[Told, ...]
+    since: tuple[Told, ...]
+    motion: tuple[Told, ...]
+    theorem: str
+    """What theorem 3.1 says, as a sentence; empty where nothing is known."""
+    hypotheses: tuple[Hypothesis, ...]
+    certificates: tuple[Certificate, ...]
+    weight_decay: tuple[Told, ...]
+    doubts: tuple[Doubt, ...]
+
+    def sentences(self) -> list[str]:
+        """The story in short: what was looked at, what collapsed, how deep, since when, whether theory applies."""
+        deep = [told.sentence for told in self.depth if told.finding == "first_collapsed"]
+        begun = [told.sentence for told in self.since if told.finding == "terminal_phase"]
+        moving = [told.sentence for told in self.motion if told.value is not None][:1]
+        return [self.scope, self.headline, *deep, *begun, *moving, *([self.theorem] if self.theorem else [])]
+
+
+def verdict(
+    tables: Mapping[str, pd.DataFrame], checkpoints: Sequence[Mapping[str, Any]], warnings: Sequence[str] = ()
+) -> Verdict:
+    """What one run comes to at its last checkpoint.
+
+    Args:
+        tables: complete; the rows of other runs are left aside.
+        checkpoints: what is known of this run's, in order, at least one.
+        warnings: as of `verdicts`.
+    """
+    run, last = str(checkpoints[0]["run"]), checkpoints[-1]
+    layers, maps, theory, findings = (
+        table[table["run"] == run]
+        for table in (tables[name] for name in ("metrics", "weights", "theory", "trajectory"))
+    )
+    layers = _trained_on(layers)
+    theory = theory[theory["checkpoint"] == last["checkpoint"]]
+    reads, has_classifier = _judged_at(layers)
+    obstacle = "" if has_classifier else "no linear map writes the logits, so there is no classifier to compare with"
+    judged = entries(layers, maps, checkpoints, reads, obstacle)
+    error, unit = _error(layers, checkpoints), str(last.get("step_unit", ""))
+    assumed = hypotheses(theory)
+    step = last.get("step")
+    return Verdict(
+        run=run,
+        group=str(last.get("group", "")),
+        checkpoint=str(last["checkpoint"]),
+        step=step,
+        step_unit=unit,
+        steps=tuple(known.get("step") for known in checkpoints),
+        reads=reads,
+        has_classifier=has_classifier,
+        judgement=overall({entry.aspect: entry.judgement for entry in judged}),
+        scope=_scope(checkpoints, error),
+        headline=f"At the last checkpoint, {when(last)}: {headline(judged)}.",
+        error=error,
+        head_condition=_head_condition(maps, checkpoints),
+        entries=judged,
+        depth=depth(findings, str(last["checkpoint"])),
+        since=since(findings, judged, unit),
+        motion=motion(findings, judged, unit, step),
+        theorem=theorem(theory, assumed),
+        hypotheses=assumed,
+        certificates=certificates(theory, reads),
+        weight_decay=weight_decay(findings, unit, _length(checkpoints)),
+        doubts=doubts(run, checkpoints, layers, judged, error, warnings),
+    )
+
+
+def _trained_on(layers: pd.DataFrame) -> pd.DataFrame:
+    """A verdict is about the data that were trained on, where they were measured."""
+    splits = list(dict.fromkeys(layers["split"]))
+    return layers[layers["split"] == ("train" if "train" in splits else next(iter(splits), ""))]
+
+
+def _judged_at(layers: pd.DataFrame) -> tuple[str, bool]:
+    """The deepest layer that is compared with a classifier, else the deepest before the outputs; and which it is."""
+    ordered = layers.sort_values("depth", kind="stable")
+    compared = ordered[(ordered["classifier"] != "") & (ordered["metric"] == RULES[2].metric)]
+    if len(compared):
+        return str(compared["layer"].iloc[-1]), True
+    outputs = set(layers["layer"][layers["metric"].isin(["error", "loss"])])
+    inner = ordered[~ordered["layer"].isin(outputs)]
+    rest = inner if len(inner) else ordered
+    return (str(rest["layer"].iloc[-1]), False) if len(rest) else ("", False)
+
+
+def _error(layers: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> Number | None:
+    """The error that was measured, else what the replay's accuracy says."""
+    rows = over_checkpoints(layers[layers["metric"] == "error"], checkpoints)
+    found = number_over("error", "", rows, checkpoints, 0.0)
+    accuracies = [known.get("accuracy") for known in checkpoints]
+    values = tuple(
+        1 - accuracy if value is None and accuracy is not None else value
+        for value, accuracy in zip(found["values"], accuracies, strict=True)
+    )
+    if all(value is None for value in values):
+        return None
+    first = next(value for value in values if value is not None)
+    return Number(
+        **found
+        | {
+            "values": values,
+            "first": first,
+            "last": values[-1],
+            "reason": "" if values[-1] is not None else found["reason"],
+        }
+    )
+
+
+def _head_condition(maps: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> Number | None:
+    own = maps[(maps["metric"] == "head_condition") & (maps["quantity"] == "condition")]
+    if not len(own):
+        return None
+    return Number(**number_over("head_condition", "condition", over_checkpoints(own, checkpoints), checkpoints, None))
+
+
+def _length(checkpoints: Sequence[Mapping[str, Any]]) -> int | None:
+    """From the first checkpoint to the last, in steps."""
+    first, last = checkpoints[0].get("step"), checkpoints[-1].get("step")
+    return None if first is None or last is None else last - first
+
+
+def _scope(checkpoints: Sequence[Mapping[str, Any]], error: Number | None) -> str:
+    first, last = checkpoints[0], checkpoints[-1]
+    what = (
+        f"{len(checkpoints)} checkpoints, {when(first)} to {when(last)}"
+        if len(checkpoints) > 1
+        else f"One checkpoint, {when(last)}"
+    )
+    if last.get("n_samples") is not None and last.get("n_classes") is not None:
+        what += f", on {last['n_samples']:,} samples of {last['n_classes']} classes"
+    if error is None or error.last is None:
+        return f"{what}."
+    return f"{what}. The training error {'ends at' if len(checkpoints) > 1 else 'is'} {percent(error.last)}."
