@@ -262,6 +262,9 @@ def report(
             show_default=False,
         ),
     ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="On stdout one JSON document and nothing else: what the runs come to.")
+    ] = False,
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
@@ -276,7 +279,7 @@ def report(
 
         _set_threads(threads)
         found = reporting.find_dumps(dumps or [out_dir / "dumps"])
-        with _Telling(len(found), quiet=quiet) as telling:
+        with _Telling(len(found), quiet=quiet, results=err if as_json else out) as telling:
             chosen = tuple(name.strip() for name in classes.split(",") if name.strip())
             options = Options(bootstrap, permutations, seed, chosen)
             form = "svg" if figures is None else figures.value
@@ -287,8 +290,10 @@ def report(
             err.print(f"[bold red]a certificate is violated:[/] {escape(violation)}", soft_wrap=True)
         for warning in outcome.warnings:
             _warn(warning)
-        if outcome.done and not quiet:
-            _print_summary(outcome)
+        if as_json:
+            out.out(reporting.summary(outcome), end="", highlight=False)
+        elif outcome.done and not quiet:
+            _print_verdict(outcome)
         for trouble in outcome.troubles:
             err.print(f"[bold red]error:[/] {escape(str(trouble))}", soft_wrap=True)
     raise typer.Exit(outcome.exit_code)
@@ -386,10 +391,11 @@ def _warn(warning: str) -> None:
 
 
 class _Telling:
-    """Shows events as they come: bars on stderr while an input is worked on, a line on stdout once it is done."""
+    """Shows events as they come: bars on stderr while an input is worked on, a line on `results` once it is done."""
 
-    def __init__(self, total: int, *, quiet: bool) -> None:
+    def __init__(self, total: int, *, quiet: bool, results: Console = out) -> None:
         self._quiet = quiet
+        self._results = results
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -426,7 +432,7 @@ class _Telling:
                 if not self._quiet:
                     fit = "no class" if accuracy is None else f"accuracy {accuracy:.1%}"
                     words = f"[bold]{escape(label)}[/]: {fit} of {n_samples:,}; {escape(details)}"
-                    out.print(words, soft_wrap=True)
+                    self._results.print(words, soft_wrap=True)
                 for doubt in doubts:
                     _warn(f"{label}: {doubt}")
         self._progress.update(self._current, visible=False)
@@ -439,6 +445,7 @@ def _print_plans(targets: "list[Target]", flags: "Flags", folder: Path | None = 
     Raises RefusedPlan when they would not fit into a folder.
     """
     from ncscan.jobs import extraction
+    from ncscan.report.terminal import plan
 
     for run, split in dict.fromkeys((target.run, target.split) for target in targets):
         own = [target for target in targets if (target.run, target.split) == (run, split)]
@@ -447,55 +454,24 @@ def _print_plans(targets: "list[Target]", flags: "Flags", folder: Path | None = 
             loaded.size.check(folder / own[0].run / own[0].name, dumps=len(own))
         if quiet:
             continue
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=escape(loaded.target.label), title_justify="left")
-        for heading, justify in (("depth", "right"), ("layer", "left"), ("kind", "left"), ("shape", "right")):
-            table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type] # a Literal, as a str
-        table.add_column("features", justify="right")
-        table.add_column("MB", justify="right")
-        for layer, n_bytes in loaded.size.layers:
-            tap, shape = layer.tap, "×".join(map(str, layer.tap.shape))
-            numbers = f"{layer.n_features:,}", f"{n_bytes / 1e6:,.1f}"
-            table.add_row(str(tap.depth), escape(tap.name), tap.kind, shape, *numbers)
-        out.print(table)
+        taps = [(layer.tap, layer.n_features, n_bytes) for layer, n_bytes in loaded.size.layers]
+        rows = [(tap.depth, tap.name, tap.kind, tap.shape, width, n_bytes) for tap, width, n_bytes in taps]
+        out.print(plan(loaded.target.label, rows))
         for module in loaded.trace.graph.not_executed:
             out.print(f"not executed: {escape(module)}", soft_wrap=True)
         total = loaded.size.total
         out.print(f"a dump: {total / 1e6:,.1f} MB; {len(own)} of them: {total * len(own) / 1e6:,.1f} MB\n")
 
 
-HEADINGS = {
-    "error": ("error", "{:.2%}"),
-    "nc1_pinv": ("nc1_pinv", "{:.2g}"),
-    "nc2_etf": ("nc2_etf", "{:.3f}"),
-    "nc3_distance": ("nc3_dist", "{:.3f}"),
-    "nc4_mismatch": ("nc4_mism", "{:.2%}"),
-    "balancedness": ("max‖D‖", "{:.2g}"),
-    "head_condition": ("κ head", "{:.3g}"),
-}
-"""Columns of the summary, short enough for 100 characters in all."""
+def _print_verdict(outcome: "Reported") -> None:
+    """What every run and group comes to; then where the page and the figures are."""
+    from ncscan.report.terminal import WIDTH, told
 
-
-def _print_summary(outcome: "Reported") -> None:
-    """One row per checkpoint, of the layer that the classifier reads; then where the page is."""
-    from ncscan.jobs.reporting import digest
-
-    for run, rows in digest(outcome).groupby("run", sort=False):
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=escape(str(run)), title_justify="left")
-        table.add_column("step", justify="right", no_wrap=True)
-        for heading, _ in HEADINGS.values():
-            table.add_column(heading, justify="right", no_wrap=True)
-        for row in rows.to_dict("records"):
-            # A value that is not there is not equal to itself.
-            cells = [form.format(row[name]) if row[name] == row[name] else "–" for name, (_, form) in HEADINGS.items()]
-            table.add_row(f"{row['step']:,}", *cells)
-        out.print(table)
-    out.print(
-        "nc1 to nc4: of the layer that the classifier reads; D = W₂ᵀW₂ − W₁W₁ᵀ: balancedness of the linear head; "
-        "κ head: its conditioning. All layers and definitions are on the page.\n",
-        style="dim",
-    )
+    width = min(WIDTH, out.width)
+    for part in told(outcome.judged, width):
+        out.print(part, width=width)
     page = next(path for path in outcome.files if path.suffix == ".html")
-    out.print(f"page: {escape(str(page))}", soft_wrap=True)
+    out.print(f"\npage: {escape(str(page))}", soft_wrap=True)
     for picture in outcome.files[outcome.files.index(page) + 1 :]:
         if picture.suffix != ".csv":
             out.print(f"figure: {escape(str(picture))}", soft_wrap=True)

@@ -1,13 +1,19 @@
 """Pages say what is there: links lead somewhere, commands exist."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from ncscan.cli import app
 from ncscan.conventions import CONVENTIONS
 from ncscan.report.columns import TABLES
+from ncscan.report.machine import REPORT, REPORT_VERSION, SUMMARY, SUMMARY_VERSION
+from ncscan.report.verdict import Verdict
+from ncscan.report.verdict.doubts import Kind
+from ncscan.report.verdict.rules import CLEARLY_OF_FEW, RULES, threshold_of
 from ncscan.theory import CLAIMS
 from ncscan.theory.decay import DECAY_CLAIMS
 from ncscan.trajectory import FINDINGS
@@ -48,3 +54,21 @@ def test_columns_are_told() -> None:
     reports = " ".join((DOCS / "reports.md").read_text(encoding="utf-8").split())
     for table, columns in TABLES.items():
         assert f"`{table}.csv`: `{', '.join(name for name, _ in columns)}`" in reports
+
+
+def test_rules_of_the_verdict_are_told() -> None:
+    reports = (DOCS / "reports.md").read_text(encoding="utf-8")
+    for rule in RULES:
+        metric = f"`{rule.metric}`, `{rule.quantity}`" if rule.quantity else f"`{rule.metric}`"
+        assert f"| {rule.aspect} | {metric} | {threshold_of(rule):g} | {rule.partly:g} | 0 |" in reports
+    assert all(
+        f"with {K} classes {'it is ' if K == 4 else ''}{share:g}" in reports for K, share in CLEARLY_OF_FEW.items()
+    )
+    assert all(f"`{kind}`" in reports for kind in get_args(Kind))
+    assert all(f"`{field.name}`" in reports for field in fields(Verdict))
+
+
+def test_versions_of_the_documents_are_told() -> None:
+    reports = (DOCS / "reports.md").read_text(encoding="utf-8")
+    for name, version in ((REPORT, REPORT_VERSION), (SUMMARY, SUMMARY_VERSION)):
+        assert f'{{"schema": "{name}", "schema_version": {version}' in reports

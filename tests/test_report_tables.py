@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from report_samples import RUNS, STEPS, Row, WeightRow, checkpoints, entries, weight_entries
 
 from ncscan.report.columns import METRIC_COLUMNS, WEIGHT_COLUMNS
+from ncscan.report.machine import json_text
 from ncscan.report.tables import (
     complete,
     conform,
     csv_text,
-    json_text,
     metrics_frame,
     plain,
     summary_frame,
@@ -123,7 +123,7 @@ def test_json_is_strict_and_complete() -> None:
         raise AssertionError(token)
 
     read = json.loads(text, parse_constant=refuse)
-    assert (read["schema"], read["schema_version"]) == ("ncscan.report", 2)
+    assert (read["schema"], read["schema_version"]) == ("ncscan.report", 3)
     assert read["skipped"] == [{"input": "x.pt", "reason": "truncated"}]
     assert read["warnings"] == ["odd"]
     assert read["checkpoints"][0]["provenance"]["notes"]["best"] == "Infinity"
@@ -152,8 +152,10 @@ def test_plain_takes_numpy_and_paths_and_refuses_the_rest() -> None:
 def test_text_when_it_is_no_unicode_is_escaped_everywhere() -> None:
     frame = metrics_frame([(AT, {**LAYER, "layer": "fc\ud800"}, Row("nc1_pinv", "", 1.0))])
     assert r"fc\ud800" in csv_text(frame)
-    text = json_text(complete({"metrics": frame}), [{"run": "\udcff"}], [("\udcff.pt", "odd")], ["\udcff"])
-    assert json.loads(text.encode())["checkpoints"] == [{"run": r"\udcff"}]
+    text = json_text(
+        complete({"metrics": frame}), [{"run": "\udcff", "checkpoint": "a"}], [("\udcff.pt", "odd")], ["\udcff"]
+    )
+    assert json.loads(text.encode())["checkpoints"] == [{"run": r"\udcff", "checkpoint": "a"}]
 
 
 def test_visible_text_holds_nothing_that_hides() -> None:

@@ -15,7 +15,7 @@ from verdict_samples import Run, checkpoints, claim, tables
 
 from ncscan.baselines import random_directions
 from ncscan.report.tables import complete, metrics_frame, weights_frame
-from ncscan.report.verdict import Verdict, Verdicts, as_plain, verdicts
+from ncscan.report.verdict import NOTHING, Verdict, Verdicts, as_plain, verdicts
 from ncscan.report.verdict.rules import CLEARLY, CLEARLY_OF_FEW, RULES, judge, overall, threshold_of
 from ncscan.trajectory import COLLAPSED, THRESHOLDS
 
@@ -223,7 +223,7 @@ def test_nothing_measured_is_said_in_words() -> None:
     assert "unknown" == found.judgement
     assert "nothing that was measured tells of collapse" in found.headline
     assert "The training error is not known: whether the network fits its data cannot be told." == doubted(found)["fit"]
-    assert Verdicts((), (), (), "") == verdicts(complete({}), [])
+    assert NOTHING == verdicts(complete({}), [])
 
 
 def test_imbalance_floors_estimates_and_few_classes_are_doubted() -> None:
@@ -236,6 +236,22 @@ def test_imbalance_floors_estimates_and_few_classes_are_doubted() -> None:
     assert "rounding alone may have made it" in found.entries[1].sentence
     nearly = one(Run(more=(("relu", replace(ratio, value=1.05)),)))
     assert "imbalance" not in doubted(nearly)
+
+
+def test_what_was_there_before_training_is_doubted() -> None:
+    known = checkpoints(Run())
+    frames = tables(Run())
+    metrics = frames["metrics"].assign(kind=lambda frame: frame["layer"].where(frame["layer"] == "input", "linear"))
+    at_input = (metrics["layer"] == "input") & (metrics["metric"] == "nc1_pinv")
+    easy = metrics.assign(value=metrics["value"].mask(at_input, 0.05))
+    (found,) = verdicts(frames | {"metrics": easy}, known).runs
+    assert "nc1_pinv of the input is 0.0500, under 0.1." in doubted(found)["from the start"]
+    (found,) = verdicts(frames | {"metrics": metrics}, known).runs
+    assert "from the start" not in doubted(found)
+    early = one(Run(nc4=(0.0,) * 5, balance=(0.01,) * 5))
+    assert (
+        "At the first checkpoint NC4 and the balance already read as at collapse." == (doubted(early)["from the start"])
+    )
 
 
 def test_doubts_of_checkpoints_are_told_once_with_their_names() -> None:
@@ -269,9 +285,7 @@ def test_theorem_that_applies_and_one_that_does_not() -> None:
     ]
     found = one(Run(claims=held))
     assert found.theorem.endswith("applies: nc1_trace at layer relu is at most 20, 1000 times what is measured.")
-    assert "the first layer is 64 wide, not 1200, as many as there are samples" in [
-        h.sentence for h in found.hypotheses
-    ]
+    assert "the first layer is 64 wide, and there are 1200 samples" in [h.sentence for h in found.hypotheses]
     failing = [claim("theorem31_balanced", 5.0, 1.0, holds=False), claim("theorem31_nc1", 0.02, 20.0, layer="relu")]
     assert one(Run(claims=failing)).theorem.endswith(
         "does not apply: the largest class has 5 times the samples of the smallest."

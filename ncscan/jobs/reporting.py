@@ -21,7 +21,9 @@ from ncscan.jobs.beside import beside, without
 from ncscan.jobs.measuring import LayerRow, Measured, Options, label, measure_dump, summed_up, violated
 from ncscan.jobs.pictures import NONE, Pictures, draw
 from ncscan.report.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, THEORY_COLUMNS, WEIGHT_COLUMNS
-from ncscan.report.tables import tidy
+from ncscan.report.machine import summary_text
+from ncscan.report.tables import complete, tidy
+from ncscan.report.verdict import NOTHING, Verdicts, verdicts
 from ncscan.statistics import LayerStats
 from ncscan.training import with_notes
 from ncscan.trajectory import Placed, integrity, place, trajectory_rows
@@ -50,6 +52,11 @@ class Reported(Outcome):
         return self.troubles[0].exit_code if self.troubles else super().exit_code
 
     warnings: list[str] = field(default_factory=list)
+    """What is doubtful about runs; what is doubtful about a checkpoint was told with it."""
+    doubtful: list[str] = field(default_factory=list)
+    """All that is doubtful, violations and checkpoints included, as report.json has it."""
+    judged: Verdicts = NOTHING
+    """What the runs come to."""
     files: list[Path] = field(default_factory=list)
 
 
@@ -102,24 +109,41 @@ def report(
     outcome.warnings = integrity(moments)
     outcome.violations = [f"{label(one.provenance)}: {said}" for one in measured for said in violated(one.claims)]
     doubts = [f"{one.finished.label}: {doubt}" for one in measured for doubt in one.finished.doubts]
+    outcome.doubtful = [
+        *(f"a certificate is violated: {text}" for text in outcome.violations),
+        *doubts,
+        *outcome.warnings,
+    ]
+    checkpoints = list(_checkpoints(measured, contexts))
+    outcome.judged = verdicts(complete(outcome.tables), checkpoints, outcome.doubtful)
     with writing(out):
         outcome.files = reports.write(
             out,
             outcome.tables,
             {f"convention-{name}": rows_in_convention(name, outcome.tables["metrics"]) for name in conventions},
-            checkpoints=list(_checkpoints(measured, contexts)),
+            checkpoints=checkpoints,
             skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
-            warnings=[
-                *(f"a certificate is violated: {text}" for text in outcome.violations),
-                *doubts,
-                *outcome.warnings,
-            ],
+            warnings=outcome.doubtful,
+            judged=outcome.judged,
         )
     drawn = draw(pictures, outcome.tables, out)
     outcome.files += drawn.files
     outcome.warnings += drawn.left_out
     outcome.troubles = drawn.troubles
     return outcome
+
+
+def summary(outcome: Reported) -> str:
+    """What became of a report, as the one JSON document of `ncscan report --json`."""
+    return summary_text(
+        outcome.judged,
+        skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
+        warnings=outcome.doubtful,
+        violations=outcome.violations,
+        troubles=[str(trouble) for trouble in outcome.troubles],
+        files=outcome.files,
+        exit_code=outcome.exit_code,
+    )
 
 
 def _by_checkpoint(dumps: Sequence[Path], outcome: Outcome, tell: Tell) -> list[dict[str, Path]]:
@@ -250,32 +274,3 @@ def _facts(one: Measured, context: Mapping[str, Any], beside: Mapping[str, Any])
         "doubts": list(one.finished.doubts),
         "provenance": asdict(one.provenance) | ({"beside": beside} if beside else {}),
     }
-
-
-DIGEST = ("error", "nc1_pinv", "nc2_etf", "nc3_distance", "nc4_mismatch", "balancedness", "head_condition")
-"""The numbers that tell a checkpoint at a glance."""
-
-
-def digest(reported: Reported) -> pd.DataFrame:
-    """One row per checkpoint: run, step, and DIGEST.
-
-    The error is the network's; nc1 to nc4 are those of the layer that the classifier reads; balancedness is the
-    largest among the pairs of linear maps with nothing between them, in the operator norm.
-    """
-    metrics, weights = reported.tables["metrics"], reported.tables["weights"]
-    metrics = metrics[(metrics["split"] == TRAINING) & (metrics["weighting"] != "sample")]
-    keys = ["run", "checkpoint", "step"]
-    compared = metrics[metrics["metric"] == "nc3_distance"].sort_values("depth", kind="stable")
-    read = compared.drop_duplicates(["run", "checkpoint"], keep="last")[["run", "checkpoint", "layer"]]
-    at_classifier = metrics.merge(read, on=["run", "checkpoint", "layer"])
-    numbers = pd.concat(
-        [
-            metrics[metrics["metric"] == "error"],
-            at_classifier[at_classifier["metric"].isin(DIGEST[1:5])],
-            weights[(weights["metric"] == "balancedness") & (weights["quantity"] == "op")],
-            weights[(weights["metric"] == "head_condition") & (weights["quantity"] == "condition")],
-        ]
-    )
-    table = numbers.groupby([*keys, "metric"], sort=False)["value"].max().unstack("metric")
-    checkpoints = metrics[keys].drop_duplicates()
-    return checkpoints.merge(table.reindex(columns=list(DIGEST)).reset_index(), on=keys, how="left")

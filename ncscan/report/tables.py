@@ -1,10 +1,9 @@
-"""The tables that other programs read: rows → tidy frames → the CSV files and report.json.
+"""The tables that other programs read: rows → tidy frames → the CSV files.
 
 In: rows of the measures with what is known about their checkpoint and layer. Out: frames with exactly the columns
 of the contract, and their text. The only file that decides how a number or a stranger's text is written down.
 """
 
-import json
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +22,6 @@ from ncscan.report.columns import (
     WEIGHT_COLUMNS,
     Columns,
 )
-
-SCHEMA, SCHEMA_VERSION = "ncscan.report", 2
 
 _NOT_FINITE = "not a finite number"
 
@@ -122,27 +119,6 @@ def csv_text(frame: pd.DataFrame) -> str:
     """
     columns = [[_cell(str(name)), *_cells(frame[name])] for name in frame.columns]
     return "".join(",".join(row) + "\n" for row in zip(*columns, strict=True))
-
-
-def json_text(
-    tables: Mapping[str, pd.DataFrame],
-    checkpoints: Sequence[Mapping[str, Any]],
-    skipped: Sequence[tuple[str, str]],
-    warnings: Sequence[str],
-) -> str:
-    """All of a report as strict JSON: a table is its column names and one list per row.
-
-    JSON has no token for them, so an infinite or undefined number in a checkpoint's own notes is written as text.
-    """
-    parts = {
-        "schema": json.dumps(SCHEMA),
-        "schema_version": json.dumps(SCHEMA_VERSION),
-        "checkpoints": _lines([plain(checkpoint) for checkpoint in checkpoints]),
-        "skipped": _lines([{"input": plain(name), "reason": plain(reason)} for name, reason in skipped]),
-        "warnings": _lines([plain(warning) for warning in warnings]),
-        **{name: _json_table(table) for name, table in tables.items()},
-    }
-    return "{\n" + ",\n".join(f'"{key}": {text}' for key, text in parts.items()) + "\n}\n"
 
 
 def plain(value: Any) -> Any:
@@ -260,18 +236,3 @@ def _cell(text: str) -> str:
     guarded = f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
     # Python's own writer leaves a lone \r bare when lines end in \n, and every reader then sees two rows.
     return '"' + guarded.replace('"', '""') + '"' if any(mark in guarded for mark in ',"\r\n') else guarded
-
-
-def _json_table(frame: pd.DataFrame) -> str:
-    columns = [[None if pd.isna(value) else value for value in frame[name].tolist()] for name in frame.columns]
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    return f'{{"columns": {_dump(list(frame.columns))},\n "rows": {_lines(rows)}}}'
-
-
-def _lines(items: Sequence[Any]) -> str:
-    """One item a line, so that two reports can be compared by eye."""
-    return "[" + ",".join(f"\n  {_dump(item)}" for item in items) + ("\n]" if items else "]")
-
-
-def _dump(item: Any) -> str:
-    return json.dumps(item, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -28,7 +28,7 @@ from ncscan.report.points import points
 from ncscan.report.summary import run_summary
 from ncscan.report.tables import number, plain, visible
 from ncscan.report.times import onsets
-from ncscan.report.verdict import verdicts
+from ncscan.report.verdict import Verdicts, verdicts
 from ncscan.theory import CLAIMS
 from ncscan.theory.decay import DECAY_CLAIMS
 from ncscan.weights import WEIGHT_METRICS
@@ -74,8 +74,10 @@ def page_text(
     checkpoints: Sequence[Mapping[str, Any]],
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
+    judged: Verdicts | None = None,
 ) -> str:
     """The whole report as HTML, from the complete tables."""
+    judged = verdicts(tables, checkpoints, warnings) if judged is None else judged
     known = definitions()
     by_run: dict[str, list[Mapping[str, Any]]] = {}
     for checkpoint in map(plain, checkpoints):
@@ -103,7 +105,7 @@ def page_text(
         policy=policy(scripts),
         n_runs=len(by_run),
         n_checkpoints=len(checkpoints),
-        runs=[run_summary(each) for each in verdicts(tables, checkpoints, warnings).runs],
+        runs=[run_summary(each) for each in judged.runs],
         skipped=skipped,
         warnings=warnings,
         left_out=left_out,

@@ -23,6 +23,7 @@ from ncscan.report.verdict.words import when
 
 __all__ = [
     "ASPECTS",
+    "NOTHING",
     "RULES",
     "Average",
     "Certificate",
@@ -54,6 +55,10 @@ class Verdicts:
     """The groups against each other in one sentence; empty where there is one group."""
 
 
+NOTHING = Verdicts((), (), (), "")
+"""What a report comes to in which nothing could be measured."""
+
+
 def verdicts(
     tables: Mapping[str, pd.DataFrame], checkpoints: Sequence[Mapping[str, Any]], warnings: Sequence[str] = ()
 ) -> Verdicts:
@@ -67,7 +72,11 @@ def verdicts(
     by_run: dict[str, list[Mapping[str, Any]]] = {}
     for known in checkpoints:
         by_run.setdefault(str(known["run"]), []).append(known)
-    runs = tuple(verdict(tables, own, warnings) for own in by_run.values())
+    parted = {name: dict(iter(table.groupby("run", sort=False))) for name, table in tables.items()}
+    runs = tuple(
+        verdict({name: parts.get(run, tables[name].iloc[:0]) for name, parts in parted.items()}, own, warnings)
+        for run, own in by_run.items()
+    )
     found = groups(runs)
     compared = compare(found)
     return Verdicts(runs, found, compared, comparison(compared))

@@ -15,6 +15,7 @@ from ncscan.report.tables import number, percent
 from ncscan.report.verdict.judging import Entry, Number
 from ncscan.report.verdict.rules import CLEARLY_OF_FEW
 from ncscan.report.verdict.words import listed
+from ncscan.trajectory import COLLAPSED
 from ncscan.trajectory.series import FEWEST
 
 Kind = Literal[
@@ -22,6 +23,7 @@ Kind = Literal[
     "replay",
     "rank",
     "fit",
+    "from the start",
     "floor",
     "estimate",
     "undefined",
@@ -61,6 +63,7 @@ def doubts(
         *_of_checkpoints(checkpoints),
         *_fit(error),
         *_classes(checkpoints, layers),
+        *_from_the_start(checkpoints, layers, judged),
         *_numbers(judged),
         *_undefined(checkpoints, layers, judged),
         *_few(checkpoints),
@@ -116,6 +119,22 @@ def _classes(checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame) -> 
     if len(ratios) and ratios.iloc[-1] >= IMBALANCED:
         said = f"The largest class has {number(ratios.iloc[-1])} times the samples of the smallest"
         yield Doubt("imbalance", f"{said}: classes count alike here; metrics.csv also has the rows where samples do.")
+
+
+def _from_the_start(
+    checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame, judged: Sequence[Entry]
+) -> Iterator[Doubt]:
+    """What training need not have brought about: it was there in the data, or at the first checkpoint."""
+    metric, threshold = COLLAPSED
+    last = layers["checkpoint"] == checkpoints[-1]["checkpoint"]
+    inputs = layers["value"][last & (layers["metric"] == metric) & (layers["kind"] == "input")]
+    if (inputs < threshold).any():
+        said = f"The classes are that far apart in the data already: {metric} of the input is {number(inputs.min())}"
+        yield Doubt("from the start", f"{said}, under {threshold:g}.")
+    early = [e.aspect for e in judged if len(checkpoints) > 1 and e.first is not None and e.first < e.threshold]
+    if early:
+        names = listed([f"the {aspect}" if aspect == "balance" else aspect for aspect in early])
+        yield Doubt("from the start", f"At the first checkpoint {names} already read as at collapse.")
 
 
 def _numbers(judged: Sequence[Entry]) -> Iterator[Doubt]:

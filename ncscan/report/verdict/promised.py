@@ -14,12 +14,12 @@ from ncscan.report.verdict.words import listed, times
 _HYPOTHESES: dict[str, tuple[str, str, bool]] = {
     "theorem31_linear_head": (
         "the network ends in at least two linear maps in a row",
-        "the network ends in {value} linear map in a row, not in two or more",
+        "the network ends in {value} linear map, where two in a row are needed",
         True,
     ),
     "theorem31_bias_free": (
         "no map of the linear head has a bias",
-        "a map of the linear head has a bias, of norm {value}",
+        "a map of the linear head has a bias (norm {value})",
         True,
     ),
     "theorem31_balanced": (
@@ -29,12 +29,12 @@ _HYPOTHESES: dict[str, tuple[str, str, bool]] = {
     ),
     "theorem31_epsilon1": (
         "the outputs are near enough to the labels",
-        "the outputs are too far from the labels: ε1 is {value}, not under {bound}",
+        "the outputs are too far from the labels (ε1 is {value}, the threshold {bound})",
         True,
     ),
     "theorem31_wide": (
         "the first layer is as wide as there are samples",
-        "the first layer is {value} wide, not {bound}, as many as there are samples",
+        "the first layer is {value} wide, and there are {bound} samples",
         False,
     ),
     "theorem31_pyramid": (
@@ -132,7 +132,7 @@ def _hypothesis(row: "pd.Series[Any]") -> Hypothesis:
     holds, fails, needed = _HYPOTHESES[claim]
     value, bound = (None if pd.isna(row[key]) else float(row[key]) for key in ("value", "bound"))
     verdict = None if pd.isna(row["holds"]) else bool(row["holds"])
-    form = f", {row['quantity']}" if row["quantity"] else ""
+    form = f" ({row['quantity']})" if row["quantity"] else ""
     if verdict is None:
         sentence = f"whether {holds} cannot be told: {row['reason']}"
     elif verdict:
