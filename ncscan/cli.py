@@ -85,6 +85,13 @@ class FigureForm(StrEnum):
     png = "png"
 
 
+class TableFormat(StrEnum):
+    """How the tables of a report are written."""
+
+    csv = "csv"
+    parquet = "parquet"
+
+
 Checkpoints = Annotated[
     list[Path], typer.Argument(metavar="CKPTS...", help="Checkpoint files, or folders of them.", show_default=False)
 ]
@@ -262,6 +269,9 @@ def report(
             show_default=False,
         ),
     ] = "",
+    formats: Annotated[
+        list[TableFormat], typer.Option("--format", help="How the tables are written: csv, parquet; repeatable.")
+    ] = [TableFormat.csv],  # noqa: B006 - typer reads it, nobody changes it
     as_json: Annotated[
         bool, typer.Option("--json", help="On stdout one JSON document and nothing else: what the runs come to.")
     ] = False,
@@ -285,7 +295,9 @@ def report(
             form = "svg" if figures is None else figures.value
             wanted = tuple(figure) or (() if figures is None else (CHARTS,))
             pictures = Pictures(wanted, form, animation, chosen)
-            outcome = reporting.report(found, out_dir / "report", telling, options, tuple(convention), pictures)
+            outcome = reporting.report(
+                found, out_dir / "report", telling, options, tuple(convention), pictures, tuple(formats)
+            )
         for violation in outcome.violations:
             err.print(f"[bold red]a certificate is violated:[/] {escape(violation)}", soft_wrap=True)
         for warning in outcome.warnings:

@@ -22,6 +22,7 @@ from ncscan.jobs.measuring import LayerRow, Measured, Options, label, measure_du
 from ncscan.jobs.pictures import NONE, Pictures, draw
 from ncscan.report.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, THEORY_COLUMNS, WEIGHT_COLUMNS
 from ncscan.report.machine import summary_text
+from ncscan.report.parquet import require_parquet
 from ncscan.report.tables import complete, tidy
 from ncscan.report.verdict import NOTHING, Verdicts, verdicts
 from ncscan.statistics import LayerStats
@@ -80,11 +81,15 @@ def report(
     options: Options = PLAIN,
     conventions: Sequence[str] = (),
     pictures: Pictures = NONE,
+    formats: Sequence[str] = ("csv",),
 ) -> Reported:
     """Measures every dump and writes the tables, the page and what is drawn beside it into `out`.
 
-    Raises: UsageError when there is no such convention or figure, RefusedPlan when `out` cannot be written.
+    Raises: UsageError when there is no such convention or figure, or no pyarrow for Parquet; RefusedPlan when `out`
+        cannot be written.
     """
+    if "parquet" in formats:
+        require_parquet()
     for name in conventions:
         source_of(name)
     pictures.check()
@@ -125,6 +130,7 @@ def report(
             skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
             warnings=outcome.doubtful,
             judged=outcome.judged,
+            formats=formats,
         )
     drawn = draw(pictures, outcome.tables, out)
     outcome.files += drawn.files

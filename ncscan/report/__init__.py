@@ -12,6 +12,7 @@ import pandas as pd
 from ncscan.report.columns import TABLES
 from ncscan.report.machine import json_text
 from ncscan.report.page import page_text
+from ncscan.report.parquet import parquet_bytes
 from ncscan.report.tables import complete, csv_text, metrics_frame, summary_frame, weights_frame
 from ncscan.report.verdict import Verdicts, verdicts
 
@@ -19,6 +20,7 @@ __all__ = ["FORMATS", "metrics_frame", "page_text", "summary_frame", "weights_fr
 
 FORMATS: Mapping[str, Callable[[pd.DataFrame], bytes]] = {
     "csv": lambda table: csv_text(table).encode(),
+    "parquet": parquet_bytes,
 }
 """How a table can be written; the name is the ending of its file."""
 
