@@ -134,12 +134,29 @@ def test_page_has_every_number_with_its_definition(two_runs: str) -> None:
     assert "W<sub>ℓ</sub>W<sub>ℓ</sub>ᵀ" in two_runs
 
 
-def test_summary_tells_first_and_last_in_plain_words(two_runs: str) -> None:
+def test_verdict_tells_every_run_in_plain_words(two_runs: str) -> None:
+    page = Page(two_runs)
     assert "9 checkpoints, iteration 0 to iteration 9,000, on 1,500 samples of 10 classes." in two_runs
     assert "The training error ends at 0 %." in two_runs
     assert "At the last checkpoint, iteration 9,000: all of NC1 to NC4 have collapsed." in two_runs
-    assert "The classifier reads layer <code>head.0</code>." in two_runs
+    assert "Judged at layer <code>head.0</code>, which the classifier reads." in two_runs
     assert re.search(r"<i>3</i> → <b>0\.0234</b>", two_runs)
+    assert {"Each judgement", "What is doubtful"} <= set(page.texts)
+    assert [text for text in page.texts if text in ("collapsed", "not collapsed", "partly collapsed", "balanced")]
+
+
+def test_many_runs_are_told_in_a_line_each() -> None:
+    known = checkpoints(tuple(f"run{i}" for i in range(MOST_RUNS + 2)), (0, 50))
+    facts = {"layer": "fc", "depth": 0, "kind": "linear", "reduction": "none"}
+    metrics = report.metrics_frame((at | {"group": ""}, facts, Row("nc1_pinv", "", 1.0)) for at in known)
+    text = report.page_text(complete({"metrics": metrics}), known, [], [])
+    assert text.count('<article class="run">') == MOST_RUNS
+    assert "<b>run9</b>" in text
+
+
+def test_warnings_beyond_a_few_are_folded() -> None:
+    text = page_of(checkpoints(RUNS[:1], (0,)), warnings=[f"doubt {i}" for i in range(9)])
+    assert text.index("doubt 3") < text.index("<summary>5 more</summary>") < text.index("doubt 4")
 
 
 def test_page_carries_every_layer_of_every_checkpoint(two_runs: str) -> None:

@@ -1,8 +1,5 @@
 """What a checkpoint is called where it stands for a moment of its run, and when the terminal phase of a run begins."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from ncscan.report.tables import visible
@@ -11,14 +8,9 @@ from ncscan.report.tables import visible
 def moment_names(moments: pd.DataFrame) -> list[str]:
     """The unit and step of each, or its name where it has no step."""
     return [
-        _named(checkpoint, None if pd.isna(step) else int(step), unit)
+        visible(str(checkpoint)) if pd.isna(step) else f"{visible(str(unit))} {int(step):,}".strip()
         for checkpoint, step, unit in zip(moments["checkpoint"], moments["step"], moments["step_unit"], strict=True)
     ]
-
-
-def when(checkpoint: Mapping[str, Any]) -> str:
-    """The same of what is known of a checkpoint."""
-    return _named(checkpoint["checkpoint"], checkpoint.get("step"), checkpoint.get("step_unit", ""))
 
 
 def onsets(trajectory: pd.DataFrame) -> dict[str, int]:
@@ -26,7 +18,3 @@ def onsets(trajectory: pd.DataFrame) -> dict[str, int]:
     own = trajectory[(trajectory["finding"] == "terminal_phase") & (trajectory["quantity"] == "onset")]
     known = own[own["value"].notna()].drop_duplicates("run")
     return dict(zip(known["run"].map(str), known["value"].map(int), strict=True))
-
-
-def _named(checkpoint: object, step: int | None, unit: object) -> str:
-    return visible(str(checkpoint)) if step is None else f"{visible(str(unit))} {step:,}".strip()

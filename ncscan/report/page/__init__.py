@@ -22,13 +22,13 @@ from ncscan.report.page.claims import claims, findings
 from ncscan.report.page.classes import matrices, pictures, single_classes
 from ncscan.report.page.packing import inline_json, inline_script, policy
 from ncscan.report.page.provenance import origin
-from ncscan.report.page.series import Number, carried
+from ncscan.report.page.series import MOST_RUNS, Number, carried
 from ncscan.report.palette import RAMPS, THEME
 from ncscan.report.points import points
-from ncscan.report.summary import run_summary
+from ncscan.report.simplex import vertices
 from ncscan.report.tables import number, plain, visible
 from ncscan.report.times import onsets
-from ncscan.report.verdict import Verdicts, verdicts
+from ncscan.report.verdict import ASPECTS, Verdicts, verdicts
 from ncscan.theory import CLAIMS
 from ncscan.theory.decay import DECAY_CLAIMS
 from ncscan.weights import WEIGHT_METRICS
@@ -61,6 +61,12 @@ HEADLINES: tuple[tuple[str, str], ...] = (
 
 SCRIPTS = ("data.js", "tables.js", "simplex.js", "page.js")
 """The page's own script, part after part; none of its names is seen outside."""
+
+JUDGED = {"collapsed": "collapsed", "partly": "partly collapsed", "not": "not collapsed", "unknown": "unknown"}
+"""What a judgement of a run is called."""
+
+MOST_WARNINGS = 4
+"""Of those that stand open at the top; the others are folded."""
 
 PRINTED_ROWS = 40
 """Rows of a table on paper; a page that is printed tells how many more there are."""
@@ -105,7 +111,11 @@ def page_text(
         policy=policy(scripts),
         n_runs=len(by_run),
         n_checkpoints=len(checkpoints),
-        runs=[run_summary(each) for each in judged.runs],
+        judged=judged,
+        words=JUDGED,
+        aspects=ASPECTS,
+        most_runs=MOST_RUNS,
+        most_warnings=MOST_WARNINGS,
         skipped=skipped,
         warnings=warnings,
         left_out=left_out,
@@ -154,6 +164,7 @@ def _data(
         "classes": single_classes(tables["classes"], at, left_out),
         "matrices": matrices(tables["classes"], at, left_out),
         "pictures": pictures(tables["geometry"], at, left_out),
+        "corners": {str(k): vertices(k).tolist() for k in (3, 4)},
         "claims": claims(tables["theory"], at, left_out),
         "findings": findings(tables["trajectory"], at),
     }

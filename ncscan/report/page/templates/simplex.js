@@ -1,10 +1,7 @@
 // The picture: chosen class means turned onto a simplex as nearly as a rotation can, and all else by the same turn.
 
-/** Corners of the regular simplex of k points, at distance 1 from its centre: k rows of k − 1 coordinates. */
-const CORNERS = {
-  3: [[0, 1], [-Math.sqrt(3) / 2, -0.5], [Math.sqrt(3) / 2, -0.5]],
-  4: [[0, 0, 1], ...[90, 210, 330].map((a) => [Math.cos((a * Math.PI) / 180) * Math.sqrt(8) / 3, Math.sin((a * Math.PI) / 180) * Math.sqrt(8) / 3, -1 / 3])],
-};
+/** Corners of the regular simplex of 3 or 4 points, at distance 1 from its centre: `vertices` of simplex.py. */
+const CORNERS = data.corners;
 
 const dot = (a, b) => a.reduce((sum, x, i) => sum + x * b[i], 0);
 const mean = (rows) => rows[0].map((_, j) => rows.reduce((sum, row) => sum + row[j], 0) / rows.length);
