@@ -93,7 +93,7 @@ def _value(part: Any) -> str:
 
 
 def _table(frame: pd.DataFrame) -> str:
-    columns = [[None if pd.isna(value) else value for value in frame[name].tolist()] for name in frame.columns]
+    columns = [frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in frame.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return f'{{"columns": {_dump(list(frame.columns))},\n "rows": {_lines(rows)}}}'
 

@@ -206,12 +206,16 @@ def _frame(columns: Columns, records: Sequence[tuple[Mapping[str, Any], object]]
 
 
 def _typed(values: Sequence[Any], kind: str) -> pd.Series:
+    """A column of the contract; tables have millions of cells, so what repeats is looked at once."""
     if kind == TEXT:
-        return pd.Series(["" if pd.isna(value) else encodable(str(value)) for value in values], dtype=object)
+        known = {value: "" if pd.isna(value) else encodable(str(value)) for value in dict.fromkeys(values)}
+        return pd.Series([known[value] for value in values], dtype=object)
+    present = [None if value is None or value is pd.NA else value for value in values]
     if kind == NUMBER:
-        numbers = [math.nan if pd.isna(value) else float(value) for value in values]
-        return pd.Series([number if math.isfinite(number) else math.nan for number in numbers], dtype=kind)
-    return pd.Series([pd.NA if pd.isna(value) else value for value in values], dtype=kind)
+        numbers = np.array(present, np.float64)  # None becomes NaN
+        return pd.Series(np.where(np.isfinite(numbers), numbers, math.nan), dtype=kind)
+    # What is missing may also be a NaN, the one value that is not equal to itself.
+    return pd.Series([pd.NA if value is None or value != value else value for value in present], dtype=kind)
 
 
 def _explain_missing(table: dict[str, pd.Series]) -> None:
@@ -223,11 +227,11 @@ def _explain_missing(table: dict[str, pd.Series]) -> None:
 
 
 def _cells(column: pd.Series) -> list[str]:
-    cells = column.tolist()
+    cells = column.astype(object).where(column.notna(), None).tolist()
     if pd.api.types.is_bool_dtype(column.dtype):
-        return ["" if pd.isna(cell) else str(cell).lower() for cell in cells]
+        return ["" if cell is None else str(cell).lower() for cell in cells]
     if pd.api.types.is_numeric_dtype(column.dtype):
-        return ["" if pd.isna(cell) else repr(cell) for cell in cells]
+        return ["" if cell is None else repr(cell) for cell in cells]
     known = {text: _cell(text) for text in dict.fromkeys(cells)}  # few names, many rows
     return [known[text] for text in cells]
 
