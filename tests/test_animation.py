@@ -27,6 +27,7 @@ from ncscan.report.animation import (
     _datasets,
     _first_of_groups,
     _frames,
+    _key,
     _timeline,
     animation,
 )
@@ -260,6 +261,15 @@ def test_troubles_of_hostile_names_stay_one_line() -> None:
 def test_hostile_names_are_drawn(name: str) -> None:
     tables = tables_of((name,), (0, 10), names=(name, "bee", "cat", "dog", "elk"), unit=name)
     assert opened(animation(tables).gif).size[0] < 400
+
+
+def test_key_goes_on_in_a_second_line_where_names_are_long() -> None:
+    def lines(*names: str) -> int:
+        spec = _key(names, 3).to_dict()
+        return len({row["y"] for rows in spec["datasets"].values() for row in rows})
+
+    assert 1 == lines("ant", "bee", "cat")
+    assert 2 == lines(*(letter * 20 for letter in "abcd"))
 
 
 def test_same_tables_give_the_same_bytes_in_another_process() -> None:

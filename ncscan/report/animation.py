@@ -16,9 +16,9 @@ from jaxtyping import Float64
 from PIL import Image
 
 from ncscan.errors import UsageError
-from ncscan.report.figures.panels import PALETTE, distinct, inline, short
+from ncscan.report.figures.panels import PALETTE, inline, short
 from ncscan.report.rendering import pixels
-from ncscan.report.scales import spread_out
+from ncscan.report.scales import short_names, spread_out
 from ncscan.report.simplex import Positions, vertices
 from ncscan.report.tables import visible
 from ncscan.report.tracks import Moment, Track, tracks
@@ -166,7 +166,7 @@ def _between(a: Moment, b: Moment, share: float) -> Positions | None:
 def _template(shown: Sequence[Track], reach: float) -> dict[str, Any]:
     """What all frames have in common: a chart that lacks its data, which every frame brings along by name."""
     panels = [_panel(i, track, reach) for i, track in enumerate(shown)]
-    names = distinct([short(name) for name in shown[0].names])
+    names = short_names(shown[0].names)
     whole: Any = alt.vconcat(alt.hconcat(*panels, spacing=GAP), _key(names, len(panels)), spacing=8)
     spec: dict[str, Any] = whole.properties(config=_CONFIG).to_dict(validate=False)
     return spec
@@ -282,9 +282,8 @@ def _short(number: float) -> float:
 
 
 def _key(names: Sequence[str], panels: int) -> Any:
-    """What colours and shapes stand for: beside each other under several panels, in two lines under one."""
+    """What colours and shapes stand for: beside each other where there is room, else in two lines."""
     wide = panels * SIZE + (panels - 1) * GAP
-    two_lines = panels == 1
     things = (
         ("mean", "circle", 90.0, True),
         ("classifier", "triangle-up", 60.0, True),
@@ -296,11 +295,13 @@ def _key(names: Sequence[str], panels: int) -> Any:
     at = 6.0
     for name, colour in zip(names, PALETTE[: len(names)], strict=True):
         rows.append((at, 8.0, name, colour, "square", 90.0, True))
-        at += 24 + 6.2 * len(name)
-    at = 6.0 if two_lines else wide - sum(24 + 6.0 * len(word) for word, *_ in things)
+        at += 22 + 6.2 * len(name)
+    start = wide - sum(22 + 5.6 * len(word) for word, *_ in things)
+    two_lines = at > start
+    at = 6.0 if two_lines else start
     for word, shape, size, filled in things:
         rows.append((at, 26.0 if two_lines else 8.0, word, "#444444" if filled else FRAME, shape, size, filled))
-        at += 24 + 6.0 * len(word)
+        at += 22 + 5.6 * len(word)
     data = pd.DataFrame(rows, columns=columns)
     height = 34 if two_lines else 16
     places = {

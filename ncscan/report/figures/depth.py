@@ -7,7 +7,8 @@ import pandas as pd
 
 from ncscan.report.figures import numbers
 from ncscan.report.figures.numbers import Numbers, Tables
-from ncscan.report.figures.panels import Look, Panel, distinct, layer_axis, lines, short
+from ncscan.report.figures.panels import Look, Panel, layer_axis, lines
+from ncscan.report.scales import short_names
 
 PAPER = "rangamani"
 PANELS = (
@@ -22,7 +23,7 @@ def figure_1(tables: Tables, look: Look) -> list[list[Panel]]:
     """Every metric of the paper against the layers that linear maps read, at the first and the last checkpoint."""
     read = numbers.named(tables, PAPER, "NC3")
     places = dict.fromkeys(read.sort_values("depth", kind="stable")["layer"])
-    names = dict(zip(places, distinct([short(place) for place in places]), strict=True))
+    names = dict(zip(places, short_names(list(places)), strict=True))
     axis = layer_axis(list(names.values()))
     row: list[Panel] = []
     for name, symbol in PANELS:

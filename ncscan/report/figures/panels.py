@@ -13,7 +13,7 @@ import altair as alt
 import pandas as pd
 
 from ncscan.report.figures.numbers import Numbers
-from ncscan.report.scales import Scale, scale_of, spread_out
+from ncscan.report.scales import Scale, scale_of, short_names, spread_out
 from ncscan.report.tables import visible
 
 Panel = alt.LayerChart
@@ -28,8 +28,6 @@ MOST_CLASSES = 40
 """Classes along a matrix; beyond, an even choice."""
 WIDTH, HEIGHT = 112, 104
 """Of a panel: four and their axes are 7 inches wide, two are one column, at 96 points to the inch."""
-LABEL = 16
-"""Characters of a name."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,8 @@ class Look:
 def look(runs: Mapping[str, int]) -> Look:
     """The groups of a figure, at most as many as there are colours, with how many runs each has."""
     shown = spread_out(list(runs), len(PALETTE))
-    return Look(dict(zip(shown, distinct([f"{short(g)} ({_runs(runs[g])})" for g in shown]), strict=True)))
+    named = zip(shown, short_names(shown), strict=True)
+    return Look({group: f"{name} ({runs[group]} run{'s' * (runs[group] != 1)})" for group, name in named})
 
 
 def lines(
@@ -82,7 +81,7 @@ def lines(
     line_of = rows["place"] if "line" not in rows else rows["line"]
     rows = rows.assign(line=line_of)[line_of.isin(shown)]
     scale = _value_scale(rows)
-    names = dict(zip(shown, distinct([short(name) for name in shown]), strict=True))
+    names = dict(zip(shown, short_names(shown), strict=True))
     data = pd.DataFrame(
         {
             "x": rows["step"].astype("float64") if x is None else rows["x"],
@@ -128,7 +127,7 @@ def points(title: str, symbol: str, numbers: Numbers, look: Look, x_title: str) 
         return empty(title, numbers.reason or "no group of this figure has it")
     scale = _value_scale(rows)
     places = list(dict.fromkeys(rows.sort_values("depth", kind="stable")["place"]))
-    names = dict(zip(places, distinct([short(name) for name in places]), strict=True))
+    names = dict(zip(places, short_names(places), strict=True))
     data = pd.DataFrame(
         {
             "x": rows["x"].astype("float64"),
@@ -172,7 +171,7 @@ def matrix(title: str, cosines: pd.DataFrame) -> Panel:
     """A square of cosines, with `one`, `other` (class names in order) and `value`."""
     names = list(dict.fromkeys(cosines["one"]))
     shown = spread_out(names, MOST_CLASSES)
-    labels = dict(zip(shown, distinct([short(name) for name in shown]), strict=True))
+    labels = dict(zip(shown, short_names(shown), strict=True))
     own = cosines[cosines["one"].isin(shown) & cosines["other"].isin(shown)]
     data = pd.DataFrame({"x": own["other"].map(labels), "y": own["one"].map(labels), "value": own["value"]})
     few = len(shown) <= 12 and max(map(len, labels.values())) <= 6
@@ -226,8 +225,7 @@ def step_axis(rows: pd.DataFrame) -> alt.X:
 
 def vega_scale(scale: Scale) -> alt.Scale:
     """The scale as Altair has it."""
-    constant = scale.constant if scale.type == "symlog" else alt.Undefined
-    return alt.Scale(type=scale.type, domain=list(scale.domain), nice=False, zero=False, constant=constant)
+    return alt.Scale(**scale.to_vega()["scale"])
 
 
 def inline(data: pd.DataFrame) -> alt.Chart:
@@ -239,14 +237,8 @@ def inline(data: pd.DataFrame) -> alt.Chart:
 
 
 def short(name: str) -> str:
-    """A name short enough for a legend: a longer one loses its middle."""
-    seen = visible(name)
-    return seen if len(seen) <= LABEL else f"{seen[: LABEL // 2 - 1]}…{seen[-LABEL // 2 :]}"
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """The names, numbered where two are the same once shortened."""
-    return [f"{name} #{i}" if names.count(name) > 1 else name for i, name in enumerate(names, start=1)]
+    """A name short enough for a title."""
+    return short_names([name])[0]
 
 
 def _value_scale(rows: pd.DataFrame) -> Scale:
@@ -273,10 +265,6 @@ def _below(names: Iterable[str], **more: Any) -> alt.Legend | None:
 def _ticks(values: Sequence[float]) -> dict[str, Any]:
     """Exactly these ticks: Vega drops every other one until there are no more than it would have chosen itself."""
     return {"values": list(values), "tickCount": len(values) + 1}
-
-
-def _runs(n: int) -> str:
-    return f"{n} run" if n == 1 else f"{n} runs"
 
 
 def _sized(chart: Any, title: str, *, height: int = HEIGHT) -> Panel:
