@@ -67,6 +67,9 @@ def draw(pictures: Pictures, tables: Mapping[str, pd.DataFrame], out: Path) -> D
     folder = out / FOLDER
     for stale in _stale(folder):
         stale.unlink()
+    for emptied in [*sorted((folder / CHARTS).rglob("*/"), reverse=True), folder / CHARTS]:
+        if emptied.is_dir() and not any(emptied.iterdir()):
+            emptied.rmdir()
     for path, made in _wanted(pictures, tables, folder, drawn):
         try:
             data = made()

@@ -52,7 +52,9 @@ def fit(spec: Spec, axes: Mapping[str, Mapping[str, Any]]) -> Spec:
                 if key in wanted:
                     encoding[key] = wanted[key]
             if encoding.get("axis") is not None and "values" in wanted:
-                encoding["axis"] = {**encoding["axis"], "values": wanted["values"]}
+                ticks = wanted["values"]
+                # Vega drops every other tick until there are no more than it would have chosen itself.
+                encoding["axis"] = {**encoding["axis"], "values": ticks, "tickCount": len(ticks) + 1}
     return fitted
 
 

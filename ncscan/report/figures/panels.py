@@ -185,7 +185,7 @@ def matrix(title: str, cosines: pd.DataFrame) -> Panel:
             y=alt.Y("y:N", title=None, scale=alt.Scale(domain=order, padding=0), axis=axis),
             fill=alt.Fill(
                 "value:Q",
-                scale=alt.Scale(domain=[-1, -0.5, 0, 0.5, 1], range=list(DIVERGING)),
+                scale=alt.Scale(domain=[-1, -0.5, 0, 0.5, 1], range=list(DIVERGING), interpolate="rgb"),
                 legend=alt.Legend(title="cosine", orient="right", gradientLength=HEIGHT - 20, values=[-1, 0, 1]),
             ),
         )

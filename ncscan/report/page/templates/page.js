@@ -43,7 +43,7 @@ function fit(spec, axes) {
       if (!encoding?.field) continue;
       if (wanted.scale) encoding.scale = wanted.scale;
       if (wanted.title !== undefined) encoding.title = wanted.title;
-      if (encoding.axis && wanted.values) encoding.axis = { ...encoding.axis, values: wanted.values };
+      if (encoding.axis && wanted.values) encoding.axis = { ...encoding.axis, values: wanted.values, tickCount: wanted.values.length + 1 };
     }
   }
   return fitted;
