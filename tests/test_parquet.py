@@ -13,7 +13,7 @@ from report_samples import RUNS, Row, checkpoints, entries, weight_entries
 from test_cli import TOML, fitted, ncscan, save, write_data
 
 from ncscan import report
-from ncscan.report.columns import TABLES, TEXT
+from ncscan.report.columns import FLAG, NUMBER, TABLES, TEXT, WHOLE
 from ncscan.report.parquet import parquet_bytes
 from ncscan.report.tables import complete, csv_text, metrics_frame, summary_frame, weights_frame
 
@@ -28,10 +28,11 @@ def back(frame: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", list(TABLES))
 def test_empty_table_keeps_columns_and_types(name: str) -> None:
-    read = back(complete({})[name])
-    assert [column for column, _ in TABLES[name]] == list(read.columns)
-    for column, kind in TABLES[name]:
-        assert pd.api.types.is_string_dtype(read[column].dtype) if kind == TEXT else str(read[column].dtype) == kind
+    stored = arrow.read_schema(BytesIO(parquet_bytes(complete({})[name])))
+    # A column of text without rows would otherwise be one of nulls, which cannot be put together with another report's.
+    types = {TEXT: {"string", "large_string"}, WHOLE: {"int64"}, NUMBER: {"double"}, FLAG: {"bool"}}
+    assert [column for column, _ in TABLES[name]] == stored.names
+    assert [] == [column for column, kind in TABLES[name] if str(stored.field(column).type) not in types[kind]]
 
 
 def test_table_reads_back_the_same_and_as_the_csv() -> None:

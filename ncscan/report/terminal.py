@@ -72,7 +72,7 @@ def sparkline(values: Sequence[float | None], width: int) -> str:
     The scale is logarithmic where all values are positive and span more than a decade.
 
     >>> sparkline([0.0, 1.0, None, 2.0], 8), sparkline([1000.0, 100.0, 10.0, 1.0], 8), sparkline([5.0, 5.0], 8)
-    ('▁▄ █', '█▆▃▁', '▄▄')
+    ('▁▅ █', '█▆▃▁', '▄▄')
     """
     n = len(values)
     shown = values if n <= width else [values[(i + 1) * n // width - 1] for i in range(width)]
