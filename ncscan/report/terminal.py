@@ -22,7 +22,7 @@ MOST_RUNS = 8
 """Runs that have a block of their own; of more, each has a line."""
 MOST_GROUPS = 8
 MOST_DOUBTS = 3
-"""Of a run; report.json has all."""
+"""Of a run; the page has all."""
 
 BARS = "▁▂▃▄▅▆▇█"
 GAP = " "
@@ -102,7 +102,7 @@ def _run(verdict: Verdict, width: int) -> Iterator[RenderableType]:
     for doubt in doubts[:MOST_DOUBTS]:
         yield _indented(f"doubtful: {doubt}", "yellow")
     if more := len(verdict.doubts) - len(doubts[:MOST_DOUBTS]):
-        yield _indented(f"doubtful: {more} more, in report.json.", "yellow")
+        yield _indented(f"doubtful: {more} more, on the page.", "yellow")
     yield _numbers(verdict, width)
 
 
@@ -192,7 +192,7 @@ def _groups(judged: Verdicts) -> Iterator[RenderableType]:
     for group in judged.groups[:MOST_GROUPS]:
         yield _indented(group.sentence)
     if more := judged.groups[MOST_GROUPS:]:
-        yield _indented(f"… and {len(more)} more groups, in report.json.")
+        yield _indented(f"… and {len(more)} more groups, on the page.")
     if judged.comparison:
         yield _indented(judged.comparison)
 

@@ -1,6 +1,6 @@
 """Pictures of the page for docs/: python tests/browser/pictures.py ncscan-out/report/report.html docs/figures
 
-Two of them, light and dark: the verdict, and what answers to the bar on top. They are taken by hand when the page has changed.
+Two of them, light and dark: the verdict, and what answers to the bar on top; taken by hand when the page has changed.
 """
 
 import io
@@ -11,17 +11,14 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-VIEWS = (("page-light", "light", "#verdict", None), ("page-dark", "dark", "#choose", "1500"))
-"""Name, colours, what the picture begins with, and the step that is chosen."""
+VIEWS = (("page-light", "light", "#verdict"), ("page-dark", "dark", "#choose"))
+"""Name, colours, and what the picture begins with."""
 
 
-def take(browser: Browser, page_file: Path, scheme: str, begins: str, step: str | None) -> Image.Image:
+def take(browser: Browser, page_file: Path, scheme: str, begins: str) -> Image.Image:
     page = browser.new_page(viewport={"width": 1200, "height": 1500}, color_scheme=scheme)  # type: ignore[arg-type] # one of two
     page.goto(page_file.resolve().as_uri())
     page.wait_for_selector("html[data-drawn]", state="attached")
-    if step is not None:
-        labels = page.locator("#step").evaluate("slider => Number(slider.max)")
-        page.locator("#step").fill(str(labels // 3))
     page.locator(begins).evaluate("element => window.scrollTo(0, element.getBoundingClientRect().top + scrollY - 16)")
     page.wait_for_timeout(800)
     return Image.open(io.BytesIO(page.screenshot()))
@@ -31,8 +28,8 @@ def main() -> None:
     page_file, folder = Path(sys.argv[1]), Path(sys.argv[2])
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for name, scheme, begins, step in VIEWS:
-            picture = take(browser, page_file, scheme, begins, step)
+        for name, scheme, begins in VIEWS:
+            picture = take(browser, page_file, scheme, begins)
             picture.convert("RGB").quantize(96).save(folder / f"{name}.png", optimize=True)
         browser.close()
 
