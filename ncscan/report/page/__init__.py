@@ -25,6 +25,7 @@ from ncscan.report.page.provenance import origin
 from ncscan.report.page.series import MOST_RUNS, Number, carried
 from ncscan.report.palette import RAMPS, THEME
 from ncscan.report.points import points
+from ncscan.report.scales import scale_of
 from ncscan.report.simplex import vertices
 from ncscan.report.tables import number, plain, visible
 from ncscan.report.times import onsets
@@ -59,7 +60,7 @@ HEADLINES: tuple[tuple[str, str], ...] = (
 )
 """Numbers that runs are compared by, of the layer that the classifier reads; of a pair of maps the worst."""
 
-SCRIPTS = ("data.js", "tables.js", "simplex.js", "page.js")
+SCRIPTS = ("data.js", "tables.js", "simplex.js", "charts.js", "choices.js", "sections.js", "picture.js", "page.js")
 """The page's own script, part after part; none of its names is seen outside."""
 
 JUDGED = {"collapsed": "collapsed", "partly": "partly collapsed", "not": "not collapsed", "unknown": "unknown"}
@@ -154,6 +155,8 @@ def _data(
         runs[i]["onset"] = began.get(name)
     return {
         "runs": runs,
+        "axis": scale_of([step for run in runs for step in run["steps"] if step is not None], decades=2.0).to_vega(),
+        "unit": ", ".join(dict.fromkeys(run["unit"] for run in runs)),
         "numbers": [n.to_plain() for n in numbers],
         "headlines": [
             {"number": i, "words": words}
