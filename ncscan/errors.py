@@ -43,5 +43,9 @@ class DumpError(NcscanError):
     """A dump that cannot be read, or must not be."""
 
 
+class ReportError(NcscanError):
+    """A report that cannot be read."""
+
+
 class Undefined(Exception):  # noqa: N818 - it is an answer, not a failure
     """A measure that has no value here; its text says why and stands in the table in place of the value."""
