@@ -37,8 +37,8 @@ INTERRUPTED_WORDS = "interrupted: what was complete stays; the same command goes
 
 app = typer.Typer(
     help="Audits trained classifiers for neural collapse, layer by layer.",
-    epilog="Exit codes: 0 done · 1 error, nothing done · 2 usage, or refused · 4 done, but some inputs were skipped "
-    "· 130 interrupted.",
+    epilog="Exit codes: 0 done · 1 error, nothing done · 2 usage, or refused · 3 a gate failed "
+    "· 4 done, but some inputs were skipped · 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -132,7 +132,20 @@ ReductionOption = Annotated[Reduction, typer.Option("--reduction", help="How a m
 StoredAsOption = Annotated[
     StoredAs | None, typer.Option("--dtype", help="Precision of the stored activations; by default as computed.")
 ]
+FailIf = Annotated[
+    list[str],
+    typer.Option(
+        "--fail-if",
+        metavar="GATE",
+        help="Exit with 3 when it holds: 'nc1_pinv[layer=head, step=last] > 0.1'; also all(…) and any(…); repeatable.",
+    ),
+]
+Bootstrap = Annotated[
+    int, typer.Option("--bootstrap", metavar="B", min=0, help="Resamples for 95 % intervals; 1000 give two digits.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of resamples and permutations.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples in one batch.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads for arithmetic.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Troubles only.")]
 
@@ -160,7 +173,7 @@ def extract(
     reduction: ReductionOption = Reduction.mean,
     dtype: StoredAsOption = None,
     device: Device = "auto",
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples in one batch.")] = None,
+    batch_size: BatchSize = None,
     compress: Annotated[bool, typer.Option("--compress", help="gzip the dumps: smaller, many times slower.")] = False,
     gradients: Annotated[
         int | None,
@@ -224,13 +237,11 @@ def report(
         ),
     ] = None,
     out_dir: Out = Path("ncscan-out"),
-    bootstrap: Annotated[
-        int, typer.Option("--bootstrap", metavar="B", min=0, help="Resamples for 95 % intervals; 1000 give two digits.")
-    ] = 0,
+    bootstrap: Bootstrap = 0,
     permutations: Annotated[
         int, typer.Option("--permutations", metavar="P", help="Permuted labels for baselines: none, or 20 and more.")
     ] = 0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of resamples and permutations.")] = 0,
+    seed: Seed = 0,
     convention: Annotated[
         list[str],
         typer.Option(
@@ -275,18 +286,18 @@ def report(
     as_json: Annotated[
         bool, typer.Option("--json", help="On stdout one JSON document and nothing else: what the runs come to.")
     ] = False,
+    fail_if: FailIf = [],  # noqa: B006 - likewise
     threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure dumps, and write the tables and the page."""
-    for name, asked in (("--bootstrap", bootstrap), ("--permutations", permutations)):
-        if asked != 0 and asked < FEWEST:
-            raise typer.BadParameter(f"{name} {asked} says nothing: {FEWEST} or more, or 0 for none")
+    _check_resamples(("--bootstrap", bootstrap), ("--permutations", permutations))
     with _troubles():
-        from ncscan.jobs import reporting
+        from ncscan.jobs import gating, reporting
         from ncscan.jobs.measuring import Options
         from ncscan.jobs.pictures import CHARTS, Pictures
 
+        gates = gating.asked("report", fail_if)
         _set_threads(threads)
         found = reporting.find_dumps(dumps or [out_dir / "dumps"])
         with _Telling(len(found), quiet=quiet, results=err if as_json else out) as telling:
@@ -296,18 +307,16 @@ def report(
             wanted = tuple(figure) or (() if figures is None else (CHARTS,))
             pictures = Pictures(wanted, form, animation, chosen)
             outcome = reporting.report(
-                found, out_dir / "report", telling, options, tuple(convention), pictures, tuple(formats)
+                found, out_dir / "report", telling, options, tuple(convention), pictures, tuple(formats), gates
             )
-        for violation in outcome.violations:
-            err.print(f"[bold red]a certificate is violated:[/] {escape(violation)}", soft_wrap=True)
-        for warning in outcome.warnings:
-            _warn(warning)
+        _print_doubts(outcome)
         if as_json:
             out.out(reporting.summary(outcome), end="", highlight=False)
         elif outcome.done and not quiet:
             _print_verdict(outcome)
         for trouble in outcome.troubles:
             err.print(f"[bold red]error:[/] {escape(str(trouble))}", soft_wrap=True)
+        _print_gates(outcome, quiet=quiet or as_json)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -398,6 +407,12 @@ def _set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
+def _check_resamples(*asked: tuple[str, int]) -> None:
+    for name, count in asked:
+        if count != 0 and count < FEWEST:
+            raise typer.BadParameter(f"{name} {count} says nothing: {FEWEST} or more, or 0 for none")
+
+
 def _warn(warning: str) -> None:
     err.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
 
@@ -473,6 +488,29 @@ def _print_plans(targets: "list[Target]", flags: "Flags", folder: Path | None = 
             out.print(f"not executed: {escape(module)}", soft_wrap=True)
         total = loaded.size.total
         out.print(f"a dump: {total / 1e6:,.1f} MB; {len(own)} of them: {total * len(own) / 1e6:,.1f} MB\n")
+
+
+def _print_doubts(outcome: "Reported") -> None:
+    for violation in outcome.violations:
+        err.print(f"[bold red]a certificate is violated:[/] {escape(violation)}", soft_wrap=True)
+    for warning in outcome.warnings:
+        _warn(warning)
+
+
+def _print_gates(outcome: "Reported", *, quiet: bool) -> None:
+    """Every gate that failed with the rows that broke it, every one that cannot be judged, and how many passed."""
+    for result in outcome.gates:
+        if result.problem:
+            err.print(f"[bold red]error:[/] {escape(result.problem)}", soft_wrap=True)
+        elif not result.passed:
+            for row in result.rows:
+                err.print(f"[bold red]gate failed:[/] {escape(result.gate)}: {escape(str(row))}", soft_wrap=True)
+            if more := result.broken - len(result.rows):
+                err.print(f"[bold red]gate failed:[/] {escape(result.gate)}: and {more:,} more rows", soft_wrap=True)
+    passed = sum(result.passed for result in outcome.gates)
+    if outcome.gates and not quiet:
+        failed = f" of {len(outcome.gates)}" if passed < len(outcome.gates) else ""
+        out.print(f"{passed}{failed} gate{'s' if passed != 1 or failed else ''} passed")
 
 
 def _print_verdict(outcome: "Reported") -> None:

@@ -39,9 +39,14 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "seed",
     ),
     "run": ("group",),
+    "report": ("fail_if",),
+    "diff": ("fail_if",),
 }
 """Every section and key of an ncscan.toml; anything else is a mistake and is said."""
 
+
+GATED = ("report", "diff")
+"""Sections that may say under which conditions the command of this name fails."""
 
 FILE_KINDS = ("npz", "idx")
 """What stands before the colon where a data set is a file; anything else there is a module of code."""
@@ -84,6 +89,8 @@ class RunConfig:
     ood: Source | None = None
     train: Mapping[str, Plain] = field(default_factory=dict)
     group: str = ""
+    fail_if: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The gates of `report` and of `diff`, as they were written."""
 
 
 def nearest_config(path: Path) -> Path | None:
@@ -137,6 +144,9 @@ def read_config(folder: Path) -> RunConfig:
         ood=_data(get("data", "ood", str), folder, f"{path}: [data] ood", trusted=False),
         train={key: get("train", key, str, int, float, bool) for key in plain.get("train", {})},
         group=get("run", "group", str) or "",
+        fail_if={
+            section: gates for section in GATED if (gates := _texts(get(section, "fail_if", list), section, path))
+        },
     )
 
 
@@ -192,6 +202,14 @@ def parse_normalisation(text: str, where: str) -> Normalisation:
             f"(0.13,0.31 or 0.5/0.4/0.4,0.2/0.2/0.3), STD above 0, not {text!r}"
         )
     return mean, std
+
+
+def _texts(values: list[Any] | None, section: str, path: Path) -> tuple[str, ...]:
+    """A list of texts."""
+    for value in values or ():
+        if not isinstance(value, str):
+            raise UsageError(f"{path}: fail_if in [{section}] must be a list of texts, and has {value!r}")
+    return tuple(values or ())
 
 
 def _model(spec: str | None, base: Path, where: str, *, trusted: bool) -> Source | None:

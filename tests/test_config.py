@@ -45,6 +45,11 @@ def test_read_config_when_everything_is_said(tmp_path: Path) -> None:
     assert expected == config
 
 
+def test_read_config_keeps_the_gates_of_each_command(tmp_path: Path) -> None:
+    text = "[report]\nfail_if = ['error > 0', 'any(cdnv) > 1']\n[diff]\nfail_if = []\n"
+    assert {"report": ("error > 0", "any(cdnv) > 1")} == read_config(write(tmp_path, text)).fail_if
+
+
 def test_read_config_when_there_is_none(tmp_path: Path) -> None:
     assert RunConfig(tmp_path) == read_config(tmp_path)
 
@@ -53,7 +58,7 @@ def test_read_config_when_there_is_none(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[model\n", "not valid TOML"),
-        ("[modle]\nsource = 'mlp'\n", r"unknown section \[modle\]; there are model, data, train, run"),
+        ("[modle]\nsource = 'mlp'\n", r"unknown section \[modle\]; there are model, data, train, run, report, diff"),
         ("model = 'mlp'\n", r"unknown section \[model\]"),
         ("[model]\nsorce = 'mlp'\n", r"unknown key sorce in \[model\]; there are source, activation, linear_head"),
         ("[model]\nlinear_head = '3'\n", r"linear_head in \[model\] must be of type int, not '3'"),
@@ -63,6 +68,9 @@ def test_read_config_when_there_is_none(tmp_path: Path) -> None:
         ("[data]\nsource = 'digits.npz'\n", r"\[data\] source: the data must be npz:FILE, .*, not 'digits.npz'"),
         ("[data]\nsource = 'npz:'\n", r"the data must be npz:FILE"),
         ("[data]\nnormalize = '1'\n", "normalize must read MEAN,STD"),
+        ("[report]\nfail_if = 'error > 0'\n", r"fail_if in \[report\] must be of type list, not 'error > 0'"),
+        ("[diff]\nfail_if = ['error > 0', 1]\n", r"fail_if in \[diff\] must be a list of texts, and has 1"),
+        ("[diff]\nfail = []\n", r"unknown key fail in \[diff\]; there are fail_if"),
     ],
 )
 def test_read_config_names_the_mistake(tmp_path: Path, text: str, message: str) -> None:

@@ -18,9 +18,12 @@ from ncscan.errors import DumpError, NcscanError
 from ncscan.held_out import MEANS_OF_TRAINING
 from ncscan.jobs import Outcome, Tell, writing
 from ncscan.jobs.beside import beside, without
+from ncscan.jobs.gating import gated
 from ncscan.jobs.measuring import LayerRow, Measured, Options, label, measure_dump, summed_up, violated
 from ncscan.jobs.pictures import NONE, Pictures, draw
 from ncscan.report.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, THEORY_COLUMNS, WEIGHT_COLUMNS
+from ncscan.report.gate_grammar import Gate
+from ncscan.report.gates import Result, field_of, judge_all
 from ncscan.report.machine import summary_text
 from ncscan.report.parquet import require_parquet
 from ncscan.report.tables import complete, tidy
@@ -41,16 +44,19 @@ class Reported(Outcome):
     """The tidy tables by name."""
     violations: list[str] = field(default_factory=list)
     """Certificates that do not hold."""
+    gates: list[Result] = field(default_factory=list)
+    """What became of each gate."""
 
     troubles: list[NcscanError] = field(default_factory=list)
     """Pictures that could not be drawn; everything else is there."""
 
     @property
     def exit_code(self) -> int:
-        """As of any job; 1 where a certificate is violated, which can only be a bug or damaged data; or a trouble's."""
+        """1 where a certificate is violated, which can only be a bug or damaged data; then what gates ask for; then a
+        trouble's; then as of any job."""
         if self.violations:
             return 1
-        return self.troubles[0].exit_code if self.troubles else super().exit_code
+        return gated(self.gates) or (self.troubles[0].exit_code if self.troubles else super().exit_code)
 
     warnings: list[str] = field(default_factory=list)
     """What is doubtful about runs; what is doubtful about a checkpoint was told with it."""
@@ -82,8 +88,9 @@ def report(
     conventions: Sequence[str] = (),
     pictures: Pictures = NONE,
     formats: Sequence[str] = ("csv",),
+    gates: Sequence[Gate] = (),
 ) -> Reported:
-    """Measures every dump and writes the tables, the page and what is drawn beside it into `out`.
+    """Measures every dump, judges the gates, and writes the tables, the page and what is drawn beside it into `out`.
 
     Raises: UsageError when there is no such convention or figure, or no pyarrow for Parquet; RefusedPlan when `out`
         cannot be written.
@@ -95,24 +102,10 @@ def report(
     pictures.check()
     with writing(out):
         outcome = Reported()
-    measured = [
-        one for splits in _by_checkpoint(dumps, outcome, tell) for one in _measure_all(splits, outcome, tell, options)
-    ]
+    measured, contexts = measure(dumps, outcome, tell, options)
     if not measured:
         return outcome
-    moments = list({label(one.provenance): one.moment for one in measured}.values())
-    at = {f"{moment.run}/{moment.checkpoint}": placed for moment, placed in zip(moments, place(moments), strict=True)}
-    measured.sort(key=lambda one: (one.provenance.run, at[label(one.provenance)].step, one.provenance.checkpoint))
-    contexts = [_context(one.provenance, at[label(one.provenance)]) for one in measured]
-    outcome.tables = _tables(measured, contexts)
-    outcome.tables["trajectory"] = trajectory_rows(
-        outcome.tables["metrics"],
-        outcome.tables["weights"],
-        {one.provenance.run: with_notes(one.provenance.train, one.provenance.notes) for one in measured},
-        {one.provenance.run: one.stages for one in measured if one.stages},
-    )
-    outcome.warnings = integrity(moments)
-    outcome.violations = [f"{label(one.provenance)}: {said}" for one in measured for said in violated(one.claims)]
+    outcome.gates = judge_all(gates, field_of(outcome.tables)) if gates else []
     doubts = [f"{one.finished.label}: {doubt}" for one in measured for doubt in one.finished.doubts]
     outcome.doubtful = [
         *(f"a certificate is violated: {text}" for text in outcome.violations),
@@ -137,6 +130,34 @@ def report(
     outcome.warnings += drawn.left_out
     outcome.troubles = drawn.troubles
     return outcome
+
+
+def measure(
+    dumps: Sequence[Path], outcome: Reported, tell: Tell, options: Options
+) -> tuple[list[Measured], list[dict[str, Any]]]:
+    """Measures every dump: the tables, and what is doubtful or violated, go into `outcome`.
+
+    Returns: what was measured of each dump, run by run in the order of steps, and what the tables say of its place.
+    """
+    measured = [
+        one for splits in _by_checkpoint(dumps, outcome, tell) for one in _measure_all(splits, outcome, tell, options)
+    ]
+    if not measured:
+        return [], []
+    moments = list({label(one.provenance): one.moment for one in measured}.values())
+    at = {f"{moment.run}/{moment.checkpoint}": placed for moment, placed in zip(moments, place(moments), strict=True)}
+    measured.sort(key=lambda one: (one.provenance.run, at[label(one.provenance)].step, one.provenance.checkpoint))
+    contexts = [_context(one.provenance, at[label(one.provenance)]) for one in measured]
+    outcome.tables = _tables(measured, contexts)
+    outcome.tables["trajectory"] = trajectory_rows(
+        outcome.tables["metrics"],
+        outcome.tables["weights"],
+        {one.provenance.run: with_notes(one.provenance.train, one.provenance.notes) for one in measured},
+        {one.provenance.run: one.stages for one in measured if one.stages},
+    )
+    outcome.warnings = integrity(moments)
+    outcome.violations = [f"{label(one.provenance)}: {said}" for one in measured for said in violated(one.claims)]
+    return measured, contexts
 
 
 def summary(outcome: Reported) -> str:

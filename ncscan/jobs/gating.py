@@ -1,0 +1,39 @@
+"""Which gates a command has, and what they make of its exit code.
+
+In: what the command line and the ncscan.toml of the working directory say. Out: gates, parsed before anything is
+measured.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ncscan.config import CONFIG_NAME, nearest_config, read_config
+from ncscan.errors import UsageError
+from ncscan.report.gate_grammar import Gate, parse
+from ncscan.report.gates import Result
+
+FAILED, UNCLEAR = 3, 2
+
+
+def asked(section: str, flags: Sequence[str]) -> list[Gate]:
+    """The gates of `report` or `diff`: those of the nearest ncscan.toml, then those of the command line.
+
+    Only the working directory is looked at: what a folder of checkpoints brings along judges nothing.
+
+    Raises: UsageError when one cannot be understood, or asks a report for what only a diff has.
+    """
+    folder = nearest_config(Path.cwd())
+    texts = read_config(folder).fail_if.get(section, ()) if folder else ()
+    gates = [parse(text, f"{CONFIG_NAME} [{section}] fail_if") for text in texts]
+    gates += [parse(text) for text in flags]
+    for gate in gates:
+        if section == "report" and gate.get("of"):
+            raise UsageError(f"{gate.source} {gate}: only a diff has sides to choose; leave out of=")
+    return gates
+
+
+def gated(results: Sequence[Result]) -> int:
+    """The exit code that gates ask for: 2 where one cannot be judged, 3 where one fails, 0 where all pass."""
+    if any(result.problem for result in results):
+        return UNCLEAR
+    return FAILED if any(not result.passed for result in results) else 0
