@@ -27,6 +27,7 @@ from ncscan.errors import NcscanError
 
 if TYPE_CHECKING:
     from ncscan.jobs import Event
+    from ncscan.jobs.comparing import Compared
     from ncscan.jobs.extraction import Flags, Target
     from ncscan.jobs.reporting import Reported
 
@@ -321,6 +322,60 @@ def report(
 
 
 @app.command()
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A report, dumps or checkpoints: a file, or a folder.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The same, to compare with it.")],
+    out_dir: Out = Path("ncscan-out"),
+    bootstrap: Bootstrap = 0,
+    seed: Seed = 0,
+    fail_if: FailIf = [],  # noqa: B006 - typer reads it, nobody changes it
+    layers: Layers = ["all"],  # noqa: B006 - likewise
+    model: Model = None,
+    data: Data = None,
+    normalize: Normalize = None,
+    reduction: ReductionOption = Reduction.mean,
+    dtype: StoredAsOption = None,
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    allow_partial: AllowPartial = False,
+    trust_code: TrustCode = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare two reports, dumps or checkpoints, number by number, with the noise floor of each.
+
+    What is no report is measured first; of checkpoints, dumps are made below the folder of the diff.
+    """
+    _check_resamples(("--bootstrap", bootstrap))
+    with _troubles():
+        from ncscan.jobs import comparing, gating
+        from ncscan.jobs.extraction import Flags
+        from ncscan.jobs.measuring import Options
+
+        gates = gating.asked("diff", fail_if)
+        _set_threads(threads)
+        flags = Flags(
+            model=model,
+            data=data,
+            normalize=normalize,
+            trust_code=trust_code,
+            allow_partial=allow_partial,
+            layers=tuple(layers),
+            reduction=reduction.value,
+            dtype=None if dtype is None else dtype.value,
+            device=device,
+            batch_size=batch_size,
+        )
+        with _Telling(None, quiet=quiet) as telling:
+            outcome = comparing.diff(a, b, out_dir / "diff", telling, flags, Options(bootstrap, 0, seed), gates)
+        _print_doubts(outcome)
+        if not quiet:
+            _print_comparison(outcome)
+        _print_gates(outcome, quiet=quiet)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
 def layers(
     paths: Checkpoints,
     selected: Layers = ["every"],  # noqa: B006 - typer reads it, nobody changes it
@@ -395,7 +450,7 @@ def _import_all() -> None:
 
     before = signal.signal(signal.SIGINT, stop)
     try:
-        from ncscan.jobs import extraction, reporting  # noqa: F401 - for their time, here and not later
+        from ncscan.jobs import comparing  # noqa: F401 - for its time and that of all it needs, here and not later
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -420,7 +475,7 @@ def _warn(warning: str) -> None:
 class _Telling:
     """Shows events as they come: bars on stderr while an input is worked on, a line on `results` once it is done."""
 
-    def __init__(self, total: int, *, quiet: bool, results: Console = out) -> None:
+    def __init__(self, total: int | None, *, quiet: bool, results: Console = out) -> None:
         self._quiet = quiet
         self._results = results
         self._progress = Progress(
@@ -511,6 +566,21 @@ def _print_gates(outcome: "Reported", *, quiet: bool) -> None:
     if outcome.gates and not quiet:
         failed = f" of {len(outcome.gates)}" if passed < len(outcome.gates) else ""
         out.print(f"{passed}{failed} gate{'s' if passed != 1 or failed else ''} passed")
+
+
+def _print_comparison(outcome: "Compared") -> None:
+    """What moved, then where the page is."""
+    from ncscan.report.diff_terminal import told
+    from ncscan.report.terminal import WIDTH
+
+    if outcome.comparison is None:
+        return
+    width = min(WIDTH, out.width)
+    for part in told(outcome.comparison, outcome.names, outcome.kinds):
+        is_table = isinstance(part, Table)
+        out.print(part, width=width if is_table else None, soft_wrap=not is_table)
+    page = next(path for path in outcome.files if path.suffix == ".html")
+    out.print(f"page: {escape(str(page))}", soft_wrap=True)
 
 
 def _print_verdict(outcome: "Reported") -> None:

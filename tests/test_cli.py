@@ -366,7 +366,7 @@ def test_layers_shows_names_and_sizes(workspace: Path) -> None:
     assert "0_relu" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["extract", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["extract", "--help"], ["diff", "--help"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom ncscan.cli import app\n"

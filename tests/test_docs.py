@@ -10,7 +10,12 @@ import pytest
 from ncscan.cli import app
 from ncscan.conventions import CONVENTIONS
 from ncscan.report.columns import TABLES
+from ncscan.report.compare import DIFF_COLUMNS
+from ncscan.report.diff_page import MOST_ROWS
+from ncscan.report.gate_grammar import KEYS, OF, parse
+from ncscan.report.landmarks import LAYER_WORDS, STEP_WORDS
 from ncscan.report.machine import REPORT, REPORT_VERSION, SUMMARY, SUMMARY_VERSION
+from ncscan.report.noise import SOURCES
 from ncscan.report.verdict import Verdict
 from ncscan.report.verdict.doubts import Kind
 from ncscan.report.verdict.rules import CLEARLY_OF_FEW, RULES, threshold_of
@@ -48,6 +53,18 @@ def test_findings_claims_and_conventions_are_told() -> None:
     assert all(
         f"`{name}`" in theory for name in (*(claim.name for claim in CLAIMS), *(name for name, *_ in DECAY_CLAIMS))
     )
+
+
+def test_gates_and_diffs_are_told() -> None:
+    text = (DOCS / "comparing.md").read_text(encoding="utf-8")
+    assert f"`{', '.join(name for name, _ in DIFF_COLUMNS)}`" in " ".join(text.split())
+    for name in (*KEYS, *OF, *STEP_WORDS, *LAYER_WORDS, *SOURCES):
+        assert re.search(rf"`{name}`", text), name
+    examples = re.findall(r"--fail-if '([^']+)'", text) + re.findall(r'fail_if = \["(.+?)"\]', text)
+    more = re.findall(r"`((?:any|all)\([^`]*?\) [<>=!]+ [0-9.]+)`", text)
+    assert 10 <= len(examples + more)
+    assert all(str(parse(example)) for example in examples + more)
+    assert f"the {MOST_ROWS:,} rows that moved most" in text
 
 
 def test_columns_are_told() -> None:

@@ -202,11 +202,16 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> O
     return outcome
 
 
+def dump_of(target: Target, out: Path) -> Path:
+    """Where the dump of a checkpoint is kept below a folder."""
+    suffix = DUMP_SUFFIX if target.split == TRAINING else f".{target.split}{DUMP_SUFFIX}"
+    return out / target.run / (target.name + suffix)
+
+
 def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell) -> Finished:
     loaded = load(target, flags)
     provenance = _provenance(loaded, flags)
-    suffix = DUMP_SUFFIX if target.split == TRAINING else f".{target.split}{DUMP_SUFFIX}"
-    path = out / target.run / (target.name + suffix)
+    path = dump_of(target, out)
     # What was minimised was the loss of the training set: of no other do gradients say anything here.
     wanted = flags.gradients is not None and target.split == TRAINING
     n_gradients = min(flags.gradients or 0, loaded.dataset.n_samples) if wanted else None

@@ -16,7 +16,7 @@ from ncscan.report.parquet import parquet_bytes
 from ncscan.report.tables import complete, csv_text, metrics_frame, summary_frame, weights_frame
 from ncscan.report.verdict import Verdicts, verdicts
 
-__all__ = ["FORMATS", "metrics_frame", "page_text", "summary_frame", "weights_frame", "write"]
+__all__ = ["FORMATS", "metrics_frame", "page_text", "summary_frame", "weights_frame", "write", "write_whole"]
 
 FORMATS: Mapping[str, Callable[[pd.DataFrame], bytes]] = {
     "csv": lambda table: csv_text(table).encode(),
@@ -60,7 +60,7 @@ def write(
     files["report.json"] = json_text(tables, checkpoints, skipped, warnings, judged).encode()
     files["report.html"] = page_text(tables, checkpoints, skipped, warnings, judged).encode()
     for name, content in files.items():
-        _write_whole(out / name, content)
+        write_whole(out / name, content)
         written.append(out / name)
     return written
 
@@ -84,7 +84,8 @@ def _remove_stale(out: Path, formats: Sequence[str]) -> None:
                 (out / f"{name}.{form}").unlink(missing_ok=True)
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that is there whole or not at all."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_bytes(content)

@@ -1,0 +1,164 @@
+"""Two sides, each a report, dumps or checkpoints → what differs between them: a table, a page, and facts.
+
+In: two paths. Out: the files of a diff. What is no report yet is measured first, with the same code as ever; what is no
+dump yet is extracted first, below the folder of the diff.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from ncscan.errors import DumpError, ReportError, UsageError
+from ncscan.jobs import Event, Finished, Tell, writing
+from ncscan.jobs.extraction import Flags, dump_of, extract, find_targets
+from ncscan.jobs.measuring import Options
+from ncscan.jobs.reporting import DUMP_SUFFIX, Reported, find_dumps, measure
+from ncscan.report import write_whole
+from ncscan.report.compare import DIFF_COLUMNS, Comparison, compare
+from ncscan.report.diff_page import diff_page
+from ncscan.report.gate_grammar import Gate
+from ncscan.report.gates import judge_all
+from ncscan.report.reading import REPORT_NAME, read_report
+from ncscan.report.tables import complete, csv_text
+from ncscan.theory import CLAIMS
+
+Kind = Literal["report", "dumps", "checkpoints"]
+
+FOLDERS = {"A": "a", "B": "b"}
+"""Where the dumps of each side are kept: two sides may have runs of one name."""
+
+
+@dataclass
+class Compared(Reported):
+    """What became of a diff."""
+
+    comparison: Comparison | None = None
+    names: tuple[str, str] = ("", "")
+    """What A and B are called: the shortest ends of their paths that differ."""
+    kinds: list[Kind] = field(default_factory=list)
+    """What A and B were taken for."""
+
+
+def diff(
+    a: Path,
+    b: Path,
+    out: Path,
+    tell: Tell,
+    flags: Flags,
+    options: Options,
+    gates: Sequence[Gate] = (),
+) -> Compared:
+    """Compares two sides, judges the gates, and writes the table and the page into `out`.
+
+    Raises: UsageError when nothing of the two can be compared, RefusedPlan when `out` cannot be written; whatever
+    a report, a dump or a checkpoint raises that cannot be read, when it is all that a side has.
+    """
+    kinds = [kind_of(a), kind_of(b)]
+    if set(kinds) == {"report"} and options.bootstrap:
+        raise UsageError("both sides are reports, so nothing is measured here: give --bootstrap to `ncscan report`")
+    with writing(out):
+        outcome = Compared(names=_names(a, b), kinds=kinds)
+    first, second = (
+        _tables(path, kind, side, out, outcome, tell, flags, options)
+        for path, kind, side in zip((a, b), kinds, FOLDERS, strict=True)
+    )
+    outcome.comparison = found = compare(first, second)
+    outcome.gates = judge_all(gates, found.field) if gates else []
+    with writing(out):
+        for name, text in (
+            ("diff.csv", csv_text(found.frame[[name for name, _ in DIFF_COLUMNS]])),
+            ("diff.html", diff_page(found, outcome.names)),
+        ):
+            write_whole(out / name, text.encode())
+            outcome.files.append(out / name)
+    return outcome
+
+
+def kind_of(path: Path) -> Kind:
+    """What a path stands for: a report where there is one, else dumps, else checkpoints.
+
+    Raises: ReportError when there is nothing.
+    """
+    if not path.exists():
+        raise ReportError(f"{path}: there is no such file or folder; a diff takes reports, dumps or checkpoints")
+    if _report_at(path) is not None:
+        return "report"
+    if path.suffix == DUMP_SUFFIX if path.is_file() else any(path.rglob(f"*{DUMP_SUFFIX}")):
+        return "dumps"
+    return "checkpoints"
+
+
+def _report_at(path: Path) -> Path | None:
+    """The report.json that a path means: itself, one in the folder, or in the folder `report` of an --out."""
+    if path.is_file():
+        return path if path.suffix == ".json" else None
+    places = (path / REPORT_NAME, path / "report" / REPORT_NAME)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _tables(
+    path: Path, kind: Kind, side: str, out: Path, outcome: Compared, tell: Tell, flags: Flags, options: Options
+) -> dict[str, pd.DataFrame]:
+    """The complete tables of one side; what is skipped on the way, doubtful or violated goes into `outcome`."""
+    report = _report_at(path)
+    if report is not None:
+        tables = read_report(report)
+        outcome.done += 1
+        outcome.violations += [f"{side}: {text}" for text in _violated(tables["theory"])]
+        return tables
+    dumps = find_dumps([path]) if kind == "dumps" else _extracted(path, side, out, outcome, tell, flags)
+    own = Reported()
+    measured, _ = measure(dumps, own, tell, options)
+    outcome.done += own.done
+    outcome.skipped += own.skipped
+    outcome.warnings += [f"{side}: {text}" for text in own.warnings]
+    outcome.violations += [f"{side}: {text}" for text in own.violations]
+    if not measured:
+        raise DumpError(f"{path}: nothing of it could be measured, so there is nothing to compare")
+    return complete(own.tables)
+
+
+def _extracted(path: Path, side: str, out: Path, outcome: Compared, tell: Tell, flags: Flags) -> list[Path]:
+    """The dumps of the checkpoints of one side, and of nothing that an earlier diff left beside them."""
+    targets = find_targets([path], flags)
+    folder = out / "dumps" / FOLDERS[side]
+    done = set()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Finished):  # told once it is measured
+            done.add(event.label)
+        else:
+            tell(event)
+
+    # What stands there is of an earlier diff: its own, and nobody else's.
+    made = extract(targets, replace(flags, force=True), folder, hear)
+    outcome.skipped += made.skipped
+    if not made.done:
+        raise DumpError(f"{path}: no checkpoint of it could be replayed, so there is nothing to compare")
+    return [dump_of(target, folder) for target in targets if target.label in done]
+
+
+def _violated(theory: pd.DataFrame) -> list[str]:
+    """Bounds that do not hold in a report, as `measuring.violated` finds them in a dump."""
+    bounds = [statement.name for statement in CLAIMS if statement.kind == "bound"]
+    broken = theory[theory["claim"].isin(bounds) & (theory["holds"] == False).fillna(value=False)]  # noqa: E712 - a column
+    return [
+        f"{row['run']}/{row['checkpoint']}: {row['claim']} {row['quantity']} {row['layer']}: "
+        f"{row['value']:.6g} against {row['bound']:.6g}"
+        for row in broken.to_dict("records")
+    ]
+
+
+def _names(a: Path, b: Path) -> tuple[str, str]:
+    """The shortest ends of two paths that tell them apart.
+
+    >>> _names(Path("/x/old/report"), Path("/x/new/report"))
+    ('old/report', 'new/report')
+    """
+    first, second = (path.absolute().parts[1:] for path in (a, b))
+    longest = max(len(first), len(second), 1)
+    n = next((n for n in range(1, longest) if first[-n:] != second[-n:]), 1)
+    return "/".join(first[-n:]), "/".join(second[-n:])

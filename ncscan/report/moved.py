@@ -1,0 +1,95 @@
+"""What moved between A and B: every row of a diff in one of six kinds, and the order in which to look at them.
+
+In: the rows of a diff. Out: counts, and rows sorted for people.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+BEYOND, UNKNOWN, WITHIN, EQUAL = "beyond noise", "of unknown noise", "within noise", "equal"
+ONE_SIDE, NO_VALUE = "on one side only", "without a value"
+
+KINDS: Mapping[str, str] = {
+    BEYOND: "the difference is larger than its noise floor",
+    UNKNOWN: "the values differ, and nothing tells how much of it is noise",
+    WITHIN: "the difference is no larger than its noise floor, or both values may be made by rounding",
+    EQUAL: "the same number, to the last digit",
+    ONE_SIDE: "the other side does not have this number",
+    NO_VALUE: "one side or both have a reason in place of the value",
+}
+"""The kinds of rows, those to look at first before the others."""
+
+MAIN = ("table", "run_a", "run_b", "checkpoint_a", "checkpoint_b", "split", "layer", "metric", "classifier")
+"""What a row leads: of its quantities and weightings the first."""
+
+
+def kinds(frame: pd.DataFrame) -> "pd.Series[str]":
+    """The kind of every row."""
+    beyond = frame["beyond_noise"]
+    cases = [
+        frame["reason"].isin(["only in A", "only in B"]),
+        frame["a"].isna() | frame["b"].isna(),
+        frame["a"] == frame["b"],
+        beyond.fillna(value=False).astype(bool),
+        beyond.notna(),
+    ]
+    names = np.select(cases, [ONE_SIDE, NO_VALUE, EQUAL, BEYOND, WITHIN], default=UNKNOWN)
+    return pd.Series(names, index=frame.index, dtype=object)
+
+
+def counts(frame: pd.DataFrame) -> dict[str, int]:
+    """How many rows are of each kind, in the order of KINDS."""
+    found = kinds(frame).value_counts()
+    return {kind: int(found.get(kind, 0)) for kind in KINDS}
+
+
+def most_moved(frame: pd.DataFrame) -> pd.DataFrame:
+    """All rows, what moved most first, with their `kind`.
+
+    Kind by kind; within one by the difference over its noise where that is known, else by |log ratio|. Zero has no
+    ratio, so the logarithm is linear below the smallest value that the metric has anywhere here, as on a chart's axis.
+    """
+    kind = kinds(frame)
+    size, noise = (np.abs(frame[name].to_numpy(np.float64)) for name in ("difference", "noise"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Beyond a floor of zero everything is infinitely far, and there the logarithms decide.
+        far = np.where(kind.isin([BEYOND, WITHIN]), np.nan_to_num(size / noise, nan=0.0, posinf=np.inf), 0.0)
+    rank = kind.map({name: i for i, name in enumerate(KINDS)})
+    order = np.lexsort((np.arange(len(frame)), -_log_ratio(frame), -far, rank))
+    return frame.assign(kind=kind).iloc[order]
+
+
+def _log_ratio(frame: pd.DataFrame) -> Float64[np.ndarray, "n"]:
+    """How far the two values are apart on a logarithmic axis that is linear near zero."""
+    values = frame[["a", "b"]].to_numpy(np.float64)
+    sizes = pd.Series(np.abs(values).T.ravel()).replace(0.0, np.nan)
+    numbers = pd.concat([frame[["table", "metric", "quantity", "weighting"]]] * 2, ignore_index=True)
+    smallest = sizes.groupby([numbers[name] for name in numbers.columns], sort=False).transform("min")
+    constant = smallest.to_numpy(np.float64)[: len(frame), None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        a, b = (np.sign(values) * np.log1p(np.abs(values) / constant)).T
+        return np.asarray(np.nan_to_num(np.abs(b - a), nan=0.0), np.float64)
+
+
+def is_moved(moved: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether the two values of a row of `most_moved` are there and differ."""
+    return moved["kind"].isin([BEYOND, UNKNOWN, WITHIN])
+
+
+def moment(row: Mapping[Any, Any], *, unit: bool = True) -> tuple[str, str]:
+    """The run of a row, and its step or, where there is none, its checkpoint; both sides where they differ."""
+    run = " → ".join(dict.fromkeys((str(row["run_a"]), str(row["run_b"]))))
+    steps = [row["step_a"], row["step_b"]]
+    if any(pd.isna(step) for step in steps):
+        return run, " → ".join(dict.fromkeys((str(row["checkpoint_a"]), str(row["checkpoint_b"]))))
+    told = " → ".join(dict.fromkeys(f"{step:,}" for step in steps))
+    return run, f"{row['step_unit']} {told}" if unit else told
+
+
+def leading(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of every metric at a place its first row, whose quantity and weighting lead it."""
+    return frame.drop_duplicates(list(MAIN), keep="first")
