@@ -21,6 +21,7 @@ from ncscan import report
 from ncscan.gradient_table import GRADIENT_DEFINITIONS
 from ncscan.held_out import HELD_OUT
 from ncscan.metrics import METRICS, NETWORK
+from ncscan.report.gates import Judged, Result
 from ncscan.report.page import FAMILIES, definitions
 from ncscan.report.page.series import MOST_RUNS
 from ncscan.report.tables import complete
@@ -152,6 +153,15 @@ def test_many_runs_are_told_in_a_line_each() -> None:
     text = report.page_text(complete({"metrics": metrics}), known, [], [])
     assert text.count('<article class="run">') == MOST_RUNS
     assert "<b>run9</b>" in text
+
+
+def test_gates_say_what_failed_and_where() -> None:
+    row = Judged("<b>run</b>/c.pt, layer 9, nc1_pinv", 0.2, "")
+    gates = [Result("nc1_pinv > 0.1", passed=False, rows=(row,)), Result("error > 0.5", passed=True)]
+    known = checkpoints(RUNS[:1], (0,))
+    tables = complete({"metrics": report.metrics_frame(entries(known))})
+    page = Page(report.page_text(tables, known, [], [], gates=gates))
+    assert {"failed", "passed", "nc1_pinv > 0.1", "<b>run</b>/c.pt, layer 9, nc1_pinv: 0.2"} <= set(page.texts)
 
 
 def test_warnings_beyond_a_few_are_folded() -> None:

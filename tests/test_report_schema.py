@@ -14,6 +14,7 @@ from test_cli import TOML, fitted, ncscan, save, write_data
 from verdict_samples import Run, checkpoints, tables
 
 from ncscan.report.columns import NUMBER, TABLES, TEXT
+from ncscan.report.gates import Judged, Result
 from ncscan.report.machine import json_text, summary_text
 from ncscan.report.schema import of_table, report_schema, summary_schema, text
 from ncscan.report.tables import complete
@@ -64,6 +65,21 @@ def test_sample_and_empty_reports_are_valid() -> None:
     known = [at | {"class_names": ["x"], "provenance": {}} for at in checkpoints(*runs)]
     REPORT.validate(json.loads(json_text(tables(*runs), known, [("x", "y")], ["odd"])))
     REPORT.validate(json.loads(json_text(complete({}), [], [], [])))
+
+
+def test_gates_are_told_and_a_broken_one_is_not_valid() -> None:
+    failed = Result("nc1_pinv > 0.1", passed=False, matched=1, broken=1, rows=(Judged("a/b", 0.2, ""),))
+    unclear = Result("odd > 1", passed=False, problem="no metric odd")
+    document = json.loads(json_text(complete({}), [], [], [], gates=[failed, unclear]))
+    REPORT.validate(document)
+    assert [(gate["gate"], gate["passed"]) for gate in document["gates"]] == [
+        ("nc1_pinv > 0.1", False),
+        ("odd > 1", False),
+    ]
+    assert document["gates"][0]["rows"] == [{"where": "a/b", "value": 0.2, "reason": ""}]
+    document["gates"][0]["passed"] = "no"
+    with pytest.raises(ValidationError):
+        REPORT.validate(document)
 
 
 def _set(*path: str | int, to: object) -> Callable[[Document], None]:
@@ -141,6 +157,7 @@ def test_summary_is_valid_and_a_broken_one_is_not() -> None:
     said = {
         "warnings": ["odd"],
         "violations": [],
+        "gates": [Result("nc1_pinv > 0.1", passed=False, matched=1, broken=1, rows=(Judged("a/b", None, "why"),))],
         "troubles": ["odd"],
         "files": [Path("a/report.json")],
         "exit_code": 4,

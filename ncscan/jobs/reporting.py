@@ -123,6 +123,7 @@ def report(
             skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
             warnings=outcome.doubtful,
             judged=outcome.judged,
+            gates=outcome.gates,
             formats=formats,
         )
     drawn = draw(pictures, outcome.tables, out)
@@ -167,6 +168,7 @@ def summary(outcome: Reported) -> str:
         skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
         warnings=outcome.doubtful,
         violations=outcome.violations,
+        gates=outcome.gates,
         troubles=[str(trouble) for trouble in outcome.troubles],
         files=outcome.files,
         exit_code=outcome.exit_code,

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ncscan.report.columns import TABLES
+from ncscan.report.gates import Result
 from ncscan.report.machine import json_text
 from ncscan.report.page import page_text
 from ncscan.report.parquet import parquet_bytes
@@ -34,6 +35,7 @@ def write(
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
     judged: Verdicts | None = None,
+    gates: Sequence[Result] = (),
     formats: Sequence[str] = ("csv",),
 ) -> list[Path]:
     """Write every file of a report into a folder, which is made when it is missing; give their paths.
@@ -49,6 +51,7 @@ def write(
         skipped: inputs that could not be used, with the reasons.
         warnings: what is doubtful, in words.
         judged: what the runs come to, where that is known already.
+        gates: what became of each.
         formats: of the tables, names of FORMATS.
     """
     tables = complete(tables)
@@ -57,8 +60,8 @@ def write(
     _remove_stale(out, formats)
     written = []
     files = dict(_tables(tables, extra or {}, formats))
-    files["report.json"] = json_text(tables, checkpoints, skipped, warnings, judged).encode()
-    files["report.html"] = page_text(tables, checkpoints, skipped, warnings, judged).encode()
+    files["report.json"] = json_text(tables, checkpoints, skipped, warnings, judged, gates).encode()
+    files["report.html"] = page_text(tables, checkpoints, skipped, warnings, judged, gates).encode()
     for name, content in files.items():
         write_whole(out / name, content)
         written.append(out / name)

@@ -6,11 +6,13 @@ Infinity. schema.py says what is in it.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
 
+from ncscan.report.gates import Result
 from ncscan.report.tables import plain
 from ncscan.report.verdict import Verdicts, as_plain, verdicts
 
@@ -26,6 +28,7 @@ def json_text(
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
     judged: Verdicts | None = None,
+    gates: Sequence[Result] = (),
 ) -> str:
     """All of a report as strict JSON: a table is its column names and one list per row.
 
@@ -39,6 +42,7 @@ def json_text(
         "skipped": _lines(_skipped(skipped)),
         "warnings": _lines([plain(warning) for warning in warnings]),
         "verdict": _object({name: _value(part) for name, part in as_plain(judged).items()}),
+        "gates": _lines(_gates(gates)),
         **{name: _table(table) for name, table in tables.items()},
     }
     return _object(parts) + "\n"
@@ -50,6 +54,7 @@ def summary_text(
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
     violations: Sequence[str],
+    gates: Sequence[Result],
     troubles: Sequence[str],
     files: Sequence[PurePath],
     exit_code: int,
@@ -61,6 +66,7 @@ def summary_text(
         skipped: inputs that could not be used, with the reasons.
         warnings: what is doubtful, in words.
         violations: certificates that do not hold.
+        gates: what became of each.
         troubles: pictures that could not be drawn, in words.
         files: those that were written.
         exit_code: with which the command ends.
@@ -72,6 +78,7 @@ def summary_text(
         "skipped": _skipped(skipped),
         "warnings": plain(warnings),
         "violations": plain(violations),
+        "gates": _gates(gates),
         "troubles": plain(troubles),
         "files": plain(files),
         "exit_code": exit_code,
@@ -81,6 +88,10 @@ def summary_text(
 
 def _skipped(skipped: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     return [{"input": plain(name), "reason": plain(reason)} for name, reason in skipped]
+
+
+def _gates(gates: Sequence[Result]) -> list[dict[str, Any]]:
+    return [plain(asdict(result)) for result in gates]
 
 
 def _object(parts: Mapping[str, str]) -> str:

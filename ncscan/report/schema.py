@@ -12,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, Literal
 
 from ncscan.report.columns import FLAG, NUMBER, TABLES, TEXT, WHOLE, Columns
+from ncscan.report.gates import Result
 from ncscan.report.machine import REPORT, REPORT_VERSION, SUMMARY, SUMMARY_VERSION
 from ncscan.report.verdict import Verdicts
 
@@ -76,6 +77,7 @@ def report_schema() -> Schema:
         },
         **_TROUBLES,
         "verdict": of_type(Verdicts, defs),
+        "gates": of_type(tuple[Result, ...], defs),
         **{name: of_table(columns) for name, columns in TABLES.items()},
     }
     return _document(REPORT, REPORT_VERSION, "All of a report of ncscan.", properties, defs)
@@ -91,6 +93,7 @@ def summary_schema() -> Schema:
         **defs.pop("Verdicts")["properties"],
         **_TROUBLES,
         "violations": {"type": "array", "items": {"type": "string"}},
+        "gates": of_type(tuple[Result, ...], defs),
         "troubles": {"type": "array", "items": {"type": "string"}},
         "files": {"type": "array", "items": {"type": "string"}},
         "exit_code": {"enum": [0, 1, 2, 3, 4]},

@@ -18,6 +18,7 @@ from ncscan.gradient_table import GRADIENT_DEFINITIONS
 from ncscan.held_out import HELD_OUT
 from ncscan.metrics import CLASS_METRICS, METRICS, NETWORK, Definition
 from ncscan.report.charts import CHARTS, template
+from ncscan.report.gates import Result
 from ncscan.report.page.claims import claims, findings
 from ncscan.report.page.classes import matrices, pictures, single_classes
 from ncscan.report.page.packing import inline_json, inline_script, policy
@@ -82,6 +83,7 @@ def page_text(
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
     judged: Verdicts | None = None,
+    gates: Sequence[Result] = (),
 ) -> str:
     """The whole report as HTML, from the complete tables."""
     judged = verdicts(tables, checkpoints, warnings) if judged is None else judged
@@ -113,6 +115,7 @@ def page_text(
         n_runs=len(by_run),
         n_checkpoints=len(checkpoints),
         judged=judged,
+        gates=gates,
         words=JUDGED,
         aspects=ASPECTS,
         most_runs=MOST_RUNS,
@@ -155,7 +158,7 @@ def _data(
         runs[i]["onset"] = began.get(name)
     return {
         "runs": runs,
-        "axis": scale_of([step for run in runs for step in run["steps"] if step is not None], decades=2.0).to_vega(),
+        "axis": scale_of([float(x) for run in runs for x in run["steps"] if x is not None], decades=2.0).to_vega(),
         "unit": ", ".join(dict.fromkeys(run["unit"] for run in runs)),
         "numbers": [n.to_plain() for n in numbers],
         "headlines": [
