@@ -11,6 +11,7 @@ import pandas as pd
 
 from ncscan.errors import Undefined
 from ncscan.metrics.table import NETWORK
+from ncscan.report.read_layer import compared
 
 LAYER_WORDS = ("input", "penultimate", "head", "output")
 """`head` and `penultimate` both are the layer that the last linear map reads."""
@@ -36,8 +37,7 @@ def landmarks(tables: Mapping[str, pd.DataFrame]) -> Landmarks:
     # Held-out data is compared with the classifier too, but the words are of the network that the training set shows.
     own = metrics[metrics["split"] == _TRAINING]
     own = own if len(own) else metrics
-    compared = own[(own["metric"] == "nc3_distance") & (own["weighting"] != "sample")]
-    read = _layer_of(compared.sort_values("depth", kind="stable"), keep="last")
+    read = _layer_of(compared(own), keep="last")
     layers = {
         "input": _layer_of(own[own["kind"] == "input"]),
         "penultimate": read,

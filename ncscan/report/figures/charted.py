@@ -15,6 +15,7 @@ import pandas as pd
 from ncscan.report.charts import CHARTS, PHASE, ROWS, WIDTH, Row, Spec, drawn, fit, template
 from ncscan.report.palette import BALANCE_RAMP, DEPTH_RAMP, HEAT_RAMP, SERIES, STEP_RAMP
 from ncscan.report.points import over_seeds, points
+from ncscan.report.read_layer import read_layer
 from ncscan.report.scales import Scale, scale_of, shade_of, short_names, spread_out
 from ncscan.report.tables import number, visible
 from ncscan.report.times import moment_names, onsets
@@ -151,8 +152,7 @@ def _with_legend(spec: Spec, groups: Sequence[str]) -> Spec:
 
 def _read(own: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
     """At each step the row of the layer that the classifier reads; else the worst of those that have a value."""
-    compared = run[(run["metric"] == "nc3_distance") & (run["classifier"] != "")].sort_values("depth", kind="stable")
-    read = own[own["layer"] == compared["layer"].iloc[-1]] if len(compared) else own.iloc[:0]
+    read = own[own["layer"] == read_layer(run)]
     rows = (read if len(read) else own).sort_values("value", ascending=False, na_position="last", kind="stable")
     return rows.drop_duplicates("step").sort_values("step", kind="stable")
 

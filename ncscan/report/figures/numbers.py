@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ncscan.conventions import rows_in_convention
+from ncscan.report.read_layer import compared
 from ncscan.trajectory import group_frame
 
 Tables = Mapping[str, pd.DataFrame]
@@ -78,10 +79,9 @@ def runs(tables: Tables) -> dict[str, int]:
 def heads(tables: Tables) -> dict[str, Head]:
     """The linear head of each group that has one, told by what was compared with the map that gives the outputs."""
     found: dict[str, Head] = {}
-    compared = measured(tables, "nc3_distance").drop_duplicates(["group", "layer", "classifier"])
+    rows_of_heads = compared(trained(tables["metrics"])).drop_duplicates(["group", "layer", "classifier"])
     weights = of_maps(tables, "weight_condition", "condition")
-    for group, rows in compared.groupby("group", sort=False):
-        ordered = rows.sort_values("depth", kind="stable")
+    for group, ordered in rows_of_heads.groupby("group", sort=False):
         classifier = str(ordered["classifier"].iloc[-1])
         to_output = (ordered["classifier"] == classifier) | ordered["classifier"].str.endswith(f"..{classifier}")
         reads = tuple(dict.fromkeys(ordered.loc[to_output, "layer"]))

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ncscan.report.page.packing import floats, stretches
 from ncscan.report.points import KEYS, MAPS, over_seeds
+from ncscan.report.read_layer import read_layer
 from ncscan.report.scales import Scale, scale_of, short_names, spread_out
 from ncscan.report.tables import visible
 from ncscan.report.times import moment_names
@@ -120,7 +121,7 @@ def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dic
     order = {place: i for i, place in enumerate(places["layer"])}
     steps = {moment: i for i, moment in enumerate(moments[key])}
     reasons = {NOT_MEASURED: 0}
-    compared = rows[(rows["metric"] == "nc3_distance") & (rows["classifier"] != "")].sort_values("depth", kind="stable")
+    read = read_layer(rows)
     names = [str(name) for name in places["layer"]]
     return {
         "name": visible(str(rows["run"].iloc[0])),
@@ -143,7 +144,7 @@ def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dic
                 names, short_names(names), places["kind"], places["reduction"], strict=True
             )
         ],
-        "reads": order[compared["layer"].iloc[-1]] if len(compared) else None,
+        "reads": None if read is None else order[read],
         "series": [
             {
                 "split": visible(str(split)),

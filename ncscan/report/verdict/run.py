@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from ncscan.report.read_layer import read_layer
 from ncscan.report.tables import percent
 from ncscan.report.verdict.doubts import Doubt, doubts
 from ncscan.report.verdict.judging import Entry, Number, entries, headline, number_over, over_checkpoints
 from ncscan.report.verdict.promised import Certificate, Hypothesis, certificates, hypotheses, theorem
-from ncscan.report.verdict.rules import RULES, Judgement, overall
+from ncscan.report.verdict.rules import Judgement, overall
 from ncscan.report.verdict.story import Told, depth, motion, since, weight_decay
 from ncscan.report.verdict.words import when
 
@@ -120,9 +121,8 @@ def _trained_on(layers: pd.DataFrame) -> pd.DataFrame:
 def _judged_at(layers: pd.DataFrame) -> tuple[str, bool]:
     """The deepest layer that is compared with a classifier, else the deepest before the outputs; and which it is."""
     ordered = layers.sort_values("depth", kind="stable")
-    compared = ordered[(ordered["classifier"] != "") & (ordered["metric"] == RULES[2].metric)]
-    if len(compared):
-        return str(compared["layer"].iloc[-1]), True
+    if (read := read_layer(layers)) is not None:
+        return read, True
     outputs = set(layers["layer"][layers["metric"].isin(["error", "loss"])])
     inner = ordered[~ordered["layer"].isin(outputs)]
     rest = inner if len(inner) else ordered

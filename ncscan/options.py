@@ -1,0 +1,154 @@
+"""The options of the command line: what each is called, takes, and says of itself.
+
+In: nothing. Out: annotations that cli.py gives its commands, and the closed lists among them.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Reduction(StrEnum):
+    """How a map becomes a vector."""
+
+    mean = "mean"
+    flatten = "flatten"
+    cls = "cls"
+    last = "last"
+    max = "max"
+
+
+class StoredAs(StrEnum):
+    """Precision of the activations in a dump."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+class FigureForm(StrEnum):
+    """What a figure is written as."""
+
+    svg = "svg"
+    pdf = "pdf"
+    png = "png"
+
+
+class TableFormat(StrEnum):
+    """How the tables of a report are written."""
+
+    csv = "csv"
+    parquet = "parquet"
+
+
+Checkpoints = Annotated[
+    list[Path], typer.Argument(metavar="CKPTS...", help="Checkpoint files, or folders of them.", show_default=False)
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for everything that is written.")]
+Layers = Annotated[
+    list[str],
+    typer.Option(
+        "--layers",
+        help="Which layers: all, every, input, penultimate, head, output, a glob, re:…, type:…, !… to leave out; "
+        "repeatable.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="SOURCE", help="mlp, or module:function that returns the nn.Module."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="SPEC", help="The training set: npz:FILE, idx:DIR or module:function."),
+]
+Test = Annotated[
+    str | None,
+    typer.Option("--test", metavar="SPEC", help="A held-out split (of idx:DIR its t10k files), measured beside it."),
+]
+Ood = Annotated[
+    str | None,
+    typer.Option("--ood", metavar="SPEC", help="Data that belongs to none of the classes, measured beside it."),
+]
+Normalize = Annotated[
+    str | None,
+    typer.Option("--normalize", metavar="MEAN,STD", help="As in training; channels divided by slashes."),
+]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run code that an ncscan.toml names (module:function).")]
+AllowPartial = Annotated[
+    bool, typer.Option("--allow-partial", help="Load what fits of a checkpoint that does not fill the model.")
+]
+ReductionOption = Annotated[Reduction, typer.Option("--reduction", help="How a map becomes a vector.")]
+StoredAsOption = Annotated[
+    StoredAs | None, typer.Option("--dtype", help="Precision of the stored activations; by default as computed.")
+]
+FailIf = Annotated[
+    list[str],
+    typer.Option(
+        "--fail-if",
+        metavar="GATE",
+        help="Exit with 3 when it holds: 'nc1_pinv[layer=head, step=last] > 0.1'; also all(…) and any(…); repeatable.",
+    ),
+]
+Bootstrap = Annotated[
+    int, typer.Option("--bootstrap", metavar="B", min=0, help="Resamples for 95 % intervals; 1000 give two digits.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of resamples and permutations.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples in one batch.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads for arithmetic.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Troubles only.")]
+Dumps = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[DUMPS]...", help="Dumps, or folders of them; those under --out by default.", show_default=False
+    ),
+]
+Permutations = Annotated[
+    int, typer.Option("--permutations", metavar="P", help="Permuted labels for baselines: none, or 20 and more.")
+]
+Convention = Annotated[
+    list[str],
+    typer.Option(
+        "--convention",
+        help="Also the numbers of a paper's figures under its own names: papyan, zhu, jacot, rangamani, he-su.",
+    ),
+]
+Figure = Annotated[
+    list[str],
+    typer.Option(
+        "--figure",
+        metavar="NAME",
+        help="A figure laid out as in a paper: jacot-1, jacot-2, jacot-3, rangamani-1, papyan; or charts, those of "
+        "the page; repeatable.",
+    ),
+]
+Figures = Annotated[
+    FigureForm | None,
+    typer.Option("--figures", help="Figures as files of this kind; without --figure those of the page."),
+]
+Animation = Annotated[
+    str,
+    typer.Option(
+        "--animation",
+        metavar="FILE.gif",
+        help="Class means, samples and classifier on their way to the simplex; a bare name goes to the report.",
+        show_default=False,
+    ),
+]
+Classes = Annotated[
+    str,
+    typer.Option(
+        "--classes",
+        metavar="A,B,C[,D]",
+        help="Names or numbers of the classes that are pictured; the first ones by default.",
+        show_default=False,
+    ),
+]
+Formats = Annotated[
+    list[TableFormat], typer.Option("--format", help="How the tables are written: csv, parquet; repeatable.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="On stdout one JSON document and nothing else: what the runs come to.")
+]
