@@ -166,7 +166,10 @@ def test_hovering_tells_where_a_number_comes_from(opened: Open, three_runs: Path
 
 def test_every_table_sorts_both_ways(opened: Open, three_runs: Path) -> None:
     page = opened(three_runs)
-    for table in page.locator("table:visible:has(thead button)").all():
+    page.evaluate("() => document.querySelectorAll('details').forEach((each) => (each.open = true))")
+    tables = page.locator("table:visible")
+    assert tables.count() == page.locator("table:visible:has(thead button)").count()
+    for table in tables.all():
         for heading in table.locator("thead button").all():
             for order in ("ascending", "descending"):
                 heading.click()
@@ -180,6 +183,14 @@ def test_every_table_sorts_both_ways(opened: Open, three_runs: Path) -> None:
     assert (
         sorted(first, key=str.lower) != page.locator("#number-table tbody th").all_inner_texts()[::-1] or len(first) < 2
     )
+
+
+def test_a_definition_is_one_click_away(opened: Open, three_runs: Path) -> None:
+    page = opened(three_runs)
+    assert not page.locator("#def-nc1_pinv").is_visible()
+    page.locator("#profile-caption a").click()
+    page.locator("#def-nc1_pinv").wait_for(state="visible")
+    expect(page.locator("#def-nc1_pinv")).to_be_in_viewport()
 
 
 def test_the_table_behind_a_chart_has_its_numbers(opened: Open, three_runs: Path) -> None:

@@ -1,8 +1,4 @@
-// Tables that are there from the start sort by their headings, with the sort of tables.js.
-for (const button of document.querySelectorAll("thead th button")) {
-  const head = button.closest("th");
-  button.addEventListener("click", () => sort(head.closest("table"), head.cellIndex));
-}
+sortable(document);
 
 // Fields hide rows of the table that their form names in data-table: a text field those whose cell in the column
 // data-column does not hold its text, a check box those of another data-kind than its value.

@@ -54,10 +54,11 @@ async function draw(id, name, axes, datasets, words, height) {
 function named(shows, words, id) {
   const label = shows.replace(/\{(\w+)\}/g, (_, word) => words[word] ?? "");
   byId(id).setAttribute("aria-label", label);
-  const caption = byId(`${id}-caption`), { key } = words;
+  const caption = byId(`${id}-caption`), { key, of } = words;
   if (!caption) return;
   const told = key ? [" ", make("span", { className: "swatches" }, key.first, make("i", { className: key.ramp }), key.last)] : [];
-  caption.replaceChildren(label, ...told);
+  const defined = of && byId(`def-${of}`) ? [" ", make("a", { href: `#def-${of}`, textContent: "definition" })] : [];
+  caption.replaceChildren(label, ...told, ...defined);
 }
 
 /** The table behind a chart, or behind several, once it is open. */

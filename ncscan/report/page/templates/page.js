@@ -13,6 +13,16 @@ function offer(id) {
   download(`ncscan-${id}.csv`, lines[0] ?? [], lines.slice(1));
 }
 
+/** A link to what is folded opens it: a definition, a statement of the theory. */
+function unfold() {
+  for (let each = document.getElementById(location.hash.slice(1)); each; each = each.parentElement?.closest("details")) each.open = true;
+  document.getElementById(location.hash.slice(1))?.scrollIntoView();
+}
+
+sortable(byId("provenance"));
+addEventListener("hashchange", unfold);
+if (location.hash) unfold();
+
 if (data.runs.length) {
   byId("run").replaceChildren(...data.runs.map((one, i) => make("option", { value: i, textContent: titleOf(one) })));
   for (const id of ["run", "number"]) byId(id).onchange = (event) => change({ [id]: Number(event.target.value) });

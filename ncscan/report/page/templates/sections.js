@@ -36,7 +36,7 @@ part(["run", "number", "split", "layers"], () => {
   const series = current(), one = run();
   const axes = { x: { ...one.axis, title: one.unit || "step" }, y: about().axis };
   const rows = series ? trajectoryRows(one, series, chosen.number, chosen.layers) : [];
-  return draw("trajectory", "trajectory", axes, { rows, phase: phase(one) }, { metric: about().label, run: titleOf(), none: "This run has no such number.", key: depthKey(series, one) });
+  return draw("trajectory", "trajectory", axes, { rows, phase: phase(one) }, { metric: about().label, of: about().metric, run: titleOf(), none: "This run has no such number.", key: depthKey(series, one) });
 });
 
 /** Which colours the first and the last layer have. */
@@ -62,7 +62,7 @@ part(["run", "number", "split", "step"], () => {
   );
   const labels = places.map((place) => place.short);
   const x = { scale: { type: "point", padding: 0.3, domain: labels }, values: spreadOut(labels, 28) };
-  return draw("profile", "profile", { x, y: about().axis }, { rows }, { metric: about().label, step: stepName(), run: titleOf(), key: last ? { ramp: "step", first: one.labels[0], last: one.labels[last] } : null });
+  return draw("profile", "profile", { x, y: about().axis }, { rows }, { metric: about().label, of: about().metric, step: stepName(), run: titleOf(), key: last ? { ramp: "step", first: one.labels[0], last: one.labels[last] } : null });
 });
 
 part(["run", "number", "split"], () => {
@@ -80,7 +80,7 @@ part(["run", "number", "split"], () => {
   );
   const labels = places.map((place) => place.short);
   const axes = { x: { scale: { domain: names }, title: one.unit || "step" }, y: { scale: { domain: labels } } };
-  return draw("map", "map", axes, { rows }, { metric: about().label, run: titleOf(), key: { ramp: "heat", first: number(about().domain[0]), last: number(about().domain[1]) } }, Math.max(120, Math.min(900, 18 * labels.length + 60)));
+  return draw("map", "map", axes, { rows }, { metric: about().label, of: about().metric, run: titleOf(), key: { ramp: "heat", first: number(about().domain[0]), last: number(about().domain[1]) } }, Math.max(120, Math.min(900, 18 * labels.length + 60)));
 });
 
 // Runs and groups
@@ -119,7 +119,7 @@ part(["number"], () => {
   const shown = [...data.headlines, ...(data.headlines.some((h) => h.number === chosen.number) ? [] : [{ number: chosen.number, words: "the chosen number" }])];
   panels.replaceChildren(
     ...shown.map((headline, i) =>
-      make("figure", {}, make("figcaption", {}, make("b", { textContent: headline.words }), " ", make("code", { textContent: about(headline.number).label })),
+      make("figure", {}, make("figcaption", {}, make("b", { textContent: headline.words }), " ", make("a", { href: `#def-${about(headline.number).metric}` }, make("code", { textContent: about(headline.number).label }))),
         make("div", { className: "chart", id: `panel${i}`, role: "img" }))),
   );
   const names = new Map(data.runs.map((one) => [groupShade(one), one.group || one.name]));
@@ -141,7 +141,7 @@ for (const [id, metric] of [["balance", "balancedness"], ["condition", "weight_c
     const n = numberOf(metric), one = run(), series = n < 0 ? undefined : seriesOf(one, n, "train");
     const rows = series ? trajectoryRows(one, series, n).filter((row) => row.y !== null) : [];
     const axes = { x: { ...one.axis, title: one.unit || "step" }, y: n < 0 ? {} : about(n).axis };
-    return draw(id, "trajectory", axes, { rows, phase: phase(one) }, { metric: n < 0 ? metric : about(n).label, run: titleOf(), none: `There is no ${metric} of this run.`, key: depthKey(series, one) }, 240);
+    return draw(id, "trajectory", axes, { rows, phase: phase(one) }, { metric: n < 0 ? metric : about(n).label, of: metric, run: titleOf(), none: `There is no ${metric} of this run.`, key: depthKey(series, one) }, 240);
   });
 }
 
@@ -185,7 +185,7 @@ for (const [which, id, what] of [[0, "cosines", "cosines of the class means"], [
       }
     }
     const axes = { x: { scale: { domain: names } }, y: { scale: { domain: names } } };
-    return draw(id, "matrix", axes, { rows }, { metric: what, step: stepName(), run: titleOf(), none: "There are no pairs of classes of this run.", key: { ramp: "balance", first: "1 less", last: "1 more than in a simplex" } });
+    return draw(id, "matrix", axes, { rows }, { metric: what, of: which ? "nc3_pair_cosine" : "pair_cosine", step: stepName(), run: titleOf(), none: "There are no pairs of classes of this run.", key: { ramp: "balance", first: "1 less", last: "1 more than in a simplex" } });
   });
 }
 

@@ -76,6 +76,14 @@ function sort(element, column) {
   element.tBodies[0].replaceChildren(...keyed.sort(order).map((each) => each.row));
 }
 
+/** Tables that are there from the start sort by their headings too. */
+function sortable(place) {
+  for (const button of place.querySelectorAll("thead th button")) {
+    const head = button.closest("th");
+    button.addEventListener("click", () => sort(head.closest("table"), head.cellIndex));
+  }
+}
+
 /** A text that starts a formula in a spreadsheet gets a ' in front: as in csv_text of tables.py. */
 function quoted(value) {
   if (typeof value === "number") return exact(value);
