@@ -338,3 +338,15 @@ def test_a_large_audit_is_drawn(opened: Open, tmp_path: Path) -> None:
     page = opened(path)
     assert len(colours(page, "#map")) >= 10
     assert "40 of them drawn" in page.inner_text("#layers-summary")
+
+
+def test_little_is_shown_without_a_complaint(opened: Open, tmp_path: Path) -> None:
+    one = checkpoints(RUNS[:1], (0,))
+    (tmp_path / "one.html").write_text(
+        report.page_text(complete({"metrics": report.metrics_frame(entries(one))}), one, [], []), encoding="utf-8"
+    )
+    page = opened(tmp_path / "one.html")
+    assert page.is_disabled("#step")
+    assert len(colours(page, "#profile")) >= 3
+    (tmp_path / "none.html").write_text(report.page_text(complete({}), [], [("x.pt", "odd")], []), encoding="utf-8")
+    assert "odd" in opened(tmp_path / "none.html").inner_text("#notices")

@@ -13,6 +13,8 @@ function offer(id) {
   download(`ncscan-${id}.csv`, lines[0] ?? [], lines.slice(1));
 }
 
+const drawn = () => (document.documentElement.dataset.drawn = "all");
+
 /** A link to what is folded opens it: a definition, a statement of the theory. */
 function unfold() {
   for (let each = document.getElementById(location.hash.slice(1)); each; each = each.parentElement?.closest("details")) each.open = true;
@@ -39,5 +41,5 @@ if (data.runs.length) {
   for (const button of document.querySelectorAll("[data-csv]")) button.onclick = () => offer(button.dataset.csv);
   const first = data.runs.findIndex((one) => !one.seeds);
   chosen.number = Number(byId("number").value);
-  change({ run: Math.max(first, 0) }).then(() => (document.documentElement.dataset.drawn = "all"));
-}
+  change({ run: Math.max(first, 0) }).then(drawn);
+} else drawn();
