@@ -265,6 +265,8 @@ def diff(
         with _Telling(None, quiet=quiet) as telling:
             outcome = comparing.diff(a, b, out_dir / "diff", telling, flags, Options(bootstrap, 0, seed), gates)
         _print_doubts(outcome)
+        for note in outcome.comparison.notes if outcome.comparison else ():
+            _warn(f"left out: {note}")
         if not quiet:
             _print_comparison(outcome)
         _print_gates(outcome, quiet=quiet)

@@ -60,10 +60,9 @@ def test_two_checkpoints_are_extracted_and_compared(reported: Path, tmp_path: Pa
         if row["table"] == "metrics":
             key = (row["layer"], row["metric"], row["quantity"], row["weighting"], row["classifier"])
             assert (reports["5", *key], reports["10", *key]) == (row["a"], row["b"])
-    dumps = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.h5"))
-    assert ["diff/dumps/a/ckpts/step_5.pt.h5", "diff/dumps/b/ckpts/step_10.pt.h5"] == dumps
+    # Nobody must take the dumps of a diff for dumps of theirs.
+    assert ["diff.csv", "diff.html"] == sorted(path.name for path in (tmp_path / "diff").iterdir())
 
-    # Again, with another B and other layers, in the same place: its own dumps are replaced, and no older one counts.
     again = ncscan("diff", "ckpts/step_5.pt", "ckpts/step_0.pt", "--out", tmp_path, "--layers", "head", cwd=reported)
     assert 0 == again.returncode, again.stderr
     assert {"0"} == {row["step_b"] for row in diffed(tmp_path)}
@@ -74,13 +73,62 @@ def test_same_inputs_give_the_same_bytes(reported: Path, tmp_path: Path) -> None
     for name in ("one", "two"):
         arguments = ("ncscan-out/dumps/ckpts/step_5.pt.h5", "ncscan-out/report", "--out", tmp_path / name)
         done = ncscan("diff", "--bootstrap", "30", *arguments, cwd=reported)
-        assert 0 == done.returncode, done.stderr
+        assert 4 == done.returncode, done.stderr
+        assert "warning: left out: run ckpts: only in B: 2 steps 0, 10" in done.stderr
         digests.append(
             [hashlib.sha256((tmp_path / name / "diff" / f).read_bytes()).hexdigest() for f in ("diff.csv", "diff.html")]
         )
     assert digests[0] == digests[1]
     text = (tmp_path / "one" / "diff" / "diff.html").read_text(encoding="utf-8")
     assert str(tmp_path) not in text
+
+
+def test_what_is_missing_on_one_side_fails_a_gate_on_the_last_step_and_is_told_when_quiet(
+    reported: Path, tmp_path: Path
+) -> None:
+    plain = json.loads((reported / "ncscan-out" / "report" / "report.json").read_text(encoding="utf-8"))
+    for name in ("metrics", "weights", "theory"):
+        at = plain[name]["columns"].index("step")
+        plain[name]["rows"] = [row for row in plain[name]["rows"] if row[at] != 10]
+    (tmp_path / "report.json").write_text(json.dumps(plain), encoding="utf-8")
+    sides = ("diff", "ncscan-out/report", tmp_path, "--out", tmp_path, "--quiet")
+    gate = "any(nc1_pinv[layer=head, step=last, of=ratio]) > 1000"
+    done = ncscan(*sides, "--fail-if", gate, cwd=reported)
+    assert 3 == done.returncode
+    assert "no value, the last step of A, 10, is not on the other side" in done.stderr
+    assert "left out: run ckpts: only in A: step 10" in done.stderr
+    assert 4 == ncscan(*sides, "--fail-if", gate.replace("last", "5"), cwd=reported).returncode
+
+
+def test_a_layer_or_a_value_that_is_gone_is_named(reported: Path, tmp_path: Path) -> None:
+    plain = json.loads((reported / "ncscan-out" / "report" / "report.json").read_text(encoding="utf-8"))
+    columns = plain["metrics"]["columns"]
+    layer, metric, value, reason = (columns.index(name) for name in ("layer", "metric", "value", "reason"))
+    read = next(row[layer] for row in plain["metrics"]["rows"] if row[metric] == "nc3_distance")
+    rows = [row for row in plain["metrics"]["rows"] if row[layer] != "input"]
+    for row in rows:
+        if row[metric] == "cdnv" and row[layer] == read:
+            row[value], row[reason] = None, "lost on the way"
+    plain["metrics"]["rows"] = rows
+    (tmp_path / "report.json").write_text(json.dumps(plain), encoding="utf-8")
+    done = ncscan("diff", "ncscan-out/report", tmp_path, "--out", tmp_path, cwd=reported)
+    page = (tmp_path / "diff" / "diff.html").read_text(encoding="utf-8")
+    for text in (done.stdout, page):
+        assert "only in A: layer input" in text
+        assert "lost on the way" in text
+
+
+def test_dumps_in_hidden_folders_are_nobody_s(reported: Path, tmp_path: Path) -> None:
+    hidden = tmp_path / "dumps" / ".dumps-x"
+    hidden.mkdir(parents=True)
+    whole = reported / "ncscan-out" / "dumps" / "ckpts" / "step_5.pt.h5"
+    (hidden / "a.h5").write_bytes(whole.read_bytes())
+    assert "no dump in it" in ncscan("report", tmp_path / "dumps", "--out", tmp_path, cwd=reported).stderr
+    # A diff into the folder that it reads from leaves what is there as it was.
+    (tmp_path / "dumps" / "step_5.pt.h5").write_bytes(whole.read_bytes())
+    done = ncscan("diff", "ckpts/step_10.pt", tmp_path / "dumps", "--out", tmp_path / "dumps", cwd=reported)
+    assert 0 == done.returncode, done.stderr
+    assert {("10", "5")} == {(row["step_a"], row["step_b"]) for row in diffed(tmp_path / "dumps")}
 
 
 def test_bootstrap_gives_a_noise_floor(reported: Path, tmp_path: Path) -> None:
@@ -236,7 +284,12 @@ def test_report_that_cannot_be_read_is_one_line(reported: Path, tmp_path: Path, 
     [
         (["diff", "ncscan-out"], 2, "Missing argument"),
         (["diff", "ncscan-out", "nowhere"], 1, "nowhere: there is no such file or folder"),
-        (["diff", "ncscan-out", "empty"], 1, "this folder is empty"),
+        (
+            ["diff", "ncscan-out", "data.npz"],
+            1,
+            "data.npz: a diff takes a report (report.json), a dump (*.h5) or a check",
+        ),
+        (["diff", "ncscan-out", "empty"], 1, "empty: there is neither a report nor a dump nor a checkpoint in it"),
         (["diff", "ncscan-out", "ncscan-out", "--bootstrap", "50"], 2, "nothing is measured here"),
         (["diff", "ncscan-out", "ckpts", "--layers", "rellu"], 2, "rellu"),
         (["diff", "ncscan-out", "ncscan-out", "--out", "data.npz"], 2, "data.npz"),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncscan.errors import UsageError
+from ncscan.report.compare import compare
 from ncscan.report.gate_grammar import KEYS, OF, OPERATORS, Gate, Over, Pattern, parse
 from ncscan.report.gates import MOST_ROWS, Result, field_of, judge, judge_all
 
@@ -302,3 +303,16 @@ def test_report_of_nothing_has_no_metric() -> None:
     own: dict[str, Any] = tables(())
     with pytest.raises(UsageError, match="no metric error; there is none"):
         result("any(error) > 0", own)
+
+
+def test_many_stars_mean_what_one_does() -> None:
+    assert not Pattern("*" * 60 + "x").fits()("nc1_pinv" * 8)
+    assert Pattern("nc1**").fits()("nc1_pinv")
+
+
+def test_a_gate_that_two_sides_understand_differently_is_named() -> None:
+    first, second = tables(("a",)), tables(("a",))
+    second["metrics"] = second["metrics"].replace({"layer": {READ: "other"}})
+    on = compare(first, second).field
+    with pytest.raises(UsageError, match=r"--fail-if nc1_pinv\[layer=head, step=last\] > 1"):
+        judge(parse("nc1_pinv[layer=head, step=last] > 1"), on)

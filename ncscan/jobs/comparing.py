@@ -1,16 +1,18 @@
 """Two sides, each a report, dumps or checkpoints → what differs between them: a table, a page, and facts.
 
 In: two paths. Out: the files of a diff. What is no report yet is measured first, with the same code as ever; what is no
-dump yet is extracted first, below the folder of the diff.
+dump yet is extracted first, into a hidden folder that goes once it is measured: nobody must take it for one of theirs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import pandas as pd
 
+from ncscan.checkpoint import ENDINGS
 from ncscan.errors import DumpError, ReportError, UsageError
 from ncscan.jobs import Event, Finished, Tell, writing
 from ncscan.jobs.extraction import Flags, dump_of, extract, find_targets
@@ -27,8 +29,9 @@ from ncscan.theory import CLAIMS
 
 Kind = Literal["report", "dumps", "checkpoints"]
 
-FOLDERS = {"A": "a", "B": "b"}
-"""Where the dumps of each side are kept: two sides may have runs of one name."""
+SIDES = ("A", "B")
+HIDDEN = ".dumps-"
+"""What the folder of dumps begins with that a diff makes for itself."""
 
 
 @dataclass
@@ -40,6 +43,12 @@ class Compared(Reported):
     """What A and B are called: the shortest ends of their paths that differ."""
     kinds: list[Kind] = field(default_factory=list)
     """What A and B were taken for."""
+
+    @property
+    def exit_code(self) -> int:
+        """As of a report; and 4 where a run or a checkpoint is on one side alone, so that it was left out."""
+        left_out = self.comparison is not None and self.comparison.notes
+        return super().exit_code or (4 if left_out else 0)
 
 
 def diff(
@@ -63,14 +72,14 @@ def diff(
         outcome = Compared(names=_names(a, b), kinds=kinds)
     first, second = (
         _tables(path, kind, side, out, outcome, tell, flags, options)
-        for path, kind, side in zip((a, b), kinds, FOLDERS, strict=True)
+        for path, kind, side in zip((a, b), kinds, SIDES, strict=True)
     )
     outcome.comparison = found = compare(first, second)
     outcome.gates = judge_all(gates, found.field) if gates else []
     with writing(out):
         for name, text in (
             ("diff.csv", csv_text(found.frame[[name for name, _ in DIFF_COLUMNS]])),
-            ("diff.html", diff_page(found, outcome.names)),
+            ("diff.html", diff_page(found, outcome.names, outcome.gates)),
         ):
             write_whole(out / name, text.encode())
             outcome.files.append(out / name)
@@ -88,6 +97,11 @@ def kind_of(path: Path) -> Kind:
         return "report"
     if path.suffix == DUMP_SUFFIX if path.is_file() else any(path.rglob(f"*{DUMP_SUFFIX}")):
         return "dumps"
+    if path.is_dir() and not any(inside for ending in ENDINGS for inside in path.rglob(f"*{ending}")):
+        raise ReportError(f"{path}: there is neither a report nor a dump nor a checkpoint in it")
+    if not path.is_dir() and path.suffix not in ENDINGS:
+        known = f"a report ({REPORT_NAME}), a dump (*{DUMP_SUFFIX}) or a checkpoint ({', '.join(ENDINGS)})"
+        raise ReportError(f"{path}: a diff takes {known}")
     return "checkpoints"
 
 
@@ -109,9 +123,13 @@ def _tables(
         outcome.done += 1
         outcome.violations += [f"{side}: {text}" for text in _violated(tables["theory"])]
         return tables
-    dumps = find_dumps([path]) if kind == "dumps" else _extracted(path, side, out, outcome, tell, flags)
     own = Reported()
-    measured, _ = measure(dumps, own, tell, options)
+    if kind == "dumps":
+        measured, _ = measure(find_dumps([path]), own, _of_side(side, tell), options)
+    else:
+        with TemporaryDirectory(prefix=HIDDEN, dir=out) as folder:
+            dumps = _extracted(path, side, Path(folder), outcome, tell, flags)
+            measured, _ = measure(dumps, own, _of_side(side, tell), options)
     outcome.done += own.done
     outcome.skipped += own.skipped
     outcome.warnings += [f"{side}: {text}" for text in own.warnings]
@@ -121,20 +139,23 @@ def _tables(
     return complete(own.tables)
 
 
-def _extracted(path: Path, side: str, out: Path, outcome: Compared, tell: Tell, flags: Flags) -> list[Path]:
-    """The dumps of the checkpoints of one side, and of nothing that an earlier diff left beside them."""
+def _of_side(side: str, tell: Tell) -> Tell:
+    """Says of which side an event is: both may have runs and checkpoints of one name."""
+    return lambda event: tell(replace(event, label=f"{side}: {event.label}"))
+
+
+def _extracted(path: Path, side: str, folder: Path, outcome: Compared, tell: Tell, flags: Flags) -> list[Path]:
+    """The dumps of the checkpoints of one side."""
     targets = find_targets([path], flags)
-    folder = out / "dumps" / FOLDERS[side]
     done = set()
 
     def hear(event: Event) -> None:
         if isinstance(event, Finished):  # told once it is measured
             done.add(event.label)
         else:
-            tell(event)
+            _of_side(side, tell)(event)
 
-    # What stands there is of an earlier diff: its own, and nobody else's.
-    made = extract(targets, replace(flags, force=True), folder, hear)
+    made = extract(targets, flags, folder, hear)
     outcome.skipped += made.skipped
     if not made.done:
         raise DumpError(f"{path}: no checkpoint of it could be replayed, so there is nothing to compare")

@@ -68,16 +68,23 @@ class Reported(Outcome):
 
 
 def find_dumps(paths: Sequence[Path]) -> list[Path]:
-    """The dumps under the paths; DumpError when there is none."""
+    """The dumps under the paths, but for hidden folders in them; DumpError when there is none."""
     found: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
             raise DumpError(f"{path}: no such file or folder; `ncscan extract CKPTS` makes dumps")
-        inside = sorted(path.rglob(f"*{DUMP_SUFFIX}")) if path.is_dir() else [path]
+        inside = sorted(_in_sight(path, f"*{DUMP_SUFFIX}")) if path.is_dir() else [path]
         if not inside:
             raise DumpError(f"{path}: no dump in it (*{DUMP_SUFFIX}); `ncscan extract CKPTS` makes dumps")
         found.update(dict.fromkeys(inside))
     return list(found)
+
+
+def _in_sight(folder: Path, glob: str) -> Iterator[Path]:
+    """What is below a folder and in no hidden one."""
+    for path in folder.rglob(glob):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def report(

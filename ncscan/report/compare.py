@@ -163,7 +163,7 @@ def _paired_checkpoints(a: pd.DataFrame, b: pd.DataFrame, notes: list[str]) -> p
     for side, own, end in (("A", a, "a"), ("B", b, "b")):
         alone = own[~own[f"checkpoint_{end}"].isin(found[f"checkpoint_{end}"])]
         if len(alone):
-            steps = _listed([str(step) for step in alone[f"step_{end}"]])
+            steps = _listed(["unknown" if pd.isna(step) else f"{step:,}" for step in alone[f"step_{end}"]])
             notes.append(f"run {run}: only in {side}: {'step' if len(alone) == 1 else f'{len(alone)} steps'} {steps}")
     return found
 
@@ -214,5 +214,5 @@ def _moment(row: Mapping[Any, Any]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(visible(name) for name in names[:MOST_NAMES])
+    shown = ", ".join(visible(name) for name in names[:MOST_NAMES]) or "none"
     return shown + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")

@@ -5,7 +5,7 @@ escaping; the content security policy lets the one script run whose hash it name
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ import jinja2
 from markupsafe import Markup
 
 from ncscan.report.compare import Comparison
-from ncscan.report.moved import KINDS, NO_VALUE, counts, moment, most_moved
+from ncscan.report.gates import Result
+from ncscan.report.moved import KINDS, LOST, NO_VALUE, counts, missing, moment, most_moved, to_show
 from ncscan.report.page import PRINTED_ROWS
 from ncscan.report.page.packing import inline_script, policy
 from ncscan.report.palette import RAMPS
@@ -21,6 +22,8 @@ from ncscan.report.tables import number, visible
 
 MOST_ROWS = 1000
 """Rows that the page has; diff.csv has all."""
+MOST_GONE = 40
+"""Lines on what one side lacks."""
 MOST_VERDICTS = 200
 """Changed verdicts that are spelled out."""
 
@@ -61,9 +64,10 @@ class Line:
     """Where the noise floor comes from, or why there is no value."""
 
 
-def diff_page(comparison: Comparison, names: tuple[str, str]) -> str:
+def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[Result] = ()) -> str:
     """The whole page."""
     frame = comparison.frame
+    moved = most_moved(frame)
     pairs = frame[["run_a", "run_b", "checkpoint_a", "checkpoint_b"]].drop_duplicates()
     several = len(pairs) > 1
     texts = ["layer", "metric", *(["checkpoint"] if several else [])]
@@ -91,7 +95,9 @@ def diff_page(comparison: Comparison, names: tuple[str, str]) -> str:
         counts=[(kind, count, KINDS[kind]) for kind, count in counts(frame).items()],
         headings=[*headings, Heading("what", number=False)],
         columns={name: texts.index(name) for name in ("layer", "metric")},
-        rows=[_line(row) for row in most_moved(frame).head(MOST_ROWS).to_dict("records")],
+        rows=[_line(row) for row in to_show(moved, MOST_ROWS).to_dict("records")],
+        gone=missing(moved)[:MOST_GONE],
+        gates=gates,
         script=script,
         policy=policy([script]),
         ramps=RAMPS,
@@ -111,7 +117,7 @@ def _line(row: Mapping[Any, Any]) -> Line:
         moment=", ".join(moment(row)),
         cells=[_cell(row[name]) for name in NUMBERS],
         kind=str(row["kind"]),
-        detail=(str(row["reason"]) if row["kind"] == NO_VALUE else _side(row)) or source,
+        detail=(str(row["reason"]) if row["kind"] in (NO_VALUE, LOST) else _side(row)) or source,
     )
 
 

@@ -15,9 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ncscan.report.compare import Comparison
-from ncscan.report.moved import counts, is_moved, leading, moment, most_moved
+from ncscan.report.moved import counts, is_moved, leading, missing, moment, most_moved
 from ncscan.report.tables import number, visible
 
+MOST_GONE = 8
+"""Lines on what one side lacks."""
 MOST_ROWS = 15
 """Numbers, and statements of the theory; the page has more, and diff.csv all."""
 
@@ -31,10 +33,12 @@ def told(found: Comparison, names: Sequence[str], kinds: Sequence[str]) -> Itera
     """
     for side, name, kind in zip("AB", names, kinds, strict=True):
         yield _text(f"{side}: {name} ({'a report' if kind == 'report' else kind})")
-    for note in found.notes:
-        yield _text(f"left out: {note}")
     pairs = found.frame[["run_a", "run_b", "checkpoint_a", "checkpoint_b"]].drop_duplicates()
     yield from _table(found, pairs)
+    gone = missing(most_moved(found.frame))
+    yield from (_text(f"gone: {each}") for each in gone[:MOST_GONE])
+    if len(gone) > MOST_GONE:
+        yield _text(f"gone: and {len(gone) - MOST_GONE:,} more, in diff.csv")
     judged = Counter((verdict.claim, verdict.before, verdict.after) for verdict in found.verdicts)
     for (claim, before, after), count in judged.most_common(MOST_ROWS):
         times = f", at {count} of {len(pairs)} pairs" if len(pairs) > 1 else ""

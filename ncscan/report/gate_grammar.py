@@ -46,7 +46,9 @@ class Pattern:
         """A test for names."""
         if not self.is_glob:
             return self.text.__eq__
-        parts = ({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in self.text)
+        # Several stars in a row mean what one does, and a pattern of many would be tried in every way.
+        glob = re.sub(r"\*+", "*", self.text)
+        parts = ({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in glob)
         fitting = re.compile("".join(parts), re.DOTALL)
         return lambda name: fitting.fullmatch(name) is not None
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ncscan.errors import Undefined, UsageError
@@ -145,7 +146,7 @@ def _chosen(gate: Gate, on: Field) -> pd.DataFrame:
             if key == "split" and len(own := rows[rows["split"].isin(["", _TRAINING])]):
                 rows = own
             continue
-        found = _fitting(rows, key, pattern, on)
+        found = _fitting(rows, key, pattern, on, gate)
         if found.empty:
             raise UsageError(_no_such(gate, key, pattern, rows, on))
         rows = found
@@ -159,11 +160,11 @@ def _columns(key: str, on: Field) -> list[str]:
     return [f"{key}{end}" for end, _ in on.sides] if key in _OF_A_SIDE else [key]
 
 
-def _fitting(rows: pd.DataFrame, key: str, pattern: Pattern, on: Field) -> pd.DataFrame:
+def _fitting(rows: pd.DataFrame, key: str, pattern: Pattern, on: Field, gate: Gate) -> pd.DataFrame:
     if key == "step" and not pattern.literal and pattern.text in STEP_WORDS:
-        return _onset(rows, on) if pattern.text == "onset" else rows[_at_end(rows, pattern.text, on)]
+        return _onset(rows, on) if pattern.text == "onset" else _at_end(rows, pattern.text, on)
     if key == "layer" and not pattern.literal and pattern.text in LAYER_WORDS:
-        return rows[_at_layer(rows, pattern.text, on)]
+        return rows[_at_layer(rows, pattern.text, on, gate)]
     test = pattern.fits()
     mask = pd.Series(data=False, index=rows.index)
     for column in _columns(key, on):
@@ -173,17 +174,27 @@ def _fitting(rows: pd.DataFrame, key: str, pattern: Pattern, on: Field) -> pd.Da
     return rows[mask]
 
 
-def _at_end(rows: pd.DataFrame, word: str, on: Field) -> "pd.Series[bool]":
-    """The first or the last step of each run, of all that was measured and not only of these rows."""
-    mask = pd.Series(data=False, index=rows.index)
-    for end, _ in on.sides:
-        by_run = on.frame.groupby([f"run{side}" for side, _ in on.sides], sort=False)[f"step{end}"]
-        extreme = by_run.transform("min" if word == "first" else "max")[rows.index]
-        mask |= (rows[f"step{end}"] == extreme).fillna(value=False).astype(bool)
-    return mask
+def _at_end(rows: pd.DataFrame, word: str, on: Field) -> pd.DataFrame:
+    """The rows at the first or the last step of each run, of all that was measured and not only of these rows.
+
+    A diff compares what is on both sides: where it is not the end of a side, the number that is meant is not there.
+    """
+    runs = [f"run{end}" for end, _ in on.sides]
+    parts = []
+    for names, own in rows.groupby(runs, sort=False):
+        compared = on.frame[(on.frame[runs] == list(names)).all(axis=1)]
+        steps = compared[[f"step{end}" for end, _ in on.sides]].agg("min" if word == "first" else "max")
+        reasons = []
+        for side, (end, marks), run in zip("AB", on.sides, names, strict=False):
+            ends = marks.ends.get(str(run))
+            if ends is not None and len(on.sides) > 1 and ends[word == "last"] != steps[f"step{end}"]:
+                reasons.append(f"the {word} step of {side}, {ends[word == 'last']:,}, is not on the other side")
+        at_end = [(own[f"step{end}"] == steps[f"step{end}"]).fillna(value=False).astype(bool) for end, _ in on.sides]
+        parts.append(own[np.logical_or.reduce(at_end)].assign(_reason="; ".join(reasons)))
+    return pd.concat(parts)
 
 
-def _at_layer(rows: pd.DataFrame, word: str, on: Field) -> "pd.Series[bool]":
+def _at_layer(rows: pd.DataFrame, word: str, on: Field, gate: Gate) -> "pd.Series[bool]":
     """The layer that a word means at the checkpoint of each row.
 
     Raises: UsageError when it means two layers in the two sides of a diff.
@@ -195,7 +206,7 @@ def _at_layer(rows: pd.DataFrame, word: str, on: Field) -> "pd.Series[bool]":
     for pair in set(zip(*meant, strict=True)):
         if len(set(pair)) > 1 and None not in pair:
             named = " and ".join(f"{visible(str(layer))} in {side}" for layer, side in zip(pair, "AB", strict=True))
-            raise UsageError(f"layer={word} is {named}: name the layer, in quotes")
+            raise UsageError(f"{gate.source} {gate}: layer={word} is {named}: name the layer, in quotes")
     mask = pd.Series(data=False, index=rows.index)
     for layers in meant:
         mask |= rows["layer"] == pd.Series(layers, index=rows.index, dtype=object)
@@ -209,8 +220,7 @@ def _onset(rows: pd.DataFrame, on: Field) -> pd.DataFrame:
     for run, own in rows.groupby(f"run{end}", sort=False):
         onset = marks.onsets.get(str(run), Undefined("nothing says when its terminal phase begins"))
         if isinstance(onset, Undefined):
-            last = own[_at_end(own, "last", on)]
-            parts.append(last.assign(_reason=f"there is no onset: {onset}"))
+            parts.append(_at_end(own, "last", on).assign(_reason=f"there is no onset: {onset}"))
         else:
             parts.append(own[(own[f"step{end}"] == onset).fillna(value=False)])
     return pd.concat(parts)

@@ -29,6 +29,8 @@ class Landmarks:
     """A word of LAYER_WORDS → run and checkpoint → the layer; a checkpoint without one is missing."""
     onsets: Mapping[str, int | Undefined] = field(default_factory=dict)
     """Run → the step at which its terminal phase begins, or why there is none."""
+    ends: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Run → its first and its last step, of all that was measured."""
 
 
 def landmarks(tables: Mapping[str, pd.DataFrame]) -> Landmarks:
@@ -44,7 +46,13 @@ def landmarks(tables: Mapping[str, pd.DataFrame]) -> Landmarks:
         "head": read,
         "output": _layer_of(own[own["metric"].isin([definition.name for definition in NETWORK])]),
     }
-    return Landmarks(layers, _onsets(tables["trajectory"]))
+    return Landmarks(layers, _onsets(tables["trajectory"]), _ends(metrics))
+
+
+def _ends(metrics: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    known = metrics[metrics["step"].notna()]
+    steps = known.groupby("run", sort=False)["step"].agg(["min", "max"])
+    return {str(run): (int(first), int(last)) for run, first, last in steps.itertuples(name=None)}
 
 
 def _layer_of(rows: pd.DataFrame, keep: str = "first") -> dict[tuple[str, str], str]:

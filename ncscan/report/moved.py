@@ -11,15 +11,16 @@ import pandas as pd
 from jaxtyping import Float64
 
 BEYOND, UNKNOWN, WITHIN, EQUAL = "beyond noise", "of unknown noise", "within noise", "equal"
-ONE_SIDE, NO_VALUE = "on one side only", "without a value"
+LOST, ONE_SIDE, NO_VALUE = "a value on one side", "on one side only", "without a value"
 
 KINDS: Mapping[str, str] = {
     BEYOND: "the difference is larger than its noise floor",
+    LOST: "one side has a reason in place of the value",
+    ONE_SIDE: "the other side does not have this number at all",
     UNKNOWN: "the values differ, and nothing tells how much of it is noise",
     WITHIN: "the difference is no larger than its noise floor, or both values may be made by rounding",
     EQUAL: "the same number, to the last digit",
-    ONE_SIDE: "the other side does not have this number",
-    NO_VALUE: "one side or both have a reason in place of the value",
+    NO_VALUE: "both sides have a reason in place of the value",
 }
 """The kinds of rows, those to look at first before the others."""
 
@@ -32,12 +33,13 @@ def kinds(frame: pd.DataFrame) -> "pd.Series[str]":
     beyond = frame["beyond_noise"]
     cases = [
         frame["reason"].isin(["only in A", "only in B"]),
+        frame["a"].isna() & frame["b"].isna(),
         frame["a"].isna() | frame["b"].isna(),
         frame["a"] == frame["b"],
         beyond.fillna(value=False).astype(bool),
         beyond.notna(),
     ]
-    names = np.select(cases, [ONE_SIDE, NO_VALUE, EQUAL, BEYOND, WITHIN], default=UNKNOWN)
+    names = np.select(cases, [ONE_SIDE, NO_VALUE, LOST, EQUAL, BEYOND, WITHIN], default=UNKNOWN)
     return pd.Series(names, index=frame.index, dtype=object)
 
 
@@ -73,6 +75,32 @@ def _log_ratio(frame: pd.DataFrame) -> Float64[np.ndarray, "n"]:
     with np.errstate(over="ignore", invalid="ignore"):
         a, b = (np.sign(values) * np.log1p(np.abs(values) / constant)).T
         return np.asarray(np.nan_to_num(np.abs(b - a), nan=0.0), np.float64)
+
+
+def to_show(moved: pd.DataFrame, most: int) -> pd.DataFrame:
+    """So many rows of `most_moved`; of what one side lacks the leading numbers, at most a fifth of all of each kind."""
+    if len(moved) <= most:
+        return moved
+    gone = moved["kind"].isin([LOST, ONE_SIDE])
+    few = leading(moved[gone]).groupby("kind", sort=False).head(most // 5)
+    return moved[~gone | moved.index.isin(few.index)].head(most)
+
+
+def missing(moved: pd.DataFrame) -> list[str]:
+    """What one side lacks, in words: whole layers and metrics first, then single numbers that lost their value."""
+    said = []
+    one_side = moved[moved["kind"] == ONE_SIDE]
+    for name in ("layer", "metric"):
+        for (reason, what), own in one_side.groupby(["reason", name], sort=False):
+            if what and len(own) == (moved[name] == what).sum():
+                said.append(f"{reason}: {name} {what}, {len(own):,} numbers")
+                one_side = one_side.drop(own.index)
+    said += [
+        f"{reason}: {len(own):,} more numbers" for reason, own in one_side.groupby("reason", sort=False) if len(own)
+    ]
+    for row in leading(moved[moved["kind"] == LOST]).to_dict("records"):
+        said.append(f"{row['metric']} at {row['layer'] or 'the network'}, {', '.join(moment(row))}: {row['reason']}")
+    return said
 
 
 def is_moved(moved: pd.DataFrame) -> "pd.Series[bool]":

@@ -65,7 +65,8 @@ function sort(element, column) {
   const rows = [...element.tBodies[0].rows];
   const keyed = rows.map((row) => {
     const of = row.cells[column];
-    return { row, value: of.dataset.value === undefined ? null : Number(of.dataset.value), text: of.textContent };
+    const text = of.textContent.replace(/(\d),(?=\d{3})/g, "$1"); // 12,000 comes after 1,500
+    return { row, value: of.dataset.value === undefined ? null : Number(of.dataset.value), text };
   });
   const numeric = keyed.some((each) => each.value !== null);
   const order = (a, b) => {
