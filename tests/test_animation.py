@@ -334,3 +334,11 @@ def test_what_no_animation_can_be_is_refused_before_anything_is_measured(
     assert done.returncode == 2
     assert said in one_line(done.stderr)
     assert not (workspace / "ncscan-out" / "report").exists()
+
+
+def test_a_class_that_no_run_has_is_said(workspace: Path) -> None:  # noqa: F811 - a fixture
+    ncscan("extract", "ckpts", "--quiet", cwd=workspace)
+    done = ncscan("report", "--quiet", "--classes", "1,cat", cwd=workspace)
+    assert done.returncode == 0
+    assert "--classes: no run has a class 'cat'" in done.stderr
+    assert "'1'" not in done.stderr

@@ -19,7 +19,7 @@ from ncscan.held_out import MEANS_OF_TRAINING
 from ncscan.jobs import Outcome, Tell, writing
 from ncscan.jobs.beside import beside, without
 from ncscan.jobs.gating import gated
-from ncscan.jobs.measuring import LayerRow, Measured, Options, label, measure_dump, summed_up, violated
+from ncscan.jobs.measuring import LayerRow, Measured, Options, class_index, label, measure_dump, summed_up, violated
 from ncscan.jobs.pictures import NONE, Pictures, draw
 from ncscan.report.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, THEORY_COLUMNS, WEIGHT_COLUMNS
 from ncscan.report.gate_grammar import Gate
@@ -112,6 +112,12 @@ def report(
     measured, contexts = measure(dumps, outcome, tell, options)
     if not measured:
         return outcome
+    names = [one.provenance.class_names for one in measured]
+    outcome.warnings += [
+        f"--classes: no run has a class {name!r}"
+        for name in options.classes
+        if all(class_index(name, known) is None for known in names)
+    ]
     outcome.gates = judge_all(gates, field_of(outcome.tables)) if gates else []
     doubts = [f"{one.finished.label}: {doubt}" for one in measured for doubt in one.finished.doubts]
     outcome.doubtful = [
