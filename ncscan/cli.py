@@ -212,7 +212,7 @@ def report(
         elif outcome.done and not quiet:
             _print_verdict(outcome)
         for trouble in outcome.troubles:
-            err.print(f"[bold red]error:[/] {escape(str(trouble))}", soft_wrap=True)
+            err.print(f"[bold red]error:[/] {_shown(str(trouble))}", soft_wrap=True)
         _print_gates(outcome, quiet=quiet or as_json)
     raise typer.Exit(outcome.exit_code)
 
@@ -332,7 +332,7 @@ def _troubles() -> Iterator[None]:
         _import_all()
         yield
     except NcscanError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        err.print(f"[bold red]error:[/] {_shown(str(error))}", soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as interrupt:
         err.print(INTERRUPTED_WORDS, soft_wrap=True)
@@ -367,7 +367,14 @@ def _check_resamples(*asked: tuple[str, int]) -> None:
 
 
 def _warn(warning: str) -> None:
-    err.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
+    err.print(f"[yellow]warning:[/] {_shown(warning)}", soft_wrap=True)
+
+
+def _shown(text: str) -> str:
+    """A text that may hold names of strangers: no markup, and nothing in it moves the cursor or turns a line round."""
+    from ncscan.report.tables import visible
+
+    return escape(visible(text))
 
 
 class _Telling:
@@ -401,17 +408,17 @@ class _Telling:
         match event:
             case Advanced(label, done, total):
                 self._progress.update(
-                    self._current, description=escape(label), completed=done, total=total, visible=True
+                    self._current, description=_shown(label), completed=done, total=total, visible=True
                 )
                 return
             case Skipped(label, reason):
                 # The reason names the file already where the file is the trouble.
                 named = reason if reason.startswith(label) else f"{label}: {reason}"
-                err.print(f"[bold red]skipped[/] {escape(named)}", soft_wrap=True)
+                err.print(f"[bold red]skipped[/] {_shown(named)}", soft_wrap=True)
             case Finished(label, accuracy, n_samples, details, doubts):
                 if not self._quiet:
                     fit = "no class" if accuracy is None else f"accuracy {accuracy:.1%}"
-                    words = f"[bold]{escape(label)}[/]: {fit} of {n_samples:,}; {escape(details)}"
+                    words = f"[bold]{_shown(label)}[/]: {fit} of {n_samples:,}; {_shown(details)}"
                     self._results.print(words, soft_wrap=True)
                 for doubt in doubts:
                     _warn(f"{label}: {doubt}")
@@ -445,7 +452,7 @@ def _print_plans(targets: "list[Target]", flags: "Flags", folder: Path | None = 
 
 def _print_doubts(outcome: "Reported") -> None:
     for violation in outcome.violations:
-        err.print(f"[bold red]a certificate is violated:[/] {escape(violation)}", soft_wrap=True)
+        err.print(f"[bold red]a certificate is violated:[/] {_shown(violation)}", soft_wrap=True)
     for warning in outcome.warnings:
         _warn(warning)
 

@@ -204,3 +204,13 @@ def test_a_script_that_could_end_its_tag_is_refused() -> None:
 def test_policy_names_each_script_and_no_source() -> None:
     assert policy(["a", "b"]).count("'sha256-") == 2
     assert "unsafe-eval" not in policy(["a"])
+
+
+def test_a_mean_is_of_all_runs_of_the_group_or_says_why_not() -> None:
+    frame = sample()
+    fewer = frame[~((frame["run"] == RUNS[1]) & (frame["step"] == 50))]
+    means = over_seeds(fewer)
+    at = means[means["step"] == 50]
+    assert at["value"].isna().all()
+    assert set(at[at["metric"] == "nc1_pinv"]["reason"]) == {"1 of 2 runs of the group have it"}
+    assert means[(means["step"] == 100) & (means["metric"] == "nc1_pinv")]["value"].notna().all()

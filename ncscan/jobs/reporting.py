@@ -116,6 +116,7 @@ def report(
     outcome.warnings += [
         f"--classes: no run has a class {name!r}"
         for name in options.classes
+        if not pictures.animation  # which says so itself
         if all(class_index(name, known) is None for known in names)
     ]
     outcome.gates = judge_all(gates, field_of(outcome.tables)) if gates else []

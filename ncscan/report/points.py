@@ -34,7 +34,10 @@ def points(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """The mean over the runs of each group that has several, as rows of a run named like it; low and high: ± 1 std."""
+    """The mean over the runs of each group that has several, as rows of a run named like it; low and high: ± 1 std.
+
+    It is of all runs of the group: where one has no such number, layer or step there is none, with the reason.
+    """
     several = frame.groupby("group")["run"].transform("nunique") > 1
     own = frame[several & (frame["group"] != "")]
     if own.empty:
@@ -46,7 +49,11 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     means = pd.concat(parts, ignore_index=True)
     means["low"], means["high"] = means["mean"] - means["std"], means["mean"] + means["std"]
     means["run"] = means["group"]
-    means["reason"] = means["value"].isna().map({True: "no run of the group has a value", False: ""})
+    whole = means["group"].map(own.groupby("group")["run"].nunique())
+    part = means["runs"] < whole
+    said = means["runs"].astype(str) + " of " + whole.astype(str) + " runs of the group have it"
+    means["reason"] = said.where(part, "")
+    means[["value", "low", "high"]] = means[["value", "low", "high"]].mask(part)
     return means.reindex(columns=[*frame.columns, "runs"])
 
 

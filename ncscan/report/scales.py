@@ -4,6 +4,7 @@ In: values and names. Out: scales as Vega-Lite knows them, even choices, short l
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -97,8 +98,17 @@ def short_names(names: Sequence[str]) -> list[str]:
     >>> short_names(["fc", "encoder.layer.1.attention.dense", "encoder.layer.2.attention.dense"])
     ['fc', 'encoder.l…tion.dense #1', 'encoder.l…tion.dense #2']
     """
-    short = [_middle_out(visible(name)) for name in names]
-    return [f"{label} #{i}" if short.count(label) > 1 else label for i, label in enumerate(short)]
+    return apart([_middle_out(visible(name)) for name in names])
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """The same names, numbered where several are alike.
+
+    >>> apart(["crane", "dog", "crane"])
+    ['crane #0', 'dog', 'crane #2']
+    """
+    count = Counter(names)
+    return [f"{name} #{i}" if count[name] > 1 else name for i, name in enumerate(names)]
 
 
 def _middle_out(name: str) -> str:

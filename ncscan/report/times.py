@@ -1,15 +1,23 @@
 """What a checkpoint is called where it stands for a moment of its run, and when the terminal phase of a run begins."""
 
+from collections import Counter
+
 import pandas as pd
 
 from ncscan.report.tables import visible
 
 
 def moment_names(moments: pd.DataFrame) -> list[str]:
-    """The unit and step of each, or its name where it has no step."""
+    """The unit and step of each, with its name where several have one step, or its name where it has none."""
+    names = [visible(str(name)) for name in moments["checkpoint"]]
+    times = [
+        "" if pd.isna(step) else f"{visible(str(unit))} {int(step):,}".strip()
+        for step, unit in zip(moments["step"], moments["step_unit"], strict=True)
+    ]
+    count = Counter(times)
     return [
-        visible(str(checkpoint)) if pd.isna(step) else f"{visible(str(unit))} {int(step):,}".strip()
-        for checkpoint, step, unit in zip(moments["checkpoint"], moments["step"], moments["step_unit"], strict=True)
+        time if time and count[time] == 1 else f"{time} ({name})" if time else name
+        for name, time in zip(names, times, strict=True)
     ]
 
 

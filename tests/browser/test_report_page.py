@@ -350,3 +350,46 @@ def test_little_is_shown_without_a_complaint(opened: Open, tmp_path: Path) -> No
     assert len(colours(page, "#profile")) >= 3
     (tmp_path / "none.html").write_text(report.page_text(complete({}), [], [("x.pt", "odd")], []), encoding="utf-8")
     assert "odd" in opened(tmp_path / "none.html").inner_text("#notices")
+
+
+def test_what_is_not_there_is_not_said_to_be_shown(
+    opened: Open, three_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = opened(three_runs)
+    page.click("#layers-summary")
+    page.click("#layers-none")
+    expect(page.locator("#trajectory")).to_have_text("No layer is chosen.")
+    page.locator("[data-table=panels] summary").click()
+    until(lambda: page.locator("[data-table=panels] tbody tr").count() > 100)
+    page.locator("#panel0 .mark-symbol path").last.hover()
+    page.locator("#vg-tooltip-element").wait_for(state="visible")
+    assert "undefined" not in page.inner_text("#vg-tooltip-element")
+
+    # Of four checkpoints two are kept class by class: what is shown says which.
+    monkeypatch.setattr("ncscan.report.page.classes.MOST_IN_MATRICES", 400)
+    monkeypatch.setattr("ncscan.report.page.classes.MOST_OF_CLASSES", 150)
+    tables, known = large_audit(4, 1)
+    path = tmp_path / "few.html"
+    path.write_text(report.page_text(tables, known, [], []), encoding="utf-8")
+    page = opened(path)
+    assert "checkpoints of each run" in page.inner_text("main")
+    to_step(page, 2)
+    kept = page.inner_text("#class-table caption")
+    assert "iteration 0," in kept
+    expect(page.locator("#cosines-caption")).to_contain_text("at iteration 0,")
+
+
+def test_names_alike_stay_apart(opened: Open, tmp_path: Path) -> None:
+    known = checkpoints(("run\u200bA", "run\u200eA"), (0, 50))
+    tables = complete({"metrics": report.metrics_frame((at | {"group": ""}, f, row) for at, f, row in entries(known))})
+    path = tmp_path / "alike.html"
+    path.write_text(report.page_text(tables, [at | {"group": ""} for at in known], [], []), encoding="utf-8")
+    page = opened(path)
+    options = page.locator("#run option").all_inner_texts()
+    assert len(set(options)) == 2
+    large, known = large_audit(2, 3)
+    large["classes"] = large["classes"].replace({"class_name": {"1": "0"}})
+    path.write_text(report.page_text(large, known, [], []), encoding="utf-8")
+    page = opened(path)
+    labels = page.locator("#cosines svg text").all_text_contents()
+    assert {"0 #0", "0 #1"} <= set(labels)

@@ -97,7 +97,7 @@ def _of_run(own: pd.DataFrame, folder: str, scale: Scale, onset: int | None) -> 
         told = "thin: the first step; dashes: what chance reads"
         yield _charted(f"{name}-depth", "profile", label, {ROWS: rows}, told, x=x, y=y)
         if len(moments) > 1:
-            times = dict(zip(moments["checkpoint"], _apart(moment_names(moments)), strict=True))
+            times = dict(zip(moments["checkpoint"], moment_names(moments), strict=True))
             rows = [
                 {"x": times[checkpoint], "y": names[layer], "shade": _heat(value, scale)}
                 for checkpoint, layer, value in zip(own["checkpoint"], own["layer"], own["value"], strict=True)
@@ -251,10 +251,6 @@ def _value(value: Any) -> float | None:
 
 def _called(metric: str, quantity: str) -> str:
     return visible(f"{metric} · {quantity}" if quantity else metric)
-
-
-def _apart(names: Sequence[str]) -> list[str]:
-    return [f"{name} #{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def _file_name(text: str) -> str:

@@ -51,13 +51,13 @@ FAMILIES: tuple[tuple[str, str], ...] = (
 )
 """Groups of the list of numbers. A metric belongs to the file of ncscan/metrics that computes it."""
 
-HEADLINES: tuple[tuple[str, str], ...] = (
-    ("error", "training error"),
-    ("nc1_pinv", "variability within classes"),
-    ("nc2_etf", "distance from an even frame"),
-    ("nc3_distance", "classifier–means distance"),
-    ("nc4_mismatch", "decisions unlike the nearest mean's"),
-    ("balancedness", "imbalance of the weights"),
+HEADLINES: tuple[tuple[str, str, str], ...] = (
+    ("error", "", "training error"),
+    ("nc1_pinv", "", "variability within classes"),
+    ("nc2_etf", "", "distance from an even frame"),
+    ("nc3_distance", "", "classifier–means distance"),
+    ("nc4_mismatch", "", "decisions unlike the nearest mean's"),
+    ("balancedness", "op_relative", "imbalance of the weights"),
 )
 """Numbers that runs are compared by, of the layer that the classifier reads; of a pair of maps the worst."""
 
@@ -163,9 +163,8 @@ def _data(
         "numbers": [n.to_plain() for n in numbers],
         "headlines": [
             {"number": i, "words": words}
-            for name, words in HEADLINES
-            for i in [next((i for i, n in enumerate(numbers) if n.metric == name), None)]
-            if i is not None
+            for metric, quantity, words in HEADLINES
+            if (i := _number_of(numbers, metric, quantity)) is not None
         ],
         "classes": single_classes(tables["classes"], at, left_out),
         "matrices": matrices(tables["classes"], at, left_out),
@@ -174,6 +173,12 @@ def _data(
         "claims": claims(tables["theory"], at, left_out),
         "findings": findings(tables["trajectory"], at),
     }
+
+
+def _number_of(numbers: Sequence[Number], metric: str, quantity: str) -> int | None:
+    """The place of a number in the list: of that quantity, else the first of its metric."""
+    own = [i for i, n in enumerate(numbers) if n.metric == metric]
+    return next((i for i in own if numbers[i].quantity == quantity), next(iter(own), None))
 
 
 def _choices(

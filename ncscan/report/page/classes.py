@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ncscan.report.page.packing import floats, shorts
-from ncscan.report.scales import spread_out
+from ncscan.report.scales import apart, spread_out
 from ncscan.report.tables import visible
 
 MOST_OF_CLASSES = 120_000
@@ -80,14 +80,14 @@ def pictures(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) 
         most = budget // (width * int(own.groupby("checkpoint").size().max()))
         _, moments = _kept(own, [""], most, left_out, "in the picture")
         classes = own.drop_duplicates("class_index")
+        names = apart([visible(str(name)) for name in classes["class_name"]])
         found.append(
             {
                 "run": run,
                 "layer": visible(str(own["layer"].iloc[0])),
                 "axes": width,
                 "classes": [
-                    {"index": int(c), "name": visible(str(name))}
-                    for c, name in zip(classes["class_index"], classes["class_name"], strict=True)
+                    {"index": int(c), "name": name} for c, name in zip(classes["class_index"], names, strict=True)
                 ],
                 "pictures": [_picture(own[own["checkpoint"] == name], name, axes[:width]) for name in moments],
             }
@@ -125,7 +125,10 @@ def _kept(
     """The last layers and an even choice of the checkpoints, `most` of both together; said where it is not all."""
     names = [str(name) for name in dict.fromkeys(own.sort_values("step", kind="stable")["checkpoint"])]
     few = min(FEWEST_MOMENTS, len(names))
-    layers = layers[-max(1, most // few) :]
+    last = layers[-max(1, most // few) :]
+    if len(last) < len(layers) and (told := f"{len(last)} of {len(layers)} layers {what}") not in left_out:
+        left_out.append(told)
+    layers = last
     moments = spread_out(names, max(1, most // len(layers)))
     said = f"{len(moments)} checkpoints of each run {what}"
     if len(moments) < len(names) and said not in left_out:
@@ -140,9 +143,10 @@ def _codes(own: pd.DataFrame, **known: Sequence[Any]) -> list[np.ndarray]:
 
 def _described(run: int, own: pd.DataFrame, moments: Sequence[str], layers: Sequence[Any]) -> dict[str, Any]:
     names = own.drop_duplicates("class_index").sort_values("class_index")["class_name"]
+    alike = apart([visible(str(name)) for name in names])
     return {
         "run": run,
         "checkpoints": [visible(name) for name in moments],
         "layers": [visible(str(name)) for name in layers],
-        "classes": [visible(str(name)) for name in names],
+        "classes": alike,
     }

@@ -14,7 +14,7 @@ import pandas as pd
 from ncscan.report.page.packing import floats, stretches
 from ncscan.report.points import KEYS, MAPS, over_seeds
 from ncscan.report.read_layer import read_layer
-from ncscan.report.scales import Scale, scale_of, short_names, spread_out
+from ncscan.report.scales import Scale, apart, scale_of, short_names, spread_out
 from ncscan.report.tables import visible
 from ncscan.report.times import moment_names
 
@@ -81,6 +81,9 @@ def carried(frame: pd.DataFrame, signed: frozenset[str]) -> tuple[list[Number], 
     numbers = [_number(key, rows, signed) for key, rows in both.groupby(list(KEYS), sort=False)]
     at = {(n.table, n.metric, n.quantity, n.weighting): i for i, n in enumerate(numbers)}
     found = [_run(rows, at) for _, rows in both.groupby(["mean", "run"], sort=False)]
+    told = apart([run["name"] for run in found if not run["seeds"]])
+    for run, name in zip((run for run in found if not run["seeds"]), told, strict=True):
+        run["name"] = name
     return numbers, found, left_out + thinned
 
 

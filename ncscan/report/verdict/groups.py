@@ -88,7 +88,8 @@ def comparison(compared: Sequence[Comparison]) -> str:
 def _group(name: str, own: Sequence[Verdict]) -> Group:
     averages = tuple(_average(metric, quantity, own) for metric, quantity in NUMBERS)
     said = [f"{_named(average)} {_with_spread(average)}" for average in averages if average.mean is not None]
-    count = f"{len(own)} run{'s' if len(own) > 1 else ''}"
+    apart = ", at different last steps" if len({each.step for each in own}) > 1 else ""
+    count = f"{len(own)} run{'s' if len(own) > 1 else ''}{apart}"
     came: Mapping[str, str] = {
         "collapsed": "collapsed",
         "partly": "partly collapsed",

@@ -27,7 +27,7 @@ async function draw(id, name, axes, datasets, words, height) {
   const place = byId(id);
   const { shows, ...spec } = templates[name];
   shownRows.set(id, datasets.rows);
-  named(shows, words, id);
+  named(shows, datasets.rows.length ? words : { ...words, key: null }, id);
   behind(id);
   if (!datasets.rows.length) {
     views.get(id)?.finalize();

@@ -21,7 +21,7 @@ function told(place, step, found, n = chosen.number, one = run()) {
     step: one.labels[step],
     convention: convention(place, n),
     run: titleOf(one),
-    note: found.floor ? "at its floor: rounding may have made it" : found.low === null ? "–" : `${number(found.low)} to ${number(found.high)}`,
+    note: found.floor ? "at its floor: rounding may have made it" : found.low === null ? "–" : `${one.seeds ? "mean ± 1 std" : "interval"}: ${number(found.low)} to ${number(found.high)}`,
   };
 }
 
@@ -99,8 +99,8 @@ function classChoices() {
       select.onchange = () => {
         const picked = [...place.querySelectorAll("select")].map((each) => each.value).filter((value) => value !== "").map(Number);
         const apart = [...new Set(picked)];
-        byId("turn-choice").hidden = apart.length < 4;
         change({ classes: apart });
+        classChoices();
       };
       return make("label", { className: "swatch" }, make("i", { className: `series${i}` }), `Class ${i + 1} `, select);
     })),

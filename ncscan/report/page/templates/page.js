@@ -3,12 +3,13 @@
 /** Offers what a place shows: the rows of its charts, else of its tables; of the section on depth the map, which has every step. */
 function offer(id) {
   const rows = rowsOf(id === "depth" ? "map" : id);
-  if (rows.length) {
+  if (byId(id).querySelector(".chart")) {
+    if (!rows.length) return;
     const names = [...columnsOf(rows), ...(id === "picture" ? ["x", "y"] : [])];
     const exactly = (row, name) => (name === "value" ? row.exact ?? row.value : row[name] ?? "");
     return download(`ncscan-${id}.csv`, names, rows.map((row) => names.map((name) => exactly(row, name))));
   }
-  const cells = (row) => [...row.cells].map((each) => (each.dataset.value === undefined ? each.textContent : Number(each.dataset.value)));
+  const cells = (row) => [...row.cells].map((each) => (each.dataset.value === undefined ? (each.title ? `none: ${each.title}` : each.textContent) : Number(each.dataset.value)));
   const lines = [...byId(id).querySelectorAll("table")].flatMap((each) => [...each.rows].map(cells));
   download(`ncscan-${id}.csv`, lines[0] ?? [], lines.slice(1));
 }

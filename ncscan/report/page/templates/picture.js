@@ -4,10 +4,9 @@ const pictureOf = () => data.pictures.find((each) => each.run === chosen.run);
 let playing = null, tween = null;
 
 function pictureRows(kept, moment) {
-  const picture = kept.pictures[moment], names = new Map(kept.classes.map((each) => [each.index, each.name]));
-  const checkpoint = run().checkpoints.indexOf(picture.checkpoint);
+  const picture = kept.pictures[moment.at], names = new Map(kept.classes.map((each) => [each.index, each.name]));
   return positions(picture, kept.axes, chosen.classes).map((each) => ({
-    ...each, name: names.get(each.class), step: run().labels[checkpoint],
+    ...each, name: names.get(each.class), step: moment.name,
   }));
 }
 
@@ -33,10 +32,9 @@ part(["run", "step", "classes", "turn"], async () => {
   const kept = pictureOf();
   if (!kept || chosen.classes.length < 3) {
     lastPicture = null;
-    return draw("simplex", "simplex", {}, { rows: [] }, { none: kept ? "A simplex of three or four classes can be drawn; choose three." : "The picture belongs to one run: choose a run." });
+    return draw("simplex", "simplex", {}, { rows: [] }, { classes: "three or four classes", step: stepName(), run: titleOf(), none: kept ? "A simplex of three or four classes can be drawn; choose three." : "The picture belongs to one run: choose a run." });
   }
-  const moment = momentOf({ checkpoints: kept.pictures.map((each) => each.checkpoint) });
-  const rows = pictureRows(kept, moment);
+  const rows = pictureRows(kept, momentOf(kept.pictures.map((each) => each.checkpoint)));
   const key = JSON.stringify([chosen.run, chosen.classes, chosen.turn]);
   const from = lastPicture?.key === key && views.has("simplex") ? lastPicture.rows : null;
   lastPicture = { key, rows };

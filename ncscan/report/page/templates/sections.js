@@ -36,7 +36,7 @@ part(["run", "number", "split", "layers"], () => {
   const series = current(), one = run();
   const axes = { x: { ...one.axis, title: one.unit || "step" }, y: about().axis };
   const rows = series ? trajectoryRows(one, series, chosen.number, chosen.layers) : [];
-  return draw("trajectory", "trajectory", axes, { rows, phase: phase(one) }, { metric: about().label, of: about().metric, run: titleOf(), none: "This run has no such number.", key: depthKey(series, one) });
+  return draw("trajectory", "trajectory", axes, { rows, phase: phase(one) }, { metric: about().label, of: about().metric, run: titleOf(), none: chosen.layers?.size === 0 ? "No layer is chosen." : "This run has no such number.", key: depthKey(series, one) });
 });
 
 /** Which colours the first and the last layer have. */
@@ -70,7 +70,8 @@ part(["run", "number", "split"], () => {
   const all = series ? placesOf(series) : [];
   const steps = spreadOut([...one.steps.keys()], Math.max(12, Math.min(60, Math.floor(MOST_CELLS / Math.max(1, all.length)))));
   const places = spreadOut(all, Math.max(2, Math.floor(MOST_CELLS / Math.max(1, steps.length))));
-  const names = steps.map((step) => (one.steps[step] === null ? one.labels[step] : one.steps[step].toLocaleString("en")));
+  const alone = (step) => one.steps[step] !== null && one.steps.indexOf(one.steps[step]) === one.steps.lastIndexOf(one.steps[step]);
+  const names = steps.map((step) => (alone(step) ? one.steps[step].toLocaleString("en") : one.labels[step]));
   const rows = places.flatMap((place) =>
     steps.map((step, i) => {
       const found = cell(one, series, step, place.column);
@@ -105,7 +106,7 @@ function compareRows(n) {
     const alone = one.seeds || !data.runs.some((other) => other.seeds && other.group === one.group);
     return one.steps.map((x, step) => {
       const found = ofRun(one, series, step);
-      const spread = one.seeds && found.low !== null ? `± ${number((found.high - found.low) / 2)}` : undefined;
+      const spread = one.seeds && found.low !== null ? `± ${number((found.high - found.low) / 2)}` : "–";
       return {
         x, y: found.value, exact: found.value, line: titleOf(one), shade: groupShade(one), wide: alone ? 1 : 0, dot: alone && one.steps.length < 30 ? 1 : 0,
         low: one.seeds ? found.low : null, high: one.seeds ? found.high : null, spread, ...told(found.place, step, found, n, one),
@@ -129,7 +130,7 @@ part(["number"], () => {
       const axes = { x: { ...data.axis, title: data.unit || "step" }, y: about(headline.number).axis };
       return draw(`panel${i}`, "compare", axes, { rows: compareRows(headline.number) }, { metric: about(headline.number).label });
     }),
-  );
+  ).then(() => behind("panels"));
 });
 
 // Maps
@@ -147,32 +148,30 @@ for (const [id, metric] of [["balance", "balancedness"], ["condition", "weight_c
 
 // Classes
 
-/** What was kept of a run for this checkpoint, or for the nearest one before it. */
-function momentOf(kept) {
+/** What was kept of a run for this checkpoint, for the nearest one before it, or for the first: its place, and its name. */
+function momentOf(checkpoints) {
   const order = run().checkpoints;
-  for (let step = chosen.step; step >= 0; step--) {
-    const at = kept.checkpoints.indexOf(order[step]);
-    if (at >= 0) return at;
-  }
-  return 0;
+  let step = chosen.step;
+  while (step >= 0 && !checkpoints.includes(order[step])) step--;
+  const checkpoint = step < 0 ? checkpoints[0] : order[step];
+  return { at: checkpoints.indexOf(checkpoint), name: run().labels[order.indexOf(checkpoint)] };
 }
 
 /** Eleven shades around the sixth, finer near it: a cosine off by 0.01 is seen. */
 const shadeOfDeviation = (off) => Math.max(0, Math.min(10, 5 + Math.round(5 * Math.sign(off) * Math.sqrt(Math.abs(off)))));
 
 const matrixOf = () => data.matrices.find((each) => each.run === chosen.run);
-const decoded = once((kept) => (typeof kept.classes[0] === "object" || kept.metrics ? floats(kept.value) : shorts(kept.value)));
+const shortsOf = once((kept) => shorts(kept.value));
 
 for (const [which, id, what] of [[0, "cosines", "cosines of the class means"], [1, "duality", "cosines of the classifier's rows (down) with the class means"]]) {
   if (!byId("classes")) break;
   part(["run", "step", "layer"], () => {
     const kept = matrixOf(), names = kept?.classes ?? [], K = names.length;
     const layer = kept ? Math.max(kept.layers.indexOf(chosen.layer), 0) : 0;
-    const rows = [];
+    const rows = [], moment = kept ? momentOf(kept.checkpoints) : { name: stepName() };
     if (kept) {
-      const values = decoded(kept), moment = momentOf(kept);
-      const at = ((moment * kept.layers.length + layer) * 2 + which) * K * K;
-      const step = run().labels[run().checkpoints.indexOf(kept.checkpoints[moment])];
+      const values = shortsOf(kept), step = moment.name;
+      const at = ((moment.at * kept.layers.length + layer) * 2 + which) * K * K;
       for (let c = 0; c < K; c++) {
         for (let d = 0; d < K; d++) {
           const value = values[at + c * K + d], ideal = c === d ? 1 : -1 / (K - 1);
@@ -185,7 +184,7 @@ for (const [which, id, what] of [[0, "cosines", "cosines of the class means"], [
       }
     }
     const axes = { x: { scale: { domain: names } }, y: { scale: { domain: names } } };
-    return draw(id, "matrix", axes, { rows }, { metric: what, of: which ? "nc3_pair_cosine" : "pair_cosine", step: stepName(), run: titleOf(), none: "There are no pairs of classes of this run.", key: { ramp: "balance", first: "1 less", last: "1 more than in a simplex" } });
+    return draw(id, "matrix", axes, { rows }, { metric: what, of: which ? "nc3_pair_cosine" : "pair_cosine", step: moment.name, run: titleOf(), none: run().seeds ? "Pairs of classes belong to one run: choose a run." : "There are no pairs of classes of this run.", key: { ramp: "balance", first: "1 less", last: "1 more than in a simplex" } });
   });
 }
 
@@ -196,15 +195,16 @@ part(["run", "step", "layer"], () => {
     place.replaceChildren(make("p", { className: "aside", textContent: "Numbers of single classes belong to one run: choose a run." }));
     return;
   }
-  const values = floats(kept.value), K = kept.classes.length, layer = Math.max(kept.layers.indexOf(chosen.layer), 0), moment = momentOf(kept);
+  const values = floats(kept.value), K = kept.classes.length, moment = momentOf(kept.checkpoints);
+  const layer = kept.layers.includes(chosen.layer) ? kept.layers.indexOf(chosen.layer) : kept.layers.length - 1;
   const rows = kept.classes.map((name, c) => [
     name,
     ...kept.metrics.map((_, m) => {
-      const value = values[((moment * kept.layers.length + layer) * kept.metrics.length + m) * K + c];
+      const value = values[((moment.at * kept.layers.length + layer) * kept.metrics.length + m) * K + c];
       return Number.isNaN(value) ? "–" : value;
     }),
   ]);
-  table(place, ["class", ...kept.metrics], rows, `Class by class at ${stepName()}, layer ${kept.layers[layer]}`);
+  table(place, ["class", ...kept.metrics], rows, `Class by class at ${moment.name}, layer ${kept.layers[layer]}`);
 });
 
 // Theory and findings
@@ -220,7 +220,7 @@ part(["run", "step", "verdicts"], () => {
     place.replaceChildren(make("p", { className: "aside", textContent: "Statements are about one run: choose a run." }));
     return;
   }
-  const checkpoint = checkpoints[momentOf({ checkpoints })];
+  const moment = momentOf(checkpoints), checkpoint = checkpoints[moment.at];
   const [value, bound, slack] = ["value", "bound", "slack"].map((name) => floatsOnce(kept, name));
   const rows = [];
   let judged = 0, held = 0;
@@ -236,8 +236,8 @@ part(["run", "step", "verdicts"], () => {
       ["does not hold", "holds"][holds] ?? "", told(slack), wordsOf(kept, "reason", i),
     ]);
   });
-  byId("theory-count").textContent = `${judged} statements are judged at ${stepName()}: ${held} hold, ${judged - held} do not.`;
-  table(place, ["claim", "layer", "quantity", "value", "bound", "verdict", "slack", "note"], rows, `Theory at ${stepName()}`);
+  byId("theory-count").textContent = `${judged} statements are judged at ${moment.name}: ${held} hold, ${judged - held} do not.`;
+  table(place, ["claim", "layer", "quantity", "value", "bound", "verdict", "slack", "note"], rows, `Theory at ${moment.name}`);
 });
 
 const floatsOnce = (() => {
@@ -257,6 +257,7 @@ part(["run"], () => {
           Number.isNaN(value[i]) ? wordsOf(kept, "reason", i) : value[i], wordsOf(kept, "checkpoint", i),
         ]],
   );
+  if (!rows.length) return place.replaceChildren(make("p", { className: "aside", textContent: "Findings are about one run: choose a run." }));
   table(place, ["finding", "layer", "metric", "quantity", "value", "checkpoint"], rows, `What became of ${titleOf()}`);
 });
 
