@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ncscan.cli import _shown
 from ncscan.dump import Dump
 
 N_SAMPLES, N_INPUTS, N_CLASSES = 240, 12, 3
@@ -447,3 +448,9 @@ def test_data_of_another_shape_is_skipped_in_one_line(workspace: Path) -> None:
     assert "the model does not take samples of shape (14,)" in done.stderr
     assert "Traceback" not in done.stderr
     assert 3 == len(dumps(workspace))
+
+
+def test_names_of_strangers_move_no_cursor() -> None:
+    shown = _shown("a\x1b[31mb\u202e[bold]c\nd")
+    assert not {"\x1b", "\u202e", "\n"} & set(shown)
+    assert "\\[bold]" in shown

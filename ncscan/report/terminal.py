@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ncscan.report.tables import number, percent, visible
-from ncscan.report.verdict import Entry, Number, Verdict, Verdicts
+from ncscan.report.verdict import ASPECTS, Entry, Number, Verdict, Verdicts
 
 WIDTH = 100
 """Columns that are used at most."""
@@ -149,7 +149,9 @@ def _numbers(verdict: Verdict, width: int) -> Table:
             baseline = each.baseline if isinstance(each, Entry) else None
             cells.append(_text("" if baseline is None else _said(each, baseline)))
         judgement = each.judgement if isinstance(each, Entry) else ""
-        table.add_row(*cells, _text(judgement, _STYLES.get(judgement, "")))
+        balanced = isinstance(each, Entry) and judgement == "collapsed" and each.aspect not in ASPECTS
+        word = "balanced" if balanced else judgement
+        table.add_row(*cells, _text(word, _STYLES.get(judgement, "")))
     return table
 
 
