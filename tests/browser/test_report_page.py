@@ -12,7 +12,7 @@ import pytest
 from large_audit import large_audit
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from report_samples import RUNS, STEPS, Row, checkpoints, entries, weight_entries
+from report_samples import LAYERS, RUNS, STEPS, Row, checkpoints, entries, weight_entries
 
 from browser.conftest import Open
 from ncscan import report
@@ -178,11 +178,14 @@ def test_every_table_sorts_both_ways(opened: Open, three_runs: Path) -> None:
                 cells = table.locator(f"tbody tr > :nth-child({column + 1})")
                 values = [float(v) for v in cells.evaluate_all("all => all.map((each) => each.dataset.value)") if v]
                 assert values == sorted(values, reverse=order == "descending")
-    first = page.locator("#number-table tbody th").all_inner_texts()
-    page.locator("#number-table thead button").first.click()
-    assert (
-        sorted(first, key=str.lower) != page.locator("#number-table tbody th").all_inner_texts()[::-1] or len(first) < 2
-    )
+    for names in (sorted(LAYERS), sorted(LAYERS, reverse=True)):
+        page.locator("#number-table thead button").first.click()
+        assert page.locator("#number-table tbody th").all_inner_texts() == names
+    # A text with a number in it sorts by the number, thousands and all.
+    steps = page.locator("[data-table=map] thead button").all_inner_texts().index("step")
+    page.locator("[data-table=map] thead button").nth(steps).click()
+    told = page.locator(f"[data-table=map] tbody tr > :nth-child({steps + 1})").all_inner_texts()
+    assert list(dict.fromkeys(told)) == [f"iteration {step:,}" for step in sorted(STEPS)]
 
 
 def test_a_definition_is_one_click_away(opened: Open, three_runs: Path) -> None:
