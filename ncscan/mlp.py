@@ -6,7 +6,7 @@ module with the checkpoint's own parameter names. What the tensors do not say is
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -35,6 +35,7 @@ class LinearChain(nn.Module):
     def __init__(self, tensors: Mapping[str, torch.Tensor], layers: Sequence[str], activation: str, head: int) -> None:
         super().__init__()
         self.path: list[str] = []
+        taken = {name[:end] for name in layers for end, dot in enumerate(f"{name}.") if dot == "."}
         for index, name in enumerate(layers):
             weight = tensors[f"{name}.weight"]
             # On the meta device nothing is allocated or drawn: the weights come next.
@@ -42,7 +43,7 @@ class LinearChain(nn.Module):
             self._place(name, linear)
             make = ACTIVATIONS[activation]
             if make is not None and index < len(layers) - head:
-                self._place(f"{name}_{activation}", make())
+                self._place(_free(f"{name}_{activation}", taken), make())
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         values = inputs.flatten(1)
@@ -51,12 +52,15 @@ class LinearChain(nn.Module):
         return values
 
     def _place(self, name: str, module: nn.Module) -> None:
+        """Put a module where its name says, and last on the path; KeyError where something has that name."""
         *folders, last = name.split(".")
         parent: nn.Module = self
         for folder in folders:
             if folder not in dict(parent.named_children()):
                 parent.add_module(folder, nn.Module())
             parent = parent.get_submodule(folder)
+        if last in dict(parent.named_children()):
+            raise KeyError(f"'{name}' is the name of two modules")
         parent.add_module(last, module)
         self.path.append(name)
 
@@ -89,7 +93,8 @@ def chain(tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
     """The names of the linear layers, first to last.
 
     Layers are numbered, or stand in a few groups of which each is numbered (`hidden.0`, `hidden.2`, `head`): the
-    order is the one in which every layer reads as many features as the one before it writes.
+    order is the one in which every layer reads as many features as the one before it writes. Where shapes fit in
+    several orders the order in the file is no evidence: safetensors sorts its tensors by name.
 
     >>> zeros = torch.zeros
     >>> chain({"head.weight": zeros(3, 5), "body.0.weight": zeros(5, 7), "body.0.bias": zeros(5)})
@@ -110,15 +115,18 @@ def chain(tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
         raise ModelError(f"not a plain mlp: its {len(layers)} layers do not share one numbering; {own}")
     orders = {tuple(itertools.chain(*order)) for order in itertools.permutations(groups)}
     fitting = [order for order in orders if _chains([tensors[f"{name}.weight"] for name in order])]
-    if len(fitting) > 1:
-        # Square layers chain in any order; a file that keeps the order of definition settles it.
-        stored = tuple(name.removesuffix(".weight") for name in tensors if name.endswith(".weight"))
-        fitting = [order for order in fitting if order == stored == tuple(layers)] or fitting
     if len(fitting) != 1:
         shapes = ", ".join(f"{n} {'×'.join(map(str, tensors[f'{n}.weight'].shape))}" for n in layers[:8])
         several = "chain in more than one order" if fitting else "do not chain"
         raise ModelError(f"not a plain mlp: its layers {several} ({shapes}{', …' if len(layers) > 8 else ''}); {own}")
     return fitting[0]
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, with an underscore more as long as a layer or a folder of layers is called so."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _chains(weights: Sequence[torch.Tensor]) -> bool:

@@ -323,6 +323,29 @@ def test_an_mlp_names_its_activations_after_the_layers_they_follow(build: Build)
     assert loaded.prefix_map == (("module.", ""),)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a1", "a1_relu", "a2"),
+        ("a1", "a1_relu", "a1_relu_", "a1_relu__"),
+        ("a1", "a1_relu.3", "a1_relu.4"),
+        ("a.1", "a.1_relu", "a.1_relu_relu"),
+        ("a.1", "a.1_relu.0", "a.1_relu.0_relu"),
+        ("a1", "a1.2", "a1.2_relu"),
+    ],
+)
+def test_an_mlp_computes_its_chain_whatever_its_layers_are_called(names: tuple[str, ...], build: Build) -> None:
+    torch.manual_seed(0)
+    weights = [torch.randn(5, 5) for _ in names[1:]] + [torch.randn(3, 5)]
+    state = {f"{name}.weight": W for name, W in zip(names, weights, strict=True)}
+    loaded = build("mlp", state, activation="relu", linear_head=1)
+    inputs = values = torch.randn(7, 5)
+    for W in weights[:-1]:
+        values = torch.relu(values @ W.T)
+    torch.testing.assert_close(loaded.module(inputs), values @ weights[-1].T)
+    assert loaded.module.state_dict().keys() == state.keys()
+
+
 def test_an_mlp_without_activations_is_linear(build: Build) -> None:
     loaded = build(
         "mlp", nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).state_dict(), activation="identity", linear_head=1
@@ -365,6 +388,8 @@ def test_an_mlp_asks_for_what_tensors_do_not_tell(settings: dict[str, object], p
         ({"weight": (4, 3), "bias": (4,)}, r"weight \(4×3\) is no weight or bias"),
         ({"0.weight": (4, 3), "scale": ()}, r"scale \(a single number\)"),
         ({"b.weight": (4, 4), "a.weight": (4, 4)}, "chain in more than one order"),
+        ({"decoder.weight": (4, 4), "encoder.weight": (4, 4)}, "chain in more than one order"),
+        ({"a.b.weight": (4, 3), "a.weight": (2, 4)}, "'a' is the name of two modules"),
         ({f"{letter}.weight": (4, 4) for letter in "abcdefg"}, "do not share one numbering"),
         ({"type.weight": (4, 4)}, "type"),
     ],
@@ -379,8 +404,6 @@ def test_a_chain_is_ordered_by_number_and_by_shape() -> None:
     widths = list(range(3, 15))
     state = {f"{i}.weight": torch.zeros(widths[i + 1], widths[i]) for i in range(11)}
     assert chain(dict(sorted(state.items()))) == tuple(str(i) for i in range(11))
-    square = {"first.weight": torch.zeros(4, 4), "second.weight": torch.zeros(4, 4)}
-    assert chain(square) == ("first", "second")
     named = {
         "classifier.weight": torch.zeros(2, 6),
         "features.1.weight": torch.zeros(6, 5),
