@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from theory_heads import KINDS, Maps, balanced, collapsed_head, random_heads, stats_of
+from theory_heads import KINDS, Maps, balanced, collapsed_head, fitted, random_heads, stats_of
 
 import ncscan.theory.certificates as certificates_module
-from ncscan.theory import CLAIMS, Claim, claims_table
+from ncscan.theory import CLAIMS, Claim, at_least, at_most, claims_table
 from ncscan.theory.certificates import TIGHTER, certify
 from ncscan.theory.head import HeadStats
 from ncscan.theory.reading import Reading
@@ -23,8 +23,9 @@ HEADS = {
     "rank-deficient": 300,
     "two classes": 250,
     "labels missed": 250,
+    "adversarial": 1000,
 }
-"""2,000 in all."""
+"""3,000 in all."""
 
 EXACT = 1e-9
 """float64, through a few products of matrices with condition numbers near 1."""
@@ -193,6 +194,49 @@ def test_the_simplex_form_does_not_see_a_last_bias() -> None:
             assert (claim.holds, claim.reason.partition("=")[0]) == (other.holds, other.reason.partition("=")[0])
             if claim.bound is not None:
                 assert claim.bound == pytest.approx(other.bound, rel=1e-8)
+
+
+@pytest.mark.parametrize("e", [3e-4, 1e-2, 0.5])
+def test_outputs_far_smaller_than_labels_break_no_certificate(e: float) -> None:
+    """‖QY(Π−J)‖ and ‖Q(Z_L−Y)‖ then agree in ten digits, and their difference must not be theirs."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 30)
+    Z = np.maximum(np.array([[2.0, 0.0], [0.0, 2.0]])[y] + 0.1 * rng.standard_normal((60, 2)), 0)
+    W = e * np.array([[1.0, -1.0], [-1.0, 1.0]]) / 2
+    claim = one(rows(stats_of(Z, y, [(W, None)] * 3)), "nc1_interpolation", "simplex")
+    # In the limit of small outputs, with s the one singular value and t the mean output on target, less the mean.
+    centred = Z - Z.mean(axis=0)
+    F = centred @ np.linalg.matrix_power(W, 3)
+    means = np.array([F[y == c].mean(axis=0) for c in range(2)])
+    noise = np.sum((F - means[y]) ** 2) / 60
+    on_target = np.mean([means[c, c] - means[c].mean() for c in range(2)])
+    if e < 0.1:
+        shown = 2 * on_target / (2 * np.sqrt(0.5))
+        assert claim.bound == pytest.approx(noise / shown**2, rel=1e-3 if e > 1e-3 else 1e-6)
+    assert claim.holds
+    assert (claim.slack or 0) >= 1
+
+
+def test_a_large_bias_below_hides_no_class_means_from_the_simplex_form() -> None:
+    """Centred class means are what the maps make of differences: a bias of 1e9 must not enter and leave again."""
+    rng = np.random.default_rng(2)
+    W = balanced([6, 5, 3], np.array([1.2, 1.1, 1.0]), rng)
+    y = np.repeat(np.arange(3), 6)
+    Z = fitted([(W[0], None), (W[1], None)], np.eye(3)[y]) + 0.01 * rng.standard_normal((18, 6))
+    plain = rows(stats_of(Z, y, [(W[0], None), (W[1], None)]))
+    shifted = rows(stats_of(Z, y, [(W[0], 1e9 * rng.standard_normal(5)), (W[1], None)]))
+    for key in plain:
+        if key[0] in ("nc2_upper", "nc2_lower", "nc3_class") and key[1].startswith("simplex"):
+            assert plain[key].value == pytest.approx(shifted[key].value, rel=1e-9)
+            assert plain[key].bound == pytest.approx(shifted[key].bound, rel=1e-9)
+
+
+def test_a_difference_that_rounding_decides_has_no_verdict() -> None:
+    assert at_most("nc1_upper", 1.0 + 1e-6, 1.0).holds is False
+    undecided = at_most("nc1_upper", 1.0 + 1e-6, 1.0, rounding=1e-5)
+    assert (None, None) == (undecided.holds, undecided.slack)
+    assert "as far as rounding can tell" in undecided.reason
+    assert at_least("nc1_lower", 1.0, 1.0 + 1e-9).slack == 1.0
 
 
 def test_the_tighter_of_two_forms_says_so() -> None:

@@ -5,7 +5,7 @@ certificates.py (what holds for the last layers of any linear head) and decay.py
 numpy: neither the model nor the data is needed, and a claim without a value says why.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ncscan.errors import Undefined
@@ -282,21 +282,40 @@ def hypothesis(claim: str, value: float, bound: float, *, holds: bool, quantity:
 def at_most(
     claim: str, value: float, bound: float, *, quantity: str = "", layer: str = "", rounding: float = 0.0
 ) -> Claim:
-    """value ≤ bound; no verdict where both are under what rounding leaves of zero.
+    """Return the claim value ≤ bound.
+
+    Args:
+        claim: its name in CLAIMS.
+        value: what the checkpoint has.
+        bound: what the theory allows it.
+        quantity: which form, class or pair.
+        layer: the layer or map it is about.
+        rounding: what rounding may have done to `value − bound`, absolutely. There is no verdict where that decides.
 
     >>> at_most("nc1_upper", 2.0, 3.0)
     Claim(claim='nc1_upper', quantity='', layer='', value=2.0, bound=3.0, holds=True, slack=1.5, reason='')
     """
-    if 0 < rounding >= max(abs(value), abs(bound)):
-        return Claim(claim, quantity, layer, value, bound, None, None, "zero, as far as rounding can tell")
-    slack = _ratio(bound, value) if value > rounding else None
-    return Claim(claim, quantity, layer, value, bound, value <= bound + TOLERANCE * abs(bound), slack, "")
+    return _judged(Claim(claim, quantity, layer, value, bound, None, None, ""), bound - value, rounding, bound, value)
 
 
-def at_least(claim: str, value: float, bound: float, *, quantity: str = "", layer: str = "") -> Claim:
-    """value ≥ bound."""
-    holds = value >= bound - TOLERANCE * abs(bound)
-    return Claim(claim, quantity, layer, value, bound, holds, _ratio(value, bound), "")
+def at_least(
+    claim: str, value: float, bound: float, *, quantity: str = "", layer: str = "", rounding: float = 0.0
+) -> Claim:
+    """Return the claim value ≥ bound; the arguments are those of `at_most`."""
+    return _judged(Claim(claim, quantity, layer, value, bound, None, None, ""), value - bound, rounding, value, bound)
+
+
+def _judged(claim: Claim, margin: float, rounding: float, larger: float, smaller: float) -> Claim:
+    """Whether a bound holds by this margin, and how many times over where both sides are positive."""
+    if 0 < rounding >= max(abs(larger), abs(smaller)):
+        return replace(claim, reason="zero, as far as rounding can tell")
+    allowed = TOLERANCE * abs(claim.bound or 0.0)
+    if margin < -allowed:
+        if margin >= -(allowed + rounding):
+            return replace(claim, reason="no verdict: value and bound are equal, as far as rounding can tell")
+        return replace(claim, holds=False, slack=_ratio(larger, smaller))
+    slack = _ratio(larger, smaller) if smaller > rounding else None
+    return replace(claim, holds=True, slack=slack and max(slack, 1.0))
 
 
 def same(claim: str, value: float, bound: float, *, quantity: str = "", layer: str = "") -> Claim:

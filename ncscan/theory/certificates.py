@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ncscan.errors import Undefined
-from ncscan.theory import Claim, at_least, at_most, fact, same, undefined
+from ncscan.theory import TOLERANCE, Claim, at_least, at_most, fact, same, undefined
 from ncscan.theory.head import HeadStats
 from ncscan.theory.reading import (
     RESOLVED,
@@ -118,15 +118,40 @@ def _interpolation(reading: Reading) -> float:
     head, form, s = reading.head, reading.form, reading.s
     N = head.n_samples
     noise = centred_rows(head.outputs.noise, form)
-    off = centred_rows(head.outputs.means - np.eye(head.n_classes), form)
-    missed = np.sqrt(head.counts @ np.sum(off**2, axis=0) + N * np.sum(noise**2))
-    wanted = np.sqrt(N * (1 - np.sum(head.shares**2)))  # ‖QY(Π−J)‖_F: both forms alike
     unread = centred_rows(head.outputs.signal, form)
     unread = unread - reading.U @ (reading.U.T @ unread)  # what V shows outside the directions that count
-    shown = wanted - missed - np.sqrt(N) * float(np.linalg.norm(unread))
+    shown = _shown(head, form) - np.sqrt(N) * float(np.linalg.norm(unread))
     require(shown > 0, "the outputs are too far from the labels: ‖Q(Z_L−Y)‖_F is not below ‖QY(Π−J)‖_F")
     top = float(np.sum(noise**2)) / s[-1] ** 2 + reading.a**2 * reading.below.within
     return float(top / (shown**2 / (N * s[0] ** 2)))
+
+
+def _shown(head: HeadStats, form: Form) -> float:
+    """‖QY(Π−J)‖_F − ‖Q(Z_L−Y)‖_F, as (a² − b²)/(a + b): the two are nearly equal where outputs are small.
+
+    With p = n_c/N and f_c the mean output of class c,
+
+        (a² − b²)/N = 2Σp_c⟨Qf_c, e_c⟩ − Σp_c‖Qf_c‖² − tr QS_WQ − u
+
+    where u is Σp_c² in the orthogonal form and Σ(p_c − 1/K)² in the simplex form. Undefined where rounding decides.
+    """
+    p, K = head.shares, head.n_classes
+    F = centred_rows(head.outputs.means, form)
+    off = centred_rows(head.outputs.means - np.eye(K), form)
+    noise = float(np.sum(centred_rows(head.outputs.noise, form) ** 2))
+    uneven = float(np.sum(p**2 if form == "orthogonal" else (p - 1 / K) ** 2))
+    terms = np.array([2 * float(p @ np.diag(F)), -float(p @ np.sum(F**2, axis=0)), -noise, -uneven])
+    difference = float(terms.sum())
+    # The mean outputs are sums in which a bias may be large: their own error goes with their uncentred size.
+    size = float(p @ np.linalg.norm(head.outputs.means, axis=0))
+    error = 16 * float(np.finfo(np.float64).eps) * (float(np.abs(terms).sum()) + size * (1 + size))
+    require(
+        difference <= 0 or error < TOLERANCE / 4 * difference,
+        "the outputs are too small: ‖QY(Π−J)‖_F − ‖Q(Z_L−Y)‖_F is rounding",
+    )
+    wanted = np.sqrt(1 - np.sum(p**2))
+    missed = np.sqrt(p @ np.sum(off**2, axis=0) + noise)
+    return float(np.sqrt(head.n_samples) * difference / (wanted + missed))
 
 
 FRAME = ("nc2_target_free", "nc2_upper", "nc2_lower")
@@ -135,7 +160,7 @@ BY_CLASS = ("nc3_class", "nc3_samples")
 
 def _frame(frame: Frame) -> Iterator[Claim]:
     """Certificates (3) and (4) in one form."""
-    where = {"quantity": frame.reading.form, "layer": frame.head.features.name}
+    where: dict[str, Any] = {"quantity": frame.reading.form, "layer": frame.head.features.name}
     bounds: tuple[tuple[str, Callable[[Frame], float]], ...] = (
         ("nc2_target_free", _target_free),
         ("nc2_upper", _upper),
@@ -157,20 +182,20 @@ def _frame(frame: Frame) -> Iterator[Claim]:
 def _target_free(frame: Frame) -> float:
     """(s_1/s_k(T)) hypot(s_1(T)/s_k, β)."""
     t = np.linalg.svd(frame.class_outputs, compute_uv=False)
-    require(t[frame.k - 1] > RESOLVED * norm(frame.head.outputs.means), "the class outputs have a lower rank")
+    require(t[frame.k - 1] > RESOLVED * t[0], "the class outputs have a lower rank")
     return float(frame.s[0] / t[frame.k - 1] * np.hypot(t[0] / frame.s[-1], frame.beta))
 
 
 def _upper(frame: Frame) -> float:
     """s_1/(1−e)·hypot((1+e)/s_k, β')."""
-    beta = frame.beta / frame.alpha
-    return float(frame.s[0] / (1 - frame.e) * np.hypot((1 + frame.e) / frame.s[-1], beta))
+    s, e = frame.s, frame.e
+    return float(s[0] / (1 - e) * np.hypot((1 + e) / s[-1], frame.beta / frame.alpha))
 
 
 def _lower(frame: Frame) -> float:
     """(1−e)/s_k / hypot((1+e)/s_1, β')."""
-    beta = frame.beta / frame.alpha
-    return float((1 - frame.e) / frame.s[-1] / np.hypot((1 + frame.e) / frame.s[0], beta))
+    s, e = frame.s, frame.e
+    return float((1 - e) / s[-1] / np.hypot((1 + e) / s[0], frame.beta / frame.alpha))
 
 
 def _classes(name: str, frame: Frame, least: Float64[np.ndarray, "K"]) -> Iterator[Claim]:
@@ -236,7 +261,13 @@ def _power(head: HeadStats) -> Claim:
     """‖W_:W_:ᵀ − (W_LW_Lᵀ)^{L2}‖ ≤ η, where W_: = W_L…W_{L1+1}."""
     W, product = head.classifier.weight, head.product
     apart = norm(product @ product.T - np.linalg.matrix_power(W @ W.T, head.depth))
-    return at_most("head_power", apart, _eta(head), layer=head.classifier.name)
+    return at_most("head_power", apart, _eta(head), layer=head.classifier.name, rounding=_power_rounding(head))
+
+
+def _power_rounding(head: HeadStats) -> float:
+    """Return what rounding can do to W_:W_:ᵀ, to (W_LW_Lᵀ)^{L2} and to η: all are of the size r^{2 L2}."""
+    r = max(linear.norm for linear in head.maps)
+    return float(head.depth**2 * ROUNDING * r ** (2 * head.depth))
 
 
 def _absolute(head: HeadStats) -> float:
@@ -244,6 +275,8 @@ def _absolute(head: HeadStats) -> float:
     eta, s = _eta(head), np.linalg.svd(head.product, compute_uv=False)
     smallest = float(s[-1] ** 2) if len(s) == head.n_classes else 0.0
     require(eta < smallest, f"η = {eta:.3g}, not below s_K(W_L…W_L1+1)² = {smallest:.3g}")
+    rounding = _power_rounding(head)
+    require(rounding < TOLERANCE * (smallest - eta), "s_K(W_L…W_L1+1)² − η is rounding")
     return float(((s[0] ** 2 + eta) / (smallest - eta)) ** (1 / (2 * head.depth)))
 
 

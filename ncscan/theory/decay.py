@@ -136,20 +136,24 @@ def _apart(predicted: Float64[np.ndarray, "K d"], W: Float64[np.ndarray, "K d"])
     return float(np.linalg.norm(W - predicted)) / size
 
 
-def _gradients(stats: HeadStats, lam: float) -> list[Float64[np.ndarray, "_ _"]]:
-    """∂/∂W_ℓ = λW_ℓ − T_ℓᵀ(1/N)Σ(y_i − f_i)z_iᵀ of every map of the head, T_ℓ = W_L…W_{ℓ+1}, z what the map reads."""
+def _gradients(stats: HeadStats, lam: float) -> list[tuple[Float64[np.ndarray, "_ _"], float]]:
+    """∂/∂W_ℓ = λW_ℓ − T_ℓᵀ(1/N)Σ(y_i − f_i)z_iᵀ of every map of the head, T_ℓ = W_L…W_{ℓ+1}, z what the map reads.
+
+    Each with the size of the two terms, which cancel at a critical point: rounding goes with it, not with what is left.
+    """
     gradients = []
     T = np.eye(stats.n_classes)
     for linear, below in zip(reversed(stats.maps), reversed(stats.layers[:-1]), strict=True):
         errors = stats.mean_errors * stats.shares @ below.means.T - stats.outputs.noise @ below.noise.T
-        gradients.append(lam * linear.weight - T.T @ errors)
+        decay, loss = lam * linear.weight, T.T @ errors
+        gradients.append((decay - loss, float(np.linalg.norm(decay) + np.linalg.norm(loss))))
         T = T @ linear.weight
     return gradients[::-1]
 
 
 def _stationarity(stats: HeadStats, lam: float) -> list[Claim]:
     claims = []
-    for linear, g in zip(stats.maps, _gradients(stats, lam), strict=True):
+    for linear, (g, _) in zip(stats.maps, _gradients(stats, lam), strict=True):
         size = lam * float(np.linalg.norm(linear.weight))
         if size == 0:
             claims.append(undefined("stationarity", "the map is zero", layer=linear.name))
@@ -171,9 +175,11 @@ def _balance_at_rest(stats: HeadStats, lam: float) -> list[Claim]:
             continue
         D = following.weight.T @ following.weight - first.weight @ first.weight.T
         apart = float(np.linalg.norm(D, 2))
-        moved = following.norm * np.linalg.norm(gradients[i + 1], 2) + first.norm * np.linalg.norm(gradients[i], 2)
-        # Both sides vanish in exact balance, and then rounding would decide.
-        rounding = float(1e3 * np.finfo(np.float64).eps * max(first.norm, following.norm) ** 2)
+        (g, size), (g_next, size_next) = gradients[i : i + 2]
+        moved = following.norm * np.linalg.norm(g_next, 2) + first.norm * np.linalg.norm(g, 2)
+        # Both sides vanish in exact balance at rest, and then rounding would decide.
+        largest = following.norm * size_next + first.norm * size
+        rounding = float(1e3 * np.finfo(np.float64).eps * largest / lam)
         claims.append(at_most("balance_at_rest", apart, float(moved) / lam, layer=layer, rounding=rounding))
     return claims
 

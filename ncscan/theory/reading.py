@@ -110,11 +110,6 @@ def centred_rows(X: Float64[np.ndarray, "K n"], form: Form) -> Float64[np.ndarra
     return np.asarray(X - X.mean(axis=0)) if form == "simplex" else X
 
 
-def centred_classes(X: Float64[np.ndarray, "n K"], form: Form) -> Float64[np.ndarray, "n K"]:
-    """XQ."""
-    return np.asarray(X - X.mean(axis=1)[:, None]) if form == "simplex" else X
-
-
 @dataclass(frozen=True)
 class Frame:
     """The class means that W_L reads, against what it makes of them."""
@@ -130,19 +125,28 @@ class Frame:
     @cached_property
     def means(self) -> Float64[np.ndarray, "n K"]:
         """M of the layer that W_L reads, as MQ."""
-        return centred_classes(self.head.features.means, self.reading.form)
+        return self._means_of(self.head.features)
 
     @cached_property
     def means_below(self) -> Float64[np.ndarray, "n K"]:
         """m of the layer under it, as mQ."""
-        return centred_classes(self.reading.below.means, self.reading.form)
+        return self._means_of(self.reading.below)
 
     @cached_property
     def class_outputs(self) -> Float64[np.ndarray, "K K"]:
         """T: what the outputs make of the class means, without the last bias."""
-        form = self.reading.form
-        means = self.head.outputs.means - self.head.classifier.bias[:, None]
-        return centred_classes(centred_rows(means, form), form)
+        return centred_rows(self.head.classifier.weight @ self.means, self.reading.form)
+
+    def _means_of(self, layer: HeadLayer) -> Float64[np.ndarray, "n K"]:
+        """The class means of a layer times Q.
+
+        Centred ones come from the signal, which no bias ever entered: the means of a layer with a large bias are nearly
+        equal, and their differences would be rounding.
+        """
+        if self.reading.form == "orthogonal":
+            return layer.means
+        around = layer.signal / np.sqrt(self.head.shares)  # μ_c − μ_G
+        return np.asarray(around - around.mean(axis=1)[:, None])
 
     @cached_property
     def s(self) -> Float64[np.ndarray, "k"]:
@@ -152,16 +156,18 @@ class Frame:
 
     @cached_property
     def alpha(self) -> float:
-        """The scale of the class outputs: T ≈ αQ."""
-        return float(np.trace(self.class_outputs)) / self.k
+        """The scale of the class outputs, T ≈ αQ; Undefined where it is not positive."""
+        alpha = float(np.trace(self.class_outputs)) / self.k
+        require(alpha > 0, "the class outputs do not point to their classes")
+        return alpha
 
     @cached_property
     def e(self) -> float:
         """‖T/α − Q‖; Undefined where it is not below 1: the outputs do not tell the classes apart as Q does."""
-        require(self.alpha > 0, "the class outputs do not point to their classes")
         Q = centred_rows(np.eye(self.head.n_classes), self.reading.form)
         e = float(np.linalg.norm(self.class_outputs / self.alpha - Q, 2))
         require(e < 1, f"e = ‖T/α − Q‖ = {e:.3g}, not below 1")
+        require(1 - e > RESOLVED, "e = ‖T/α − Q‖ is 1, as far as rounding can tell")
         return e
 
     @cached_property
@@ -184,7 +190,7 @@ class Frame:
     def condition(self) -> float:
         """κ_k(M)."""
         s = np.linalg.svd(self.means, compute_uv=False)[: self.k]
-        require(len(s) == self.k and s[-1] > RESOLVED * norm(self.head.features.means), "M has a lower rank")
+        require(len(s) == self.k and s[-1] > RESOLVED * s[0], "M has a lower rank")
         return float(s[0] / s[-1])
 
     def duality(self) -> Float64[np.ndarray, "K"]:
