@@ -19,7 +19,7 @@ from ncscan.gram import Gram
 from ncscan.metrics.simplex import nearest_simplex
 from ncscan.sketch import Sketch, decompose, first_columns
 from ncscan.statistics import LayerStats, layer_stats_from
-from ncscan.sums import ClassSums, Frame, NormSums, Scatter, frame
+from ncscan.sums import MOST_PAIRED, ClassSums, Frame, NormSums, Scatter, frame
 
 WIDEST_GRAM = 4096
 """Above this min(N, d) a spectrum is not exact any more: its Gram matrix costs min(N, d)² numbers."""
@@ -231,7 +231,8 @@ class SecondPass:
         self._residuals = zeros(K, d)
         self._within = zeros(K)
         self._projected = zeros(r, r)
-        self._nearest = zeros(K * K, dtype=torch.int64)
+        self._right = zeros(K, dtype=torch.int64)
+        self._nearest = zeros(K * K, dtype=torch.int64) if K <= MOST_PAIRED else None
         self._disagreements = zeros(K, dtype=torch.int64)
         self._cosines = zeros(K)
         self._simplex = None if classifier is None else _simplex_axes(classifier, self._products, device)
@@ -284,7 +285,9 @@ class SecondPass:
         projected = _product(x.to(self._products), self._axes)
         self._projected += projected.T @ projected
         nearest = self._nearest_means(projected.double(), y)
-        self._nearest.index_add_(0, y * K + nearest, torch.ones_like(y))
+        self._right.index_add_(0, y, (nearest == y).long())
+        if self._nearest is not None:
+            self._nearest.index_add_(0, y * K + nearest, torch.ones_like(y))
         disagrees = None if self._decisions is None else self._decisions[at : at + n] != nearest
         if disagrees is not None:
             self._disagreements.index_add_(0, y, disagrees.long())
@@ -328,7 +331,8 @@ class SecondPass:
             residuals=self._residuals.cpu().numpy(),
             within=self._within.cpu().numpy(),
             projected=self._projected.cpu().numpy(),
-            nearest=self._nearest.view(K, K).cpu().numpy(),
+            right=self._right.cpu().numpy(),
+            nearest=None if self._nearest is None else self._nearest.view(K, K).cpu().numpy(),
             disagreements=None if self._decisions is None else self._disagreements.cpu().numpy(),
             cosines=None if self._classifier is None else self._cosines.cpu().numpy(),
             zero_samples=int(self._zero_samples),

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 
 from ncscan.chosen import Key, bare, key_of, measure_some
 from ncscan.metrics import LayerView
-from ncscan.metrics.frame import equiangular, equinorm, etf_distance, matrix_etf_distance
+from ncscan.metrics.frame import cross_etf_distance, equiangular, equinorm, etf_distance, product_distance
 from ncscan.statistics import LayerStats
 from ncscan.sums import Frame, Permuted, permuted_frames
 
@@ -121,10 +121,9 @@ def _frames(M: np.ndarray, centred: np.ndarray, W: np.ndarray) -> Iterator[tuple
     yield "nc2_equinorm_w", equinorm(W)
     yield "nc2_equiangular_w", equiangular(W)
     yield "nc2_etf_w", etf_distance(W)
-    gram = M @ M.T
-    yield "nc2_orthogonal", float(np.linalg.norm(gram / np.linalg.norm(gram) - np.eye(K) / np.sqrt(K)))
+    yield "nc2_orthogonal", product_distance(M, M, 1 / np.sqrt(K), 0.0)
     yield "nc3_distance", float(np.linalg.norm(W / np.linalg.norm(W) - centred / np.linalg.norm(centred)))
-    yield "nc3_etf", matrix_etf_distance(W @ centred.T)
+    yield "nc3_etf", cross_etf_distance(W, centred)
     k = min(K - 1, M.shape[1])
     rows, means = (np.linalg.svd(x, full_matrices=False)[2][:k] for x in (W, centred))
     yield "nc3_subspace", float(np.linalg.svd(rows @ means.T, compute_uv=False).mean())

@@ -97,8 +97,7 @@ def _collapsed(stats: LayerStats, noise: Float64[np.ndarray, "K d"]) -> LayerSta
     # What other directions do not foretell of it: the inverse of U diag(F_j)⁻¹ Uᵀ. F_j is 0 where all means are, so U.
     inverse = np.divide(1.0, F, out=np.zeros_like(F), where=F > 0)
     alone = N * np.linalg.pinv((U * inverse) @ U.T, hermitian=True)
-    return replace(
-        stats,
+    return stats.around_the_same_means(
         within=stats.counts * noise.sum(axis=1),
         projected=N * (U * F) @ U.T,
         unexplained=None if stats.unexplained is None else Unexplained(alone, trivial=stats.unexplained.trivial),

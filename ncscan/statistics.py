@@ -4,7 +4,7 @@ In: `ClassSums` and `Scatter`, the partial sums of the two passes. Out: `LayerSt
 layer, a few numbers per class instead of N·d. Only this file decides which singular values of activations count.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 
 from ncscan.errors import DataError, Undefined
+from ncscan.pairs import Crowding, crowding
 from ncscan.resolution import RESOLVED, eigenvalues, float_format, ulp
 from ncscan.sketch import Decomposition, decompose, largest_eigenvalue
 from ncscan.sums import ClassSums, Frame, NormSums, Permuted, PerSample, Scatter
@@ -84,7 +85,8 @@ class LayerStats:
     coordinates: Float64[np.ndarray, "K r"]
     within: Float64[np.ndarray, "K"]
     projected: Float64[np.ndarray, "r r"]
-    nearest: Int64[np.ndarray, "K K"]
+    right: Int64[np.ndarray, "K"]
+    nearest: Int64[np.ndarray, "K K"] | None
     disagreements: Int64[np.ndarray, "K"] | None
     cosines: Float64[np.ndarray, "K"] | None
     zero_samples: int
@@ -156,6 +158,45 @@ class LayerStats:
         size = np.sqrt(self.n_features) + np.sqrt(self.n_classes)
         return float(size * max(2 * stored, 16 * np.sqrt(self.batches) * summed))
 
+    @cached_property
+    def spreads(self) -> dict[Weighting, tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]]:
+        """What `spread` has found so far, by weighting."""
+        return {}
+
+    @cached_property
+    def mean_spread(self) -> Float64[np.ndarray, "q"]:
+        """The singular values of M, not centred."""
+        return np.linalg.svd(self.means, compute_uv=False)
+
+    @cached_property
+    def crowding(self) -> Crowding:
+        """How close the class means are to each other."""
+        return crowding(self.coordinates)
+
+    def around_the_same_means(
+        self,
+        *,
+        within: Float64[np.ndarray, "K"],
+        projected: Float64[np.ndarray, "r r"],
+        unexplained: Unexplained | None,
+    ) -> "LayerStats":
+        """Other scatter within classes around the same class means: what is known of those is not made again."""
+        other = replace(self, within=within, projected=projected, unexplained=unexplained)
+        vars(other).update({name: getattr(self, name) for name in ("tolerance", "spreads", "crowding")})
+        return other
+
+
+def spread(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]:
+    """Singular values of M̃, class c counted √(K w_c) times, and their directions as rows; made once a layer.
+
+    Undefined when a class has no samples.
+    """
+    if weighting not in stats.spreads:
+        scaled = np.sqrt(stats.n_classes * stats.weights(weighting))[:, None] * stats.centred(weighting)
+        _, s, axes = np.linalg.svd(scaled, full_matrices=False)
+        stats.spreads[weighting] = (s, axes)
+    return stats.spreads[weighting]
+
 
 def between(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray, "k"], Float64[np.ndarray, "k r"]]:
     """The positive eigenvalues of Σ_B = Σ_c w_c μ̃_c μ̃_cᵀ in decreasing order, with their eigenvectors as rows.
@@ -163,14 +204,11 @@ def between(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray
     They come from the singular values of M̃, never from Σ_B itself, which would square the condition number. At
     most K − 1 count, and only those above the tolerance. Undefined when none does.
     """
-    K = stats.n_classes
-    _, s, axes = np.linalg.svd(
-        np.sqrt(K * stats.weights(weighting))[:, None] * stats.centred(weighting), full_matrices=False
-    )
+    s, axes = spread(stats, weighting)
     rank = int((s > stats.tolerance).sum())  # at most K − 1: the frame has no more directions
     if rank == 0:
         raise Undefined("the class means coincide, as far as the storage precision can tell")
-    return s[:rank] ** 2 / K, axes[:rank]
+    return s[:rank] ** 2 / stats.n_classes, axes[:rank]
 
 
 def centred_rank(stats: LayerStats, weighting: Weighting) -> Rank:
@@ -186,7 +224,7 @@ def rank_sampling(stats: LayerStats, weighting: Weighting) -> int:
     """
     stats.require_every_class()
     K = stats.n_classes
-    s = np.linalg.svd(np.sqrt(K * stats.weights(weighting))[:, None] * stats.centred(weighting), compute_uv=False)
+    s, _ = spread(stats, weighting)
     trace = stats.within.sum() / stats.n_samples
     chance = 1.1 * (np.sqrt(trace) + np.sqrt(K * stats.noise)) / np.sqrt(stats.counts.min())
     return int((s > max(chance, stats.tolerance)).sum())
@@ -207,7 +245,7 @@ def rank_doubt(stats: LayerStats, weighting: Weighting) -> str:
 def mean_singular_values(stats: LayerStats) -> tuple[Float64[np.ndarray, "k"], int]:
     """The singular values of M (not centred), and how many stand above the tolerance."""
     stats.require_every_class()
-    s = np.linalg.svd(stats.means, compute_uv=False)
+    s = stats.mean_spread
     return s, int((s > stats.tolerance).sum())
 
 
@@ -242,6 +280,7 @@ def layer_stats_from(
         coordinates=of.coordinates,
         within=scatter.within,
         projected=scatter.projected,
+        right=scatter.right,
         nearest=scatter.nearest,
         disagreements=scatter.disagreements,
         cosines=scatter.cosines,

@@ -9,9 +9,13 @@ from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
+from scipy.sparse import coo_array
 
 from ncscan.errors import DataError
 from ncscan.sketch import Sketch
+
+MOST_PAIRED = 100
+"""Up to so many classes there are numbers for every pair: 4,950 pairs. A thousand classes would have half a million."""
 
 Sum = TypeVar(
     "Sum",
@@ -172,8 +176,10 @@ class Permuted:
 
     sums: Float64[np.ndarray, "P K d"]
     """Σ (h − μ_y) over the samples of each permuted class, μ_y of their true class."""
-    origins: Int64[np.ndarray, "P K K"]
-    """How many samples of a permuted class (row) are of each true class (column)."""
+    labels: Int64[np.ndarray, "P N"]
+    """The permuted class of every sample."""
+    true: Int64[np.ndarray, "N"]
+    """Its true class."""
 
     def __add__(self, other: "Permuted") -> "Permuted":
         """The sums over both sets of samples, under the same permutations."""
@@ -183,7 +189,10 @@ class Permuted:
 def permuted_frames(of: Frame, permuted: Permuted) -> Iterator[Frame]:
     """The class means under each permutation; the sums are around the class means, so they keep their digits."""
     centre = of.means[of.present].mean(axis=0)
-    for sums, origins in zip(permuted.sums, permuted.origins, strict=True):
+    K, N = len(of.means), len(permuted.true)
+    for sums, labels in zip(permuted.sums, permuted.labels, strict=True):
+        # How many samples of a permuted class (row) are of each true class (column): at most N numbers are not 0.
+        origins = coo_array((np.ones(N), (labels, permuted.true)), shape=(K, K)).tocsr()
         means = (sums + origins @ (of.means - centre)) / np.maximum(of.counts, 1)[:, None]
         yield _frame_of(of.counts, np.where(of.present[:, None], means + centre, 0.0))
 
@@ -198,8 +207,10 @@ class Scatter:
     """Σ ‖x_i‖² per class."""
     projected: Float64[np.ndarray, "r r"]
     """Σ (U x_i)(U x_i)ᵀ in the basis of the frame."""
-    nearest: Int64[np.ndarray, "K K"]
-    """How many samples of class y (row) lie nearest to the mean of class c (column)."""
+    right: Int64[np.ndarray, "K"]
+    """Per class, samples that lie nearest to their own class mean."""
+    nearest: Int64[np.ndarray, "K K"] | None
+    """How many samples of class y (row) lie nearest to the mean of class c (column); None of more than MOST_PAIRED."""
     disagreements: Int64[np.ndarray, "K"] | None
     """Per class, samples for which the network decides otherwise than the nearest class mean."""
     cosines: Float64[np.ndarray, "K"] | None
@@ -233,7 +244,8 @@ class Scatter:
             residuals=self.residuals + other.residuals,
             within=self.within + other.within,
             projected=self.projected + other.projected,
-            nearest=self.nearest + other.nearest,
+            right=self.right + other.right,
+            nearest=_added(self.nearest, other.nearest),
             disagreements=_added(self.disagreements, other.disagreements),
             cosines=_added(self.cosines, other.cosines),
             zero_samples=self.zero_samples + other.zero_samples,

@@ -117,7 +117,8 @@ def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterato
             coordinates=(means - means.mean(axis=0))[:, moving],
             within=sums.within,
             projected=projected,
-            nearest=sums.nearest,
+            right=sums.right,
+            nearest=None,  # which class a wrong sample is nearest to is not kept
             disagreements=sums.disagreements,
             cosines=sums.cosines,
         )
@@ -147,7 +148,7 @@ class _Sums:
     """Its expected square outside the span."""
     within: Float64[np.ndarray, "K"]
     projected: Float64[np.ndarray, "r r"]
-    nearest: Int64[np.ndarray, "K K"]
+    right: Int64[np.ndarray, "K"]
     disagreements: Int64[np.ndarray, "K"] | None
     cosines: Float64[np.ndarray, "K"] | None
 
@@ -179,7 +180,7 @@ def _resampled_sums(view: LayerView, samples: PerSample, B: int, seed: int) -> I
                 outside=outside,
                 within=np.maximum(q - shift, 0.0),
                 projected=second.matrix(seconds[at]) - (movement.T * n) @ movement,
-                nearest=_decisions(n, right),
+                right=np.rint(right).astype(np.int64),
                 disagreements=None if samples.disagrees is None else np.rint(disagrees).astype(np.int64),
                 cosines=None if samples.cosines is None else cosines,
             )
@@ -230,14 +231,6 @@ def _outside(q: Float64[np.ndarray, "n"], p: Float64[np.ndarray, "n r"]) -> floa
     """E‖δ‖² of a resampled class mean outside the span: the mean of ‖x‖² − ‖p‖², over n."""
     total, inside = float(q.sum()), float((p**2).sum())
     return (total - inside) / len(q) ** 2 if total - inside > 1e-12 * total else 0.0  # else it is rounding
-
-
-def _decisions(n: Int64[np.ndarray, "K"], right: Float64[np.ndarray, "K"]) -> Int64[np.ndarray, "K K"]:
-    """A table of nearest means with so many right; which of the others the wrong ones are nearest to is not kept."""
-    nearest = np.diag(np.rint(right).astype(np.int64))
-    K = len(n)
-    nearest[np.arange(K), (np.arange(K) + 1) % K] += n - np.diag(nearest)
-    return nearest
 
 
 def _seen(

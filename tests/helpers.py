@@ -58,6 +58,12 @@ def stats_of(features: np.ndarray, labels: np.ndarray, K: int | None = None, siz
     return layer_stats(lambda: chunked(features, size), labels, n_classes, negative_part=True)
 
 
+def nearest_of(stats: LayerStats) -> np.ndarray:
+    """How many samples of class y (row) lie nearest to the mean of class c (column)."""
+    assert stats.nearest is not None
+    return stats.nearest
+
+
 def view_of(
     features: np.ndarray, labels: np.ndarray, W: np.ndarray | None = None, weighting: Weighting = "class"
 ) -> LayerView:

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import chunked, naive_means, naive_nearest, random_layer, simplex_layer
+from helpers import chunked, naive_means, naive_nearest, nearest_of, random_layer, simplex_layer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +24,7 @@ FLOAT32 = 1e-5  # projections in float32: 1e-7, over sums of some thousand
 
 
 def assert_same(one: LayerStats, other: LayerStats, tolerance: float = ROUNDING) -> None:
-    assert np.array_equal(one.nearest, other.nearest)
+    assert np.array_equal(nearest_of(one), nearest_of(other))
     assert np.array_equal(one.counts, other.counts)
     assert one.means == pytest.approx(other.means, rel=tolerance, abs=tolerance)
     assert one.within == pytest.approx(other.within, rel=tolerance)
@@ -134,7 +134,7 @@ def test_products_in_float32_keep_collapsed_layers_apart_from_their_means() -> N
     views = [LayerView(layer_stats(lambda: chunked(shifted), labels, 4, products=p)) for p in (None, torch.float32)]
     assert nc1_pinv(views[1]) == pytest.approx(nc1_pinv(views[0]), rel=FLOAT32)
     assert nc1_trace(views[1]) == pytest.approx(nc1_trace(views[0]), rel=FLOAT32)
-    assert np.array_equal(views[1].stats.nearest, views[0].stats.nearest)
+    assert np.array_equal(nearest_of(views[1].stats), nearest_of(views[0].stats))
 
 
 def test_float32_is_multiplied_as_float32_whatever_the_program_chose() -> None:
@@ -161,8 +161,8 @@ def test_offsets_of_a_million_cost_no_more_than_their_digits() -> None:
     features, labels = random_layer(4, 6, 50)
     shifted = layer_stats(lambda: chunked(features + 1e6), labels, 4)
     assert shifted.within == pytest.approx(layer_stats(lambda: chunked(features), labels, 4).within, rel=1e-9)
-    assert shifted.nearest.sum(axis=1).tolist() == [50] * 4
-    assert np.trace(shifted.nearest) == (naive_nearest(features, labels) == labels).sum()
+    assert nearest_of(shifted).sum(axis=1).tolist() == [50] * 4
+    assert np.trace(nearest_of(shifted)) == (naive_nearest(features, labels) == labels).sum()
 
 
 Source = Callable[[], Iterable[tuple[int, np.ndarray]]]

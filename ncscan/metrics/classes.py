@@ -11,12 +11,10 @@ from jaxtyping import Float64, Int64
 
 from ncscan.errors import Undefined
 from ncscan.metrics.duality import class_cosines, pair_cosines
-from ncscan.metrics.variability import pair_distances
 from ncscan.metrics.view import Definition, LayerView, Value
+from ncscan.pairs import distance_blocks
 from ncscan.statistics import LayerStats
-
-MOST_PAIRED = 100
-"""Up to so many classes every pair has its rows: 4,950 pairs. A thousand classes would have half a million."""
+from ncscan.sums import MOST_PAIRED
 
 SIZES = ("minority", "majority")
 """The smallest classes, and the largest."""
@@ -66,7 +64,7 @@ def imbalance(view: LayerView) -> Value:
     per_class = {
         "variance": stats.within / counts,
         "norm": np.linalg.norm(vectors, axis=1),
-        "error": 1 - np.diag(stats.nearest) / counts,
+        "error": 1 - stats.right / counts,
     }
     groups = (counts == counts.min(), counts == counts.max())
     for name, values in per_class.items():
@@ -105,8 +103,8 @@ def _mean_cosine(vectors: Float64[np.ndarray, "n r"], least: float) -> float | U
     norms = np.linalg.norm(vectors, axis=1)
     if norms.min() <= least:
         return Undefined("a class has no direction")
-    unit = vectors / norms[:, None]
-    return float((unit @ unit.T)[np.triu_indices(len(unit), k=1)].mean())
+    n, along = len(vectors), (vectors / norms[:, None]).sum(axis=0)
+    return float((along @ along - n) / (n * (n - 1)))  # ‖Σ u_c‖² = n + Σ_{c≠c'} ⟨u_c, u_c'⟩
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,7 @@ def _centred_norms(view: LayerView) -> np.ndarray:
 
 
 def _distances(view: LayerView) -> np.ndarray:
-    distances = pair_distances(view.stats.coordinates)
+    ((_, distances),) = distance_blocks(view.stats.coordinates)  # so few classes that they fit one block
     absent = view.stats.counts == 0
     distances[absent] = np.nan
     distances[:, absent] = np.nan
@@ -200,6 +198,8 @@ def _pair_cdnv(view: LayerView) -> np.ndarray:
 
 def _confusion(view: LayerView) -> np.ndarray:
     nearest, counts = view.stats.nearest, view.stats.counts
+    if nearest is None:
+        raise Undefined("which class is taken for which was not counted")
     mixed = (nearest + nearest.T) / np.maximum(counts[:, None] + counts, 1)
     return np.where((counts[:, None] > 0) & (counts > 0), mixed, np.nan)
 
@@ -248,7 +248,7 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
     ),
     ClassMetric(
         name="ncc_error",
-        function=lambda view: _per_sample(view.stats.counts - np.diag(view.stats.nearest), view.stats),
+        function=lambda view: _per_sample(view.stats.counts - view.stats.right, view.stats),
         formula="P[c ≠ argmin_c' ‖h − μ_c'‖] over class c",
         range="[0, 1]",
         at_collapse="0",

@@ -22,8 +22,8 @@ def ncc_error(view: LayerView) -> float:
 
     Source: Papyan, Han and Donoho 2020; Galanti, György and Hutter 2021.
     """
-    nearest = view.stats.nearest
-    return float((nearest.sum() - np.trace(nearest)) / nearest.sum())
+    stats = view.stats
+    return float((stats.n_samples - stats.right.sum()) / stats.n_samples)
 
 
 def nc4_mismatch(view: LayerView) -> float:

@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from ncscan.errors import Undefined
-from ncscan.metrics.frame import matrix_etf_distance
+from ncscan.metrics.frame import cross_etf_distance
 from ncscan.metrics.simplex import require_room
 from ncscan.metrics.view import LayerView, Value
+from ncscan.pairs import product_blocks
 from ncscan.statistics import LayerStats, Rank
 
 
@@ -63,10 +64,11 @@ def nc3_etf(view: LayerView) -> float:
     stats = view.stats
     require_room(stats.n_features, stats.n_classes)
     W = _nonzero(view)
-    product = W @ stats.basis.T @ stats.centred(view.weighting).T
-    if np.linalg.norm(product) <= np.linalg.norm(W) * stats.tolerance:
+    seen, means = W @ stats.basis.T, stats.centred(view.weighting)
+    size = np.sqrt(sum(np.vdot(block, block) for _, block in product_blocks(seen, means)))
+    if size <= np.linalg.norm(W) * stats.tolerance:
         raise Undefined("the classifier sees nothing of the centred class means")
-    return matrix_etf_distance(product)
+    return cross_etf_distance(seen, means)
 
 
 def nc3_cosine(view: LayerView) -> Value:
@@ -106,11 +108,22 @@ def nc3_uniform(view: LayerView) -> float:
 
 def class_cosines(view: LayerView) -> Float64[np.ndarray, "K"]:
     """cos(w_c, μ̃_c) of every class; Undefined where one of the two has no direction."""
-    return np.diag(pair_cosines(view)).copy()
+    W, M, lengths = _directed(view)
+    cosines: Float64[np.ndarray, K] = np.einsum("kd,kd->k", W, M) / lengths / np.linalg.norm(W, axis=1)
+    return cosines
 
 
 def pair_cosines(view: LayerView) -> Float64[np.ndarray, "K K"]:
     """cos(w_c, μ̃_c') of every row of the classifier and every class mean; Undefined where one has no direction."""
+    W, M, lengths = _directed(view)
+    cosines: Float64[np.ndarray, "K K"] = W @ M.T / lengths / np.linalg.norm(W, axis=1)[:, None]
+    return cosines
+
+
+def _directed(
+    view: LayerView,
+) -> tuple[Float64[np.ndarray, "K d"], Float64[np.ndarray, "K d"], Float64[np.ndarray, "K"]]:
+    """W, M̃ and the lengths of its columns; Undefined where one has no direction."""
     stats = view.stats
     W, M = view.rows, stats.means - stats.global_mean(view.weighting)
     _require_nonzero_rows(W)
@@ -118,8 +131,7 @@ def pair_cosines(view: LayerView) -> Float64[np.ndarray, "K K"]:
     at_centre = np.flatnonzero(norms <= stats.tolerance)
     if len(at_centre):
         raise Undefined(f"the mean of class {at_centre[0]} is the global mean: it has no direction")
-    cosines: Float64[np.ndarray, "K K"] = W @ M.T / norms / np.linalg.norm(W, axis=1)[:, None]
-    return cosines
+    return W, M, norms
 
 
 def nc3_subspace(view: LayerView) -> float:

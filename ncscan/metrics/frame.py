@@ -8,8 +8,8 @@ from jaxtyping import Float64
 
 from ncscan.errors import Undefined
 from ncscan.metrics.simplex import require_room
-from ncscan.metrics.variability import pair_distances
 from ncscan.metrics.view import LayerView, Value
+from ncscan.pairs import crowding, distance_blocks, fits_a_block, not_above_diagonal, product_blocks
 from ncscan.statistics import Rank, mean_singular_values
 
 
@@ -98,9 +98,7 @@ def nc2_orthogonal(view: LayerView) -> float:
     size = np.abs(stats.means).max()
     if np.linalg.norm(stats.means / size if size else stats.means) * size <= stats.tolerance:
         raise Undefined("the class means are zero, as far as the storage precision can tell")
-    M = stats.means / size  # the norm of large entries overflows
-    gram = M @ M.T
-    return float(np.linalg.norm(gram / np.linalg.norm(gram) - np.eye(K) / np.sqrt(K)))
+    return product_distance(stats.means, stats.means, 1 / np.sqrt(K), 0.0)
 
 
 def gnc2_uniformity(view: LayerView) -> Value:
@@ -118,13 +116,18 @@ def gnc2_uniformity(view: LayerView) -> Value:
     Source: Liu et al. 2023; Wu and Papyan 2024.
     """
     unit = centred_directions(view)
-    one, other = np.triu_indices(len(unit), k=1)
-    distances = pair_distances(unit)[one, other]
-    if not distances.all():
-        pair = int(np.argmin(distances))
-        raise Undefined(f"classes {one[pair]} and {other[pair]} lie in one direction")
-    logs = -np.log(distances)
-    return {"mean": float(logs.mean()), "var": float(logs.var())}
+    parts: list[tuple[int, float, float]] = []
+    for _, distances in distance_blocks(unit):
+        apart = distances[~not_above_diagonal(distances)]  # each pair once
+        if not apart.all():
+            one, other = crowding(unit).pair
+            raise Undefined(f"classes {one} and {other} lie in one direction")
+        if len(apart):  # the last row has no pair left
+            logs = -np.log(apart)
+            parts.append((len(logs), float(logs.mean()), float(logs.var())))
+    n, mean, var = np.array(parts).T
+    whole = float(n @ mean / n.sum())
+    return {"mean": whole, "var": float(n @ (var + (mean - whole) ** 2) / n.sum())}
 
 
 def nc2_condition(view: LayerView) -> float:
@@ -183,8 +186,11 @@ def equiangular(vectors: Float64[np.ndarray, "K n"]) -> float:
     """
     K = len(vectors)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines = (unit @ unit.T)[np.triu_indices(K, k=1)]
-    return float(np.mean(np.abs(cosines + 1 / (K - 1))))
+    total = 0.0
+    for start, cosines in product_blocks(unit, unit):
+        off = np.abs(cosines + 1 / (K - 1))
+        total += float(off.sum() - np.trace(off, offset=start))
+    return total / (K * (K - 1))
 
 
 def etf_distance(vectors: Float64[np.ndarray, "K n"]) -> float:
@@ -200,26 +206,44 @@ def etf_distance(vectors: Float64[np.ndarray, "K n"]) -> float:
     >>> round(etf_distance(np.eye(10)), 6)
     0.320364
     """
-    return matrix_etf_distance(vectors @ vectors.T)
+    return cross_etf_distance(vectors, vectors)
 
 
-def matrix_etf_distance(matrix: Float64[np.ndarray, "K K"]) -> float:
-    """Distance of a matrix from a simplex, both of norm 1: ‖A/‖A‖_F − ETF_K‖_F.
+def cross_etf_distance(a: Float64[np.ndarray, "K n"], b: Float64[np.ndarray, "K n"]) -> float:
+    """Distance of the products of two sets of K vectors from a simplex: ‖abᵀ/‖abᵀ‖_F − ETF_K‖_F.
 
     Args:
-        matrix: A (K, K), not zero.
+        a: (K, n), one a row.
+        b: (K, n); a bᵀ is not zero.
 
     Returns: in [0, 2]; 0 at collapse, √2 (rms) for unrelated directions.
 
     Source: Zhu et al. 2021; Kothapalli 2023.
 
-    >>> matrix_etf_distance(np.array([[-3.0, 3.0], [3.0, -3.0]]))
+    >>> cross_etf_distance(np.array([[-3.0], [3.0]]), np.array([[1.0], [-1.0]]))
     2.0
     """
-    K = len(matrix)
-    etf = (np.eye(K) - 1 / K) / np.sqrt(K - 1)
-    scaled = matrix / np.abs(matrix).max()  # the norm of large entries overflows
-    return float(np.linalg.norm(scaled / np.linalg.norm(scaled) - etf))
+    K = len(a)
+    scale = 1 / np.sqrt(K - 1)
+    return product_distance(a, b, (1 - 1 / K) * scale, -scale / K)
+
+
+def product_distance(
+    a: Float64[np.ndarray, "K n"], b: Float64[np.ndarray, "K n"], diagonal: float, off: float
+) -> float:
+    """Return ‖abᵀ/‖abᵀ‖_F − T‖_F, T of norm 1 with one number on its diagonal and one off it, block by block."""
+    a, b = (x / np.abs(x).max() for x in (a, b))  # the norm of large entries overflows
+    blocks = list(product_blocks(a, b)) if fits_a_block(len(a)) else None
+    size = np.sqrt(sum(np.vdot(block, block) for _, block in blocks or product_blocks(a, b)))
+    total = 0.0
+    for start, block in blocks or product_blocks(a, b):
+        block /= size
+        at = np.arange(len(block))
+        own = block[at, start + at] - diagonal
+        block -= off
+        block[at, start + at] = own
+        total += np.vdot(block, block)
+    return float(np.sqrt(total))
 
 
 def centred_directions(view: LayerView) -> Float64[np.ndarray, "K r"]:

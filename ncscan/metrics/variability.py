@@ -4,7 +4,6 @@ In: a LayerView. Out: one number a metric, 0 at collapse.
 """
 
 import numpy as np
-from jaxtyping import Float64
 
 from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView
@@ -141,14 +140,11 @@ def cdnv(view: LayerView) -> float:
     stats = view.stats
     stats.require_every_class()
     _require_spread(stats)
-    v = stats.within / stats.counts
-    a = stats.coordinates
-    one, other = np.triu_indices(len(a), k=1)
-    distances = pair_distances(a)[one, other]
-    if (distances <= stats.tolerance).any():
-        pair = int(np.argmin(distances))
-        raise Undefined(f"the means of classes {one[pair]} and {other[pair]} coincide")
-    return float(np.mean((v[one] + v[other]) / (2 * distances**2)))
+    v, pairs = stats.within / stats.counts, stats.n_classes * (stats.n_classes - 1) / 2
+    if stats.crowding.distance <= stats.tolerance:
+        one, other = stats.crowding.pair
+        raise Undefined(f"the means of classes {one} and {other} coincide")
+    return float(v @ stats.crowding.inverse_squares / 2 / pairs)  # each v_c stands in K − 1 pairs
 
 
 def sample_rank(view: LayerView) -> Rank:
@@ -161,15 +157,6 @@ def means_rank(view: LayerView) -> Rank:
     return centred_rank(view.stats, view.weighting)
 
 
-def pair_distances(a: Float64[np.ndarray, "K r"]) -> Float64[np.ndarray, "K K"]:
-    """‖a_c − a_c'‖ from differences, because the Gram form loses all digits of two points that are close.
-
-    >>> pair_distances(np.array([[0.0, 0.0], [3.0, 4.0]])).tolist()
-    [[0.0, 5.0], [5.0, 0.0]]
-    """
-    return np.stack([np.linalg.norm(a - row, axis=1) for row in a])
-
-
 _ROUNDING = 1e-15
 """Of the largest eigenvalue: what is as small is rounding, as numpy takes it for a pseudo-inverse."""
 
@@ -180,7 +167,7 @@ def _noise_to_signal(stats: LayerStats, weighting: Weighting) -> float:
     """tr(Σ_W Σ_B⁺)."""
     _require_spread(stats)
     squares, axes = between(stats, weighting)
-    within = np.einsum("kr,rs,ks->k", axes, stats.projected, axes) / stats.n_samples  # diagonal of Σ_W in those axes
+    within = np.einsum("kr,kr->k", axes @ stats.projected, axes) / stats.n_samples  # diagonal of Σ_W in those axes
     return float(np.sum(within / squares))
 
 
