@@ -4,14 +4,17 @@ In: a LayerView, with what the passes were asked to keep. Out: one `Honest` row 
 calls for all of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float64
 
 from ncscan.baselines import CLOSED_FORMS, Chance, is_chance, permutation_baseline, random_directions
 from ncscan.chosen import Key, key_of
+from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.floors import Floor, floors, is_at_floor
 from ncscan.metrics import LayerView, Row, measure
@@ -24,6 +27,8 @@ from ncscan.sketch import (
     stable_rank,
 )
 from ncscan.uncertainty import Interval, bootstrap
+
+Kind = TypeVar("Kind")
 
 MOST_DRAWN = 100
 """Up to so many classes random directions are drawn; beyond, their formulas say the mean alone."""
@@ -63,13 +68,21 @@ def honest(
         arithmetic: (d,), the mean squared rounding of the forward pass, where it was measured.
     """
     stats = view.stats
-    intervals = bootstrap(view, stats.samples, resamples, seed) if resamples and stats.samples is not None else {}
-    permuted = permutation_baseline(view, stats.permuted) if stats.permuted is not None else {}
-    floor = floors(view, arithmetic)
+    samples, shuffled = stats.samples, stats.permuted
+    wanted = resamples > 0 and samples is not None
+    intervals = _or_none(lambda: bootstrap(view, samples, resamples, seed) if wanted and samples is not None else {})
+    permuted = _or_none(lambda: permutation_baseline(view, shuffled) if shuffled is not None else {})
+    floor = _or_none(lambda: floors(view, arithmetic))
     chance = chance_levels(stats.n_classes, stats.n_features)
     estimate = estimates(view)
     rows = [_estimated(row, estimate.get(key_of(row))) for row in measure(view)]
     return [_beside(row, key_of(row), intervals, floor, chance, permuted, estimate) for row in rows]
+
+
+def _or_none(beside: Callable[[], dict[Key, Kind]]) -> dict[Key, Kind]:
+    """What stands beside the rows, or nothing where float64 cannot compute it: the rows themselves stay."""
+    found = attempt(beside)
+    return {} if isinstance(found, Undefined) else found
 
 
 def estimated(view: LayerView) -> list[Row]:

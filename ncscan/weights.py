@@ -6,12 +6,14 @@ per number. Which maps are consecutive, and what stands between, comes from the 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Float64
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ncscan.chains import alignment, norm_spread
+from ncscan.computable import attempt, computable
 from ncscan.errors import Undefined
 from ncscan.graph import Link, TapGraph
 from ncscan.metrics.readers import Weights
@@ -219,11 +221,8 @@ def _pair(link: Link, weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
     else:
         metrics = ("balancedness", "balancedness_bias") if has_bias else ("balancedness",)
     for metric in metrics:
-        values: Mapping[str, float | Undefined]
-        try:
-            values = _balance_of(metric, link, weights, graph)
-        except Undefined as why:
-            values = dict.fromkeys(NORMS, why)
+        found = attempt(partial(_balance_of, metric, link, weights, graph))
+        values = dict.fromkeys(NORMS, found) if isinstance(found, Undefined) else found
         for quantity in NORMS:
             yield _row(link.first, link.next, metric, quantity, values[quantity], None)
     if link.between != ("activation",):
@@ -231,13 +230,13 @@ def _pair(link: Link, weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
 
 
 def _aligned(link: Link, weights: Weights, graph: TapGraph) -> WeightRow:
-    last = graph.last
-    try:
+    def aligned() -> tuple[float, int]:
         _require_consecutive(link, weights, graph)
-        n_classes = 1 if last is None else last.shape[0]
-        value, j = alignment(weights[link.first][0], weights[link.next][0], n_classes)
-    except Undefined as why:
-        return _row(link.first, link.next, "alignment", "", why, None)
+        n_classes = 1 if graph.last is None else graph.last.shape[0]
+        return alignment(weights[link.first][0], weights[link.next][0], n_classes)
+
+    found = attempt(aligned)
+    value, j = (found, None) if isinstance(found, Undefined) else found
     return _row(link.first, link.next, "alignment", "", value, j)
 
 
@@ -264,8 +263,9 @@ def _require_consecutive(
 
 def _single(name: str, weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
     try:
-        W = _matrix(name, weights, graph)
-        found = condition(W, storage_tolerance(W, str(weights[name][0].dtype)))
+        with computable():
+            W = _matrix(name, weights, graph)
+            found = condition(W, storage_tolerance(W, str(weights[name][0].dtype)))
     except Undefined as why:
         for quantity in SIZES:
             yield _row(name, "", "weight_condition", quantity, why, None)
@@ -280,10 +280,11 @@ def _head(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
         return
     name = graph.head[0] if len(graph.head) == 1 else f"{graph.head[0]}..{graph.head[-1]}"
     try:
-        maps = [_matrix(m, weights, graph) for m in graph.head]
-        tolerances = [storage_tolerance(W, str(weights[m][0].dtype)) for m, W in zip(graph.head, maps, strict=True)]
-        product = condition(*_product(maps, tolerances))
-        last = condition(maps[-1], tolerances[-1])
+        with computable():
+            maps = [_matrix(m, weights, graph) for m in graph.head]
+            tolerances = [storage_tolerance(W, str(weights[m][0].dtype)) for m, W in zip(graph.head, maps, strict=True)]
+            product = condition(*_product(maps, tolerances))
+            last = condition(maps[-1], tolerances[-1])
     except Undefined as why:
         for quantity in ("condition", "root", "last"):
             yield _row(name, "", "head_condition", quantity, why, None)
@@ -303,7 +304,8 @@ def _norm_spread(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
     scaleless = {link.first for link in graph.links if "normalisation" in link.between}
     free = [m for m in free if m.name not in scaleless]
     name = f"{free[0].name}..{free[-1].name}" if free else ""
-    try:
+
+    def spread() -> float:
         if len(free) < 2:
             raise Undefined("fewer than two maps without a bias of their own or after them, and without normalisation")
         odd = {kind for link in graph.links for kind in link.between} & {"residual", "attention"}
@@ -311,11 +313,12 @@ def _norm_spread(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
             raise Undefined(f"{' and '.join(sorted(odd))} between maps: their sizes need not agree")
         if len({m.weight for m in graph.maps}) < len(graph.maps):
             raise Undefined("maps share a weight: their sizes need not agree")
-        spread = norm_spread([_finite(weights[m.name][0], f"{m.name} has non-finite weights") for m in free])
-    except Undefined as why:
-        yield _row(name or graph.maps[-1].name, "", "norm_spread", "", why, None)
-        return
-    yield _row(name, "", "norm_spread", "", spread if np.isfinite(spread) else Undefined("all maps are zero"), None)
+        maps = [_finite(weights[m.name][0], f"{m.name} has non-finite weights") for m in free]
+        if not any(W.any() for W in maps):
+            raise Undefined("all maps are zero")
+        return norm_spread(maps)
+
+    yield _row(name or graph.maps[-1].name, "", "norm_spread", "", attempt(spread), None)
 
 
 def _product(
@@ -356,6 +359,8 @@ def _finite(array: Float[np.ndarray, "..."], otherwise: str) -> Float64[np.ndarr
 def _row(
     map_name: str, next_map: str, metric: str, quantity: str, value: float | Undefined, rank: int | None
 ) -> WeightRow:
+    if not isinstance(value, Undefined) and not np.isfinite(value):
+        value = Undefined("not a finite number")
     return WeightRow(
         map=map_name,
         next_map=next_map,

@@ -14,6 +14,7 @@ from jaxtyping import Float64
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from ncscan.computable import computable
 from ncscan.dataset import Inputs
 from ncscan.errors import Undefined
 from ncscan.gradients.work import Found, Values, Work, explained
@@ -73,7 +74,8 @@ def feature_ansatz(work: Work, traced: Trace) -> Iterator[Found]:
         try:
             if isinstance(product, Undefined):
                 raise product
-            values: Values | Undefined = ansatz(traced.weights[name][0].double().cpu().numpy(), product)
+            with computable():
+                values: Values | Undefined = ansatz(traced.weights[name][0].double().cpu().numpy(), product)
         except Undefined as why:
             values = why
         yield Found(name, "feature_ansatz", values, probed)

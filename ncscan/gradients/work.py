@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from scipy.sparse.linalg import ArpackNoConvergence
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ncscan.computable import computable
 from ncscan.dataset import Dataset, Inputs
 from ncscan.errors import TapError, Undefined
 from ncscan.gradients.objective import Objective
@@ -136,9 +136,8 @@ def explained() -> Generator[None]:
     A model that can be run may still be one that cannot be differentiated, or copied: that costs these rows alone.
     """
     try:
-        yield
-    except ArpackNoConvergence as error:
-        raise Undefined("Lanczos did not settle: the top eigenvalues lie too close") from error
+        with computable():
+            yield
     except MemoryError as error:
         raise Undefined(TROUBLES[0][1]) from error
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError, TapError) as error:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from ncscan.accumulate import layer_stats
+from ncscan.computable import attempt
 from ncscan.dataset import OUTSIDE, TRAINING
 from ncscan.dump import Dump, GradientRow, Layer, Provenance
 from ncscan.errors import Undefined
@@ -237,11 +238,9 @@ def _head(dump: Dump) -> HeadStats | Undefined:
     if reads.n_features != maps[0].shape[1]:
         return Undefined(f"layer {reads.tap.name} was reduced to other vectors than the linear head reads")
     names = [maps[0].reads, *(each.name for each in maps)]
-    try:
-        weights = [dump.weights[each.name] for each in maps]
-        return head_stats(partial(dump.chunks, reads), dump.labels, len(dump.provenance.class_names), weights, names)
-    except Undefined as why:
-        return why
+    weights = [dump.weights[each.name] for each in maps]
+    K = len(dump.provenance.class_names)
+    return attempt(lambda: head_stats(partial(dump.chunks, reads), dump.labels, K, weights, names))
 
 
 def violated(claims: Sequence[Claim]) -> list[str]:

@@ -7,11 +7,12 @@ row of METRICS in table.py.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Int64
 
+from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.metrics.classes import CLASS_METRICS, ClassRow, class_rows
 from ncscan.metrics.decision import cross_entropy, logits_obstacle, mean_squared_error, training_error
@@ -38,8 +39,6 @@ __all__ = [
     "network_rows",
     "readers",
 ]
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def _network_row(
     logits: Float[np.ndarray, "N K"],
     labels: Int64[np.ndarray, "N"],
 ) -> Row:
-    value, reason = _said(_attempt(lambda: function(logits, labels)))
+    value, reason = _said(attempt(lambda: function(logits, labels)))
     return Row(
         metric=metric,
         quantity=quantity,
@@ -137,8 +136,9 @@ def _imbalanced(view: LayerView) -> bool:
 
 def _rows(metric: Metric, view: LayerView) -> Iterator[Row]:
     """One row per quantity; where the metric as a whole is undefined, each says why."""
-    found = _attempt(lambda: metric.function(view), view.stats.obstacle)
-    rank = _attempt(lambda: metric.rank(view) if metric.rank else None, view.stats.obstacle)
+    obstacle = view.stats.obstacle
+    found = Undefined(obstacle) if obstacle else attempt(lambda: metric.function(view))
+    rank = None if obstacle or not metric.rank else attempt(partial(metric.rank, view))
     known = rank if isinstance(rank, Rank) else None
     for quantity in metric.quantities:
         weighted = metric.weighted and quantity not in metric.unweighted
@@ -163,17 +163,6 @@ def _compared_with(metric: Metric, view: LayerView) -> str:
         return view.readers[0].name
     with_classifier = metric.scope in ("classifier", "imbalance of the classifier")
     return view.classifier.name if view.classifier and with_classifier else ""
-
-
-def _attempt(number: Callable[[], Result], obstacle: str = "") -> Result | Undefined:
-    """The number, or why there is none: failure is a value here."""
-    if obstacle:
-        return Undefined(obstacle)
-    try:
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # the row says it: see _said
-            return number()
-    except Undefined as why:
-        return why
 
 
 def _said(value: float | Undefined) -> tuple[float | None, str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.metrics.duality import class_cosines, pair_cosines
 from ncscan.metrics.view import Definition, LayerView, Value
@@ -127,13 +128,9 @@ def _rows(metric: ClassMetric, view: LayerView) -> Iterator[ClassRow]:
     if metric.pairs and K > MOST_PAIRED:
         return
     one, other = _places(metric, K)
-    values: Float64[np.ndarray, ...] | None = None
-    reason = view.stats.obstacle
-    if not reason:
-        try:
-            values = metric.function(view)
-        except Undefined as why:
-            reason = str(why)
+    obstacle = view.stats.obstacle
+    found = Undefined(obstacle) if obstacle else attempt(lambda: metric.function(view))
+    values, reason = (None, str(found)) if isinstance(found, Undefined) else (found, "")
     for i, c in enumerate(one):
         b = None if other is None else int(other[i])
         value = None if values is None else float(values[c] if b is None else values[c, b])

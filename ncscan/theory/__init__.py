@@ -5,9 +5,12 @@ certificates.py (what holds for the last layers of any linear head) and decay.py
 numpy: neither the model nor the data is needed, and a claim without a value says why.
 """
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ncscan.computable import computable
 from ncscan.errors import Undefined
 
 TOLERANCE = 1e-7
@@ -266,7 +269,7 @@ class Claim:
 
 def fact(claim: str, value: float, *, quantity: str = "", layer: str = "", reason: str = "") -> Claim:
     """A number that the theory speaks of, without a bound."""
-    return Claim(claim, quantity, layer, value, None, None, None, reason)
+    return _finite(Claim(claim, quantity, layer, value, None, None, None, reason))
 
 
 def undefined(claim: str, why: Undefined | str, *, quantity: str = "", layer: str = "") -> Claim:
@@ -276,7 +279,7 @@ def undefined(claim: str, why: Undefined | str, *, quantity: str = "", layer: st
 
 def hypothesis(claim: str, value: float, bound: float, *, holds: bool, quantity: str = "") -> Claim:
     """What a theorem assumes: no slack, because nothing is violated where it fails; the theorem does not apply."""
-    return Claim(claim, quantity, "", value, bound, holds, None, "")
+    return _finite(Claim(claim, quantity, "", value, bound, holds, None, ""))
 
 
 def at_most(
@@ -307,6 +310,8 @@ def at_least(
 
 def _judged(claim: Claim, margin: float, rounding: float, larger: float, smaller: float) -> Claim:
     """Whether a bound holds by this margin, and how many times over where both sides are positive."""
+    if not math.isfinite(larger) or not math.isfinite(smaller):
+        return _finite(claim)
     if 0 < rounding >= max(abs(larger), abs(smaller)):
         return replace(claim, reason="zero, as far as rounding can tell")
     allowed = TOLERANCE * abs(claim.bound or 0.0)
@@ -322,8 +327,31 @@ def same(claim: str, value: float, bound: float, *, quantity: str = "", layer: s
     """value = bound; the slack is the smaller over the larger."""
     holds = abs(value - bound) <= TOLERANCE * max(abs(value), abs(bound))
     slack = 1.0 if holds else _ratio(min(value, bound), max(value, bound))
-    return Claim(claim, quantity, layer, value, bound, holds, slack, "")
+    return _finite(Claim(claim, quantity, layer, value, bound, holds, slack, ""))
+
+
+def _finite(claim: Claim) -> Claim:
+    """The claim, or a reason instead where its value, or what it is compared with, exceeds the range of float64."""
+    if all(number is None or math.isfinite(number) for number in (claim.value, claim.bound)):
+        return claim
+    return undefined(
+        claim.claim, "the computation exceeds the range of float64", quantity=claim.quantity, layer=claim.layer
+    )
+
+
+def claims_of(made: Callable[[], Iterable[Claim]], names: Iterable[str], **where: str) -> list[Claim]:
+    """Return the claims of a generator; where float64 stops it on the way, those left of `names` with the reason."""
+    claims: list[Claim] = []
+    try:
+        with computable():
+            for claim in made():
+                claims.append(claim)  # noqa: PERF402 - those before an exception are kept
+    except Undefined as why:
+        known = {claim.claim for claim in claims}
+        claims += [undefined(name, why, **where) for name in names if name not in known]
+    return claims
 
 
 def _ratio(larger: float, smaller: float) -> float | None:
-    return larger / smaller if smaller > 0 else None
+    ratio = larger / smaller if smaller > 0 else None
+    return ratio if ratio is not None and math.isfinite(ratio) else None

@@ -7,13 +7,15 @@ the rest, which only imbalance of neighbouring maps lets through. Derivations: d
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
+from ncscan.computable import attempt
 from ncscan.errors import Undefined
-from ncscan.theory import TOLERANCE, Claim, at_least, at_most, fact, same, undefined
+from ncscan.theory import TOLERANCE, Claim, at_least, at_most, claims_of, fact, same, undefined
 from ncscan.theory.head import HeadStats
 from ncscan.theory.reading import (
     RESOLVED,
@@ -49,12 +51,22 @@ def certify(head: HeadStats) -> list[Claim]:
     """
     if head.depth < 2:
         return [undefined(name, "the head has one linear map") for name in (*NC1, *FRAME, *BY_CLASS, *HEAD)]
-    readings = {form: readings_of(head, form) for form in FORMS}
-    claims = [claim for form in FORMS for reading in readings[form] for claim in _layer(reading)]
-    frames = [Frame(head, readings[form][0]) for form in FORMS]
-    claims += [claim for frame in frames for claim in _frame(frame)]
-    claims += list(_samples(head))
-    claims += list(_head(head, frames[0]))
+    readings = {form: attempt(partial(readings_of, head, form)) for form in FORMS}
+    claims, frames = [], []
+    for form, found in readings.items():
+        if isinstance(found, Undefined):
+            claims += [undefined(name, found, quantity=form) for name in (*NC1, *FRAME, BY_CLASS[0])]
+            continue
+        for reading in found:
+            claims += claims_of(partial(_layer, reading), NC1, quantity=form, layer=reading.layer.name)
+        frames.append(Frame(head, found[0]))
+    for frame in frames:
+        claims += claims_of(
+            partial(_frame, frame), (*FRAME, BY_CLASS[0]), quantity=frame.reading.form, layer=head.features.name
+        )
+    claims += claims_of(partial(_samples, head), BY_CLASS[1:], layer=head.features.name)
+    orthogonal = next((frame for frame in frames if frame.reading.form == "orthogonal"), None)
+    claims += claims_of(partial(_head, head, orthogonal), HEAD, layer=head.classifier.name)
     return _mark_tighter(claims)
 
 
@@ -221,7 +233,7 @@ HEAD = ("head_power", "head_condition", "nc2_head", "nc3_head")
 """Of the head as one map: (5), orthogonal form."""
 
 
-def _head(head: HeadStats, frame: Frame) -> Iterator[Claim]:
+def _head(head: HeadStats, frame: Frame | None) -> Iterator[Claim]:
     """Certificate (5): between balanced neighbours κ(W_L) is the L2-th root of what the head conditions as one map."""
     last, layer = head.classifier, head.features.name
     kappas = []
@@ -239,6 +251,8 @@ def _head(head: HeadStats, frame: Frame) -> Iterator[Claim]:
     try:
         require(len(kappas) > 0, "the head is too far from balance to bound κ(W_L)")
         kappa = min(kappas)
+        if frame is None:
+            raise Undefined("the singular values of the head exceed the range of float64")
         beside = frame.s[-1] * frame.beta / frame.alpha
         yield at_most(
             "nc2_head", frame.condition, float(kappa * np.hypot(1 + frame.e, beside) / (1 - frame.e)), layer=layer

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.linalg import solve
 
+from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.graph import TapGraph
 from ncscan.theory import Claim, at_least, at_most, fact, undefined
@@ -50,6 +51,9 @@ DECAY_CLAIMS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 NEGLIGIBLE = 0.1
 """Under this share a term is left out of a prediction."""
 
+LEAST_SHARE = 1e-10
+"""Under this share of the trace of second moments, λ changes them by less than a million roundings of theirs."""
+
 ZERO_SUM = 0.05
 """Beyond this mean_i |Σ_c f_c| outputs are not zero-sum, and nothing keeps their loss from 0."""
 
@@ -85,10 +89,10 @@ def decay_claims(stats: HeadStats | Undefined, weights: Weights, graph: TapGraph
     )
     claims: list[Claim] = []
     for (name, quantities, _), (_, made) in zip(DECAY_CLAIMS, parts, strict=True):
-        try:
-            claims += made()
-        except Undefined as why:
-            claims += [undefined(name, why, quantity=quantity) for quantity in quantities]
+        found = attempt(made)
+        if isinstance(found, Undefined):
+            found = [undefined(name, found, quantity=quantity) for quantity in quantities]
+        claims += found
     return claims
 
 
@@ -125,6 +129,10 @@ def _ridge_form(stats: HeadStats, lam: float) -> list[Claim]:
 def _ridge(
     right: Float64[np.ndarray, "K d"], moment: Float64[np.ndarray, "d d"], lam: float
 ) -> Float64[np.ndarray, "K d"]:
+    """right·(moment + λI)⁻¹; Undefined where λ is within the rounding of the moments, so that it decides nothing."""
+    size = float(np.trace(moment))
+    if not np.isfinite(size) or lam < LEAST_SHARE * size:
+        raise Undefined(f"λ = {lam:.3g} is lost in the rounding of the features' second moments, of trace {size:.3g}")
     solution: Float64[np.ndarray, "K d"] = solve(moment + lam * np.eye(len(moment)), right.T, assume_a="pos").T
     return solution
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ncscan.errors import Undefined
 from ncscan.graph import TapGraph
-from ncscan.theory import Claim, at_most, fact, hypothesis, undefined
+from ncscan.theory import Claim, at_most, claims_of, fact, hypothesis, undefined
 from ncscan.theory.head import HeadStats
 from ncscan.theory.reading import condition_of, require
 
@@ -28,6 +28,13 @@ LACKS: tuple[tuple[frozenset[str], str], ...] = (
 )
 """Activations by name without underscores, and what each lacks of a smooth one with slope bounded below."""
 
+OF_HEAD = (
+    *("theorem31_linear_head", "theorem31_bias_free", "theorem31_balanced", "theorem31_epsilon1"),
+    *("theorem31_epsilon2", "theorem31_r", "theorem31_condition"),
+)
+OF_NETWORK = ("theorem31_wide", "theorem31_pyramid", "theorem31_smooth")
+"""What is said of the head, and of the network below it."""
+
 
 def promise(head: HeadStats, graph: TapGraph) -> list[Claim]:
     """Theorem 3.1 of Jacot, Súkeník, Wang and Mondelli (2024): its hypotheses, then its bound on NC1.
@@ -41,7 +48,11 @@ def promise(head: HeadStats, graph: TapGraph) -> list[Claim]:
 
     Returns: claims named `theorem31_…`; the bound has no verdict where a hypothesis fails, and says which.
     """
-    return [*_of_head(head), *_of_network(head, graph), *_bounds(head)]
+    return [
+        *claims_of(lambda: _of_head(head), OF_HEAD),
+        *claims_of(lambda: _of_network(head, graph), OF_NETWORK),
+        *claims_of(lambda: _bounds(head), ("theorem31_nc1",)),
+    ]
 
 
 def _residuals(head: HeadStats) -> list[tuple[str, float]]:

@@ -4,19 +4,17 @@ In: the series of one run, and its [train] section. Out: findings, whose definit
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float64
 
+from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.training import Train, balance_rate, effective_steps
 from ncscan.trajectory.findings import BALANCE_FLOOR, BALANCES, DECAYING, MAIN, THRESHOLDS, Found, found
 from ncscan.trajectory.series import Fit, Numbers, Series, log_linear
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Onset:
 def step_findings(numbers: Numbers, train: Train, step_unit: str, split: str) -> Iterator[Found]:
     """All findings of one run over its steps."""
     errors = next((series for (_, metric, _), series in numbers.items() if metric == "error"), None)
-    onset = _attempt(lambda: _onset(errors, split))
+    onset = attempt(lambda: _onset(errors, split))
     yield from _terminal_phase("" if errors is None else errors.layer, onset)
     main = [series for key, series in numbers.items() if key[1:] in MAIN]
     for series in main:
@@ -105,7 +103,7 @@ def _decay(series: Series, onset: Onset | Undefined, step_unit: str) -> Iterator
         phase = series.part(series.steps >= onset.step)
         return _fit(phase, phase.steps.astype(np.float64), step_unit)
 
-    yield from _law("decay", series, _attempt(fit))
+    yield from _law("decay", series, attempt(fit))
 
 
 def _balance_decay(
@@ -116,7 +114,7 @@ def _balance_decay(
     until = len(resolved) if resolved.all() else int(np.argmin(resolved))
     phase = series.part(np.arange(len(resolved)) < until)
     # Where the schedule is not known the plain steps still give a rate, which then has nothing to be compared with.
-    time = _attempt(lambda: effective_steps(phase.steps, train))
+    time = attempt(lambda: effective_steps(phase.steps, train))
     axis = phase.steps.astype(np.float64) if isinstance(time, Undefined) else time
 
     def predicted() -> float:
@@ -129,8 +127,8 @@ def _balance_decay(
             raise time
         return rate
 
-    fit = _attempt(lambda: _fit(phase, axis, step_unit))
-    expected = _attempt(predicted)
+    fit = attempt(lambda: _fit(phase, axis, step_unit))
+    expected = attempt(predicted)
 
     def ratio() -> float:
         if isinstance(fit, Undefined):
@@ -143,7 +141,7 @@ def _balance_decay(
 
     yield from _law("balance_decay", series, fit)
     yield found("balance_decay", series.metric, "predicted", expected, layer=series.layer)
-    yield found("balance_decay", series.metric, "ratio", _attempt(ratio), layer=series.layer)
+    yield found("balance_decay", series.metric, "ratio", attempt(ratio), layer=series.layer)
 
 
 def _fit(phase: Series, time: Float64[np.ndarray, "n"], step_unit: str) -> Fit:
@@ -163,11 +161,3 @@ def _law(finding: str, series: Series, fit: Fit | Undefined) -> Iterator[Found]:
         values = {"rate": -fit.slope, "half_life": half_life, "r2": fit.r2, "points": fit.points}
     for quantity, value in values.items():
         yield found(finding, series.metric, quantity, value, layer=series.layer)
-
-
-def _attempt(number: Callable[[], Result]) -> Result | Undefined:
-    """The number, or why there is none."""
-    try:
-        return number()
-    except Undefined as why:
-        return why
