@@ -5,7 +5,6 @@ and for the page alone, bytes of the page beside those of the CSV files, seconds
 and until it is drawn again when another number is chosen; medians of a few.
 """
 
-import shutil
 import statistics
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from browser.finding import find
 from large_audit import large_audit
 
 from ncscan import report
@@ -66,7 +66,7 @@ def measure(steps: int, layers: int, browser_path: str, folder: Path) -> None:
 
 def main() -> None:
     numbers = [int(each) for each in sys.argv[1:]]
-    browser_path = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), "")
+    browser_path = find()
     for steps, layers in list(zip(numbers[::2], numbers[1::2], strict=True)) or SIZES:
         with tempfile.TemporaryDirectory() as folder:
             measure(steps, layers, browser_path, Path(folder))

@@ -4,12 +4,14 @@ Two of them, light and dark: the verdict, and what answers to the bar on top; ta
 """
 
 import io
-import shutil
 import sys
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from browser.finding import find
 
 VIEWS = (("page-light", "light", "#verdict"), ("page-dark", "dark", "#choose"))
 """Name, colours, and what the picture begins with."""
@@ -27,7 +29,7 @@ def take(browser: Browser, page_file: Path, scheme: str, begins: str) -> Image.I
 def main() -> None:
     page_file, folder = Path(sys.argv[1]), Path(sys.argv[2])
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox"])
         for name, scheme, begins in VIEWS:
             picture = take(browser, page_file, scheme, begins)
             picture.convert("RGB").quantize(96).save(folder / f"{name}.png", optimize=True)

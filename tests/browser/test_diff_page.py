@@ -6,13 +6,12 @@ import pytest
 from comparing import LAYERS, falling, tables
 from playwright.sync_api import Page, expect
 
-from browser.conftest import Open
+from browser.conftest import Open, serious
 from ncscan.report.compare import compare
 from ncscan.report.diff_page import diff_page
 from ncscan.report.page import PRINTED_ROWS
 from ncscan.report.tables import visible
 
-AXE = Path(__file__).parents[2] / ".venv" / "axe" / "package" / "axe.min.js"
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -140,9 +139,4 @@ def test_what_strangers_write_stays_text(opened: Open, tmp_path: Path, name: str
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(opened: Open, tmp_path: Path, scheme: str) -> None:
-    if not AXE.exists():
-        pytest.fail(f"{AXE.name} is missing: `make test` fetches axe-core from npm")
-    page = opened(page_at(tmp_path / "diff.html"), color_scheme=scheme, bypass_csp=True)
-    page.add_script_tag(path=AXE)
-    found = page.evaluate("async () => (await axe.run()).violations.map(v => [v.impact, v.id, v.nodes[0].html])")
-    assert [] == [violation for violation in found if violation[0] in ("serious", "critical")]
+    assert [] == serious(opened(page_at(tmp_path / "diff.html"), color_scheme=scheme, bypass_csp=True))
