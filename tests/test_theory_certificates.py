@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -263,6 +264,31 @@ def test_float32_weights_read_no_direction_below_their_storage() -> None:
     claims = rows(stats_of(rng.standard_normal((18, 6)), y, [(rng.standard_normal((5, 6)), None), (last, None)]))
     assert "reads 2 directions of 3" in one(claims, "nc2_upper", "orthogonal").reason
     assert [c for c in claims.values() if c.holds is False] == []
+
+
+def test_no_matrix_of_classes_by_classes_is_decomposed_when_features_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 1,000 classes it would take minutes; what a map of rank d makes of it lies in d dimensions."""
+    rng = np.random.default_rng(1)
+    K, d = 40, 6
+    y = np.repeat(np.arange(K), 3)
+    head = stats_of(rng.standard_normal((len(y), d)), y, [(rng.standard_normal((n, d)), None) for n in (d, d, K)])
+    shapes: list[tuple[int, ...]] = []
+    for name in ("svd", "eigvalsh", "eigh", "matrix_power", "norm"):
+        original = getattr(np.linalg, name)
+
+        def seen(X: np.ndarray, *args: Any, name: str = name, original: Any = original, **kwargs: Any) -> Any:
+            if name != "norm" or 2 in args:
+                shapes.append(X.shape)
+            return original(X, *args, **kwargs)
+
+        monkeypatch.setattr(np.linalg, name, seen)
+    claims = certify(head)
+    assert {c.claim for c in claims if c.value is not None} > {"head_power", "nc1_upper"}
+    assert len(shapes) > 20
+    assert max(min(shape) for shape in shapes) <= d + 1
+    W, product = head.classifier.weight, head.product
+    apart = np.linalg.norm(product @ product.T - np.linalg.matrix_power(W @ W.T, 3), 2)
+    assert one(rows(head), "head_power", "").value == pytest.approx(apart, rel=EXACT)
 
 
 def test_the_page_on_theory_holds_the_table_of_claims_and_names_tests_that_exist() -> None:

@@ -273,8 +273,10 @@ def _eta(head: HeadStats) -> float:
 
 def _power(head: HeadStats) -> Claim:
     """‖W_:W_:ᵀ − (W_LW_Lᵀ)^{L2}‖ ≤ η, where W_: = W_L…W_{L1+1}."""
-    W, product = head.classifier.weight, head.product
-    apart = norm(product @ product.T - np.linalg.matrix_power(W @ W.T, head.depth))
+    # W_L = Q R, and both lie in the span of Q: no K×K matrix, which of many classes would be large, and of rank d.
+    Q, R = np.linalg.qr(head.classifier.weight)
+    product = Q.T @ head.product
+    apart = norm(product @ product.T - np.linalg.matrix_power(R @ R.T, head.depth))
     return at_most("head_power", apart, _eta(head), layer=head.classifier.name, rounding=_power_rounding(head))
 
 

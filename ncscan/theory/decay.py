@@ -150,12 +150,12 @@ def _gradients(stats: HeadStats, lam: float) -> list[tuple[Float64[np.ndarray, "
     Each with the size of the two terms, which cancel at a critical point: rounding goes with it, not with what is left.
     """
     gradients = []
-    T = np.eye(stats.n_classes)
+    T = None
     for linear, below in zip(reversed(stats.maps), reversed(stats.layers[:-1]), strict=True):
         errors = stats.mean_errors * stats.shares @ below.means.T - stats.outputs.noise @ below.noise.T
-        decay, loss = lam * linear.weight, T.T @ errors
+        decay, loss = lam * linear.weight, errors if T is None else T.T @ errors
         gradients.append((decay - loss, float(np.linalg.norm(decay) + np.linalg.norm(loss))))
-        T = T @ linear.weight
+        T = linear.weight if T is None else T @ linear.weight
     return gradients[::-1]
 
 

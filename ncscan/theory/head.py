@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
+from scipy.sparse import coo_array
 
 from ncscan.errors import DataError, Undefined
 from ncscan.resolution import float_format, storage_tolerance
@@ -334,7 +335,8 @@ def _residuals(
 
 def _by_class(y: Int64[np.ndarray, "n"], K: int, rows: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "K d"]:
     """Sums over the rows of each class."""
-    sums: Float64[np.ndarray, "K d"] = (y == np.arange(K)[:, None]).astype(np.float64) @ rows
+    members = coo_array((np.ones(len(y)), (y, np.arange(len(y)))), shape=(K, len(y))).tocsr()
+    sums: Float64[np.ndarray, "K d"] = members @ rows
     return sums
 
 

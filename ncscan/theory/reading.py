@@ -78,10 +78,12 @@ class Reading:
 def readings_of(head: HeadStats, form: Form) -> list[Reading]:
     """How the outputs read each inner layer, from the last one down."""
     readings: list[Reading] = []
-    T, stored = np.eye(head.n_classes), 0.0
+    T, size, stored = None, 1.0, 0.0  # the identity, which of many classes is a large matrix
     for index in range(head.depth - 1, 0, -1):
         above = head.maps[index]
-        T, stored = T @ above.weight, stored * above.norm + norm(T) * above.tolerance
+        stored = stored * above.norm + size * above.tolerance
+        T = above.weight if T is None else T @ above.weight
+        size = norm(T)
         V = centred_rows(T, form)
         U, s, axes = np.linalg.svd(V, full_matrices=False)
         rank = int((s > max(stored, RESOLVED * s[0])).sum())
