@@ -340,13 +340,18 @@ def _troubles() -> Iterator[None]:
 
 
 def _import_all() -> None:
-    """The stages, and all they need. An interrupt in these seconds ends the process: half a library raises anything."""
+    """The stages, and all they need. An interrupt in these seconds ends the process: half a library raises anything.
+
+    One that is ignored stays so: shells start background jobs like that.
+    """
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         print(INTERRUPTED_WORDS, file=sys.stderr, flush=True)
         os._exit(INTERRUPTED)
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stop)
     try:
         from ncscan.jobs import comparing  # noqa: F401 - for its time and that of all it needs, here and not later
     finally:

@@ -1,5 +1,9 @@
-"""A small real network and its dump, for everything that needs one; as a program, writes one and can be killed."""
+"""A small real network and its dump, for everything that needs one; as a program, writes one, or is killed doing so.
 
+python dumping.py PATH SAMPLES [CALLS SECONDS]
+"""
+
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -7,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from stopping import stop_after
 from torch import nn
 
 from ncscan import rows
@@ -97,5 +102,7 @@ def dump_to(
 if __name__ == "__main__":
     torch.set_num_threads(1)
     rows.GATHERED = 2**16  # so that a kill finds something counted
+    if len(sys.argv) > 3:
+        stop_after(int(sys.argv[3]), float(sys.argv[4]), signal.SIGPROF)
     facts = dump_to(Path(sys.argv[1]), model=network(64), dataset=samples(int(sys.argv[2])))
     print(facts.resumed_at)

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as arrow
 import pytest
 from report_samples import RUNS, Row, checkpoints, entries, weight_entries
-from test_cli import TOML, fitted, ncscan, save, write_data
+from test_cli import PATIENCE, TOML, fitted, ncscan, save, write_data
 
 from ncscan import report
 from ncscan.report.columns import FLAG, NUMBER, TABLES, TEXT, WHOLE
@@ -139,14 +139,14 @@ def test_without_pyarrow_it_is_one_line_before_anything_is_measured(dumped: Path
     code = "import sys; sys.modules['pyarrow'] = None\nfrom ncscan.cli import main\nmain()"
     arguments = ["report", "--format", "parquet", "--out", "none", "ncscan-out/dumps"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=dumped, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, *arguments], cwd=dumped, capture_output=True, text=True, timeout=PATIENCE
     )
     assert (2, "") == (done.returncode, done.stdout)
     (line,) = done.stderr.splitlines()
     assert "pip install 'ncscan[parquet]'" in line
     assert not (dumped / "none").exists()
     plain = subprocess.run(
-        [sys.executable, "-c", code, "report", "-q"], cwd=dumped, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, "report", "-q"], cwd=dumped, capture_output=True, text=True, timeout=PATIENCE
     )
     assert 0 == plain.returncode
 

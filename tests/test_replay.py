@@ -267,17 +267,21 @@ def test_pass_that_goes_another_way_is_an_error() -> None:
 
 def test_interrupt_ends_the_program_at_once() -> None:
     code = (
-        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "import signal, sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job is started deaf to it
         "from dumping import CPU, network, samples, traced; from ncscan.replay import replay; import torch\n"
         "torch.set_num_threads(2); model, dataset = network(), samples(); found, taps = traced(model, dataset)\n"
-        "for batch in replay(model, dataset, found, taps, device=CPU, batch_size=1): print(flush=True); time.sleep(0.2)"
+        "for batch in replay(model, dataset, found, taps, device=CPU, batch_size=1): print(flush=True); time.sleep(999)"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
+        try:
+            _, error = process.communicate(timeout=300)  # long before its next batch
+        finally:
+            process.kill()
     assert "KeyboardInterrupt" in error
     assert process.returncode != 0
 

@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from rich.cells import cell_len
 from rich.console import Console
-from test_cli import TOML, command, fitted, ncscan, save, write_data
+from test_cli import PATIENCE, TOML, command, fitted, ncscan, save, write_data
 from verdict_samples import Run, checkpoints, tables
 
 from ncscan.report.schema import summary_schema
@@ -260,6 +260,6 @@ def test_quiet_says_troubles_only(dumped: Path) -> None:
 
 def test_json_in_a_locale_without_unicode(dumped: Path) -> None:
     env = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii:strict"}
-    done = subprocess.run(command("report", "--json"), cwd=dumped, env=env, capture_output=True, timeout=120)
+    done = subprocess.run(command("report", "--json"), cwd=dumped, env=env, capture_output=True, timeout=PATIENCE)
     assert 0 == done.returncode
     assert json.loads(done.stdout.decode("ascii"))["runs"]
