@@ -74,6 +74,15 @@ class Dataset:
             return _decoded(inputs, self.normalize, self.floats)
         return {name: _decoded(values, self.normalize, self.floats) for name, values in inputs.items()}
 
+    def samples(self, rows: Int64[np.ndarray, "n"]) -> Inputs:
+        """Any samples as a model takes them, in the order of `rows` (n,), n ≥ 1: `batch` of samples that lie apart."""
+        # A data set is read in ranges; rows that lie apart are ranges of one.
+        together = bool((np.diff(rows) == 1).all())
+        ranges = [(rows[0], rows[-1] + 1)] if together else [(row, row + 1) for row in rows]
+        parts = [_named(self.batch(int(first), int(stop))) for first, stop in ranges]
+        joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return joined.get("", joined)
+
 
 TRAINING, HELD_OUT, OUTSIDE = SPLITS = ("train", "test", "ood")
 """What data is to a network: what it was trained on, more of the same, or data that belongs to none of its classes."""

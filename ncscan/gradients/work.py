@@ -4,7 +4,7 @@ In: a model, a data set, the samples that were drawn. Out: `Work`. The only file
 """
 
 import copy
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -98,20 +98,13 @@ def prepared(
     batches = []
     for start in range(0, len(rows), batch_size):
         chunk = rows[start : start + batch_size]
-        # A data set is read in ranges; rows that lie apart are ranges of one.
-        together = chunk[-1] - chunk[0] + 1 == len(chunk)
-        ranges = [(chunk[0], chunk[-1] + 1)] if together else [(row, row + 1) for row in chunk]
-        inputs = _joined([dataset.batch(int(first), int(stop)) for first, stop in ranges])
+        inputs = dataset.samples(chunk)
+        if isinstance(inputs, dict):
+            inputs = {name: _widened(values) for name, values in inputs.items()}
+        else:
+            inputs = _widened(inputs)
         batches.append((inputs, torch.from_numpy(dataset.labels[chunk])))
     return Work(twin, tuple(batches), len(rows), objective, device)
-
-
-def _joined(parts: Sequence[Inputs]) -> Inputs:
-    plain = [part for part in parts if isinstance(part, torch.Tensor)]
-    if plain:
-        return _widened(torch.cat(plain))
-    named = [part for part in parts if isinstance(part, dict)]
-    return {name: _widened(torch.cat([part[name] for part in named])) for name in named[0]}
 
 
 def _widened(tensor: torch.Tensor) -> torch.Tensor:

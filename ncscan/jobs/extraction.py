@@ -37,6 +37,7 @@ from ncscan.jobs import Advanced, Finished, Outcome, Tell, writing
 from ncscan.jobs.measuring import summed_up
 from ncscan.jobs.reporting import DUMP_SUFFIX
 from ncscan.model import LoadedModel, build
+from ncscan.repeatable import require_repeatable
 from ncscan.replay import Batch, default_batch_size, moved, pick_device, replay
 from ncscan.store import SizePlan, plan, write_dump
 from ncscan.taps import Trace, trace, watch
@@ -218,15 +219,19 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
     kept = finished(path, provenance, loaded.trace.graph, gradients=n_gradients, force=flags.force) and _is_unchanged(
         path, loaded, force=flags.force
     )
+    doubt = ""
     if not kept:
         loaded.size.check(path, dumps=left)
+        if target.split == TRAINING:
+            doubt = require_repeatable(loaded.model.module, loaded.dataset, loaded.trace, loaded.device)
         # Before the rows: a dump is described and laid out before its first row comes.
         gradients = None if n_gradients is None else _gradients(loaded, n_gradients)
         with writing(path.parent):
             _keep(path, provenance, loaded, gradients, flags, tell)
     with Dump(path) as dump:
         layers = f"{len(dump.layers)} layers, {path.stat().st_size / 1e6:,.1f} MB"
-        return summed_up(dump, f"{_fit(provenance)}; {layers}{', complete before' if kept else ''}")
+        details = f"{_fit(provenance)}; {layers}{', complete before' if kept else ''}"
+        return summed_up(dump, details, [doubt] if doubt else [])
 
 
 def _is_unchanged(path: Path, loaded: Loaded, *, force: bool) -> bool:

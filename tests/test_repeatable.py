@@ -1,0 +1,162 @@
+"""A replay must be a function of its sample: what depends on chance, on the pass before or on neighbours is refused."""
+
+import copy
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from dumping import CPU, D, K, network, samples
+from test_taps import EACH
+from torch import nn
+
+from ncscan.dataset import Inputs, from_arrays
+from ncscan.errors import ModelError
+from ncscan.repeatable import _among, _checked, _spread, require_repeatable
+from ncscan.taps import trace
+
+Middle = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+
+
+class Net(nn.Module):
+    """Two linear layers with something of one's own between them."""
+
+    def __init__(self, middle: Middle) -> None:
+        super().__init__()
+        self.a = nn.Linear(D, 32)
+        self.b = nn.Linear(32, K)
+        self.register_buffer("seen", torch.zeros(32))
+        self.middle = middle
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.b(self.middle(self, F.relu(self.a(x))))
+        return logits
+
+
+def checked(model: nn.Module) -> str:
+    dataset = samples()
+    return require_repeatable(model, dataset, trace(model, dataset.batch(0, 3)), CPU)
+
+
+def fixed_mask(_net: nn.Module, h: torch.Tensor) -> torch.Tensor:
+    """Dropout whose seed is set anew in each pass: the mask depends on the place in the batch."""
+    return h * (torch.rand(h.shape, generator=torch.Generator().manual_seed(0), dtype=h.dtype) > 0.3)
+
+
+def running_mean(net: nn.Module, h: torch.Tensor) -> torch.Tensor:
+    net.seen = 0.9 * net.seen + 0.1 * h.detach().mean(0)  # type: ignore[operator]
+    return h - net.seen
+
+
+def attended(_net: nn.Module, h: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(h @ h.T / 100, dim=1) @ h
+
+
+RANDOM: dict[str, Middle] = {
+    "dropout": lambda _, h: F.dropout(h, 0.3),
+    "rare dropout": lambda _, h: F.dropout(h, 0.001),
+    "noise": lambda _, h: h + 1e-6 * torch.randn_like(h),
+    "stochastic depth": lambda _, h: h * (torch.rand(len(h), 1) > 0.05).to(h.dtype),
+    "numpy": lambda _, h: h * float(np.random.default_rng().random()),
+    "Python": lambda _, h: h * random.uniform(0.9, 1.1),  # noqa: S311 - no secret
+}
+OF_THE_BATCH: dict[str, Middle] = {
+    "BatchNorm without running statistics": lambda _, h: F.batch_norm(h, None, None, training=True),
+    "centring": lambda _, h: h - h.mean(0),
+    "slight centring": lambda _, h: h - 1e-4 * h.mean(0),
+    "attention over the batch": attended,
+    "largest of the batch": lambda _, h: h / h.amax(),
+    "place in the batch": lambda _, h: h * torch.linspace(1, 2, len(h), dtype=h.dtype)[:, None],
+    "a draw with a fixed seed": fixed_mask,
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_pass_that_draws_is_refused_at_its_layer(name: str) -> None:
+    with pytest.raises(ModelError, match=r"differ from pass to pass, first at layer (/\w+|b)") as error:
+        checked(Net(RANDOM[name]).eval())
+    assert ("draws random numbers" in str(error.value)) == (
+        name not in ("numpy", "Python")
+    )  # generators that nobody sees
+
+
+@pytest.mark.parametrize("name", OF_THE_BATCH)
+def test_a_pass_that_sees_its_neighbours_is_refused_at_its_layer(name: str) -> None:
+    with pytest.raises(ModelError, match=r"depend on the batch it is in, first at layer (/\w+|b)\b"):
+        checked(Net(OF_THE_BATCH[name]).eval())
+
+
+def test_a_pass_that_remembers_is_refused() -> None:
+    with pytest.raises(ModelError, match="keeps something from one pass to the next"):
+        checked(Net(running_mean).eval())
+
+
+def test_a_draw_that_moves_nothing_is_a_doubt() -> None:
+    """As in wav2vec 2, which draws whether to skip a layer also where it never does."""
+
+    def middle(_net: nn.Module, h: torch.Tensor) -> torch.Tensor:
+        torch.rand([])
+        return h
+
+    assert "draws random numbers" in checked(Net(middle).eval())
+
+
+@EACH
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_honest_models_pass(
+    name: str, build: Callable[[], nn.Module], inputs: Callable[[], Inputs], dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    model, few = build().eval(), inputs()
+    dtype = torch.float32 if name == "recurrent" else dtype  # torch has no bfloat16 LSTM on a CPU
+    several = {n: torch.cat([v] * 9) for n, v in few.items()} if isinstance(few, dict) else torch.cat([few] * 9)
+    y = np.arange(len(next(iter(several.values())) if isinstance(several, dict) else several)) % 2
+    dataset = replace(from_arrays(several, y), floats=dtype)
+    model = model.to(dtype)
+    traced = trace(model, dataset.batch(0, 3))
+    assert require_repeatable(model, dataset, traced, CPU) == ""
+    # The same without the float64 twin, where the tolerance is that of the type itself.
+    assert _checked(copy.deepcopy(model), dataset, traced, CPU) == ""
+
+
+def test_a_model_that_cannot_be_copied_or_widened_is_looked_at_as_it_is() -> None:
+    class Stubborn(Net):
+        def __deepcopy__(self, memo: object) -> "Stubborn":
+            raise TypeError("no copies")
+
+    assert checked(Stubborn(lambda _, h: h).eval()) == ""
+    with pytest.raises(ModelError, match="depend on the batch"):
+        checked(Stubborn(lambda _, h: h - h.mean(0)).eval())
+
+
+def test_the_model_stays_as_it_was_and_needs_no_single_samples() -> None:
+    model = network().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert checked(model) == ""
+    assert all(
+        torch.equal(value, before[name]) and value.dtype == before[name].dtype
+        for name, value in model.state_dict().items()
+    )
+    assert checked(Net(lambda _, h: h if len(h) > 1 else h[:0]).eval()) == ""
+
+
+@pytest.mark.parametrize("n", [3, 4, 7, 20])
+def test_few_samples_are_enough_to_see_the_batch(n: int) -> None:
+    torch.manual_seed(0)
+    dataset = from_arrays(torch.randn(n, D), np.arange(n) % 2)
+    model = Net(lambda _, h: h - h.mean(0)).eval()
+    with pytest.raises(ModelError, match="depend on the batch"):
+        require_repeatable(model, dataset, trace(model, dataset.batch(0, 3)), CPU)
+
+
+def test_samples_are_spread_and_stand_elsewhere_in_the_other_batch() -> None:
+    rows, others = _spread(1000, 8)
+    assert (0, 999, 8) == (rows[0], rows[-1], len(rows))
+    assert not set(rows) & set(others)
+    mixed, places = _among(rows, others)
+    assert [mixed[place] for place in places] == rows[::-1].tolist()
+    assert len(mixed) != len(rows)
+    assert sorted(mixed) == sorted([*rows, *others])
