@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from ncscan.chosen import Key, key_of, measure_some
 from ncscan.metrics import LayerView
 from ncscan.resolution import ulp
-from ncscan.statistics import LayerStats
+from ncscan.statistics import LayerStats, between
 from ncscan.unexplained import Unexplained
 
 Source = Literal["storage", "arithmetic"]
@@ -94,14 +94,19 @@ def is_at_floor(value: float, floor: Floor) -> bool:
 def _collapsed(stats: LayerStats, noise: Float64[np.ndarray, "K d"]) -> LayerStats:
     """The same class means, around which there is nothing but independent rounding of each feature."""
     U, N, F = stats.basis, stats.n_samples, pooled(noise, stats)
-    # What other directions do not foretell of it: the inverse of U diag(F_j)⁻¹ Uᵀ. F_j is 0 where all means are, so U.
-    inverse = np.divide(1.0, F, out=np.zeros_like(F), where=F > 0)
-    alone = N * np.linalg.pinv((U * inverse) @ U.T, hermitian=True)
     return stats.around_the_same_means(
         within=stats.counts * noise.sum(axis=1),
         projected=N * (U * F) @ U.T,
-        unexplained=None if stats.unexplained is None else Unexplained(alone, trivial=stats.unexplained.trivial),
+        unexplained=None if stats.unexplained is None else _alone(stats, stats.unexplained, F),
     )
+
+
+def _alone(stats: LayerStats, found: Unexplained, F: Float64[np.ndarray, "d"]) -> Unexplained:
+    """What other directions do not foretell of such noise: the inverse of U diag(F_j)⁻¹ Uᵀ, U the axes of Σ_B."""
+    U = between(stats, "sample")[1] @ stats.basis
+    inverse = np.divide(1.0, F, out=np.zeros_like(F), where=F > 0)  # F_j is 0 where all means are, so U
+    alone = stats.n_samples * np.linalg.pinv((U * inverse) @ U.T, hermitian=True)
+    return Unexplained(alone, trivial=found.trivial)
 
 
 FLOORS: tuple[tuple[str, bool, str], ...] = (

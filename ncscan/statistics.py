@@ -18,6 +18,9 @@ from ncscan.sketch import Decomposition, decompose, largest_eigenvalue
 from ncscan.sums import ClassSums, Frame, NormSums, Permuted, PerSample, Scatter
 from ncscan.unexplained import Unexplained, unexplained
 
+_KNOWN = ("tolerance", "spreads")
+"""What of the class means is made once a layer and goes along with copies of it."""
+
 Weighting = Literal["class", "sample"]
 """How much a class counts in μ_G and Σ_B: 1/K, or its share n_c/N of the samples."""
 
@@ -94,7 +97,7 @@ class LayerStats:
     norms: NormSums
     zeros: int
     unexplained: Unexplained | None
-    """None where no Gram matrix of the features was accumulated."""
+    """None where no Gram matrix of the features was accumulated, or all class means coincide."""
     spectrum: Spectrum | None
     negative: Negative | None
     samples: PerSample | None = None
@@ -182,7 +185,7 @@ class LayerStats:
     ) -> "LayerStats":
         """Other scatter within classes around the same class means: what is known of those is not made again."""
         other = replace(self, within=within, projected=projected, unexplained=unexplained)
-        vars(other).update({name: getattr(self, name) for name in ("tolerance", "spreads", "crowding")})
+        vars(other).update({name: getattr(self, name) for name in (*_KNOWN, "crowding")})
         return other
 
 
@@ -270,7 +273,7 @@ def layer_stats_from(
     """
     if not sums.obstacle:
         _check_same_samples(of, scatter, precision)
-    return LayerStats(
+    stats = LayerStats(
         precision=precision,
         obstacle=sums.obstacle,
         batches=max(sums.batches, 1),
@@ -288,13 +291,16 @@ def layer_stats_from(
         swap_errors=scatter.swap_errors,
         norms=sums.norms,
         zeros=sums.zeros,
-        unexplained=_unexplained(of, scatter, sums.obstacle, precision),
+        unexplained=None,
         spectrum=_spectrum(of, scatter, precision, too_wide),
         negative=_negative(scatter),
         samples=scatter.samples,
         permuted=scatter.permuted,
         noise=_largest_noise(of, scatter, sums.obstacle),
     )
+    with_unexplained = replace(stats, unexplained=_unexplained(stats, scatter))
+    vars(with_unexplained).update({name: vars(stats)[name] for name in _KNOWN if name in vars(stats)})
+    return with_unexplained
 
 
 def _check_same_samples(of: Frame, scatter: Scatter, precision: str) -> None:
@@ -342,14 +348,21 @@ def _largest_noise(of: Frame, scatter: Scatter, obstacle: str) -> float:
     return 0.0 if obstacle else largest_eigenvalue(np.triu(known)) / max(int(of.counts.sum()), 1)
 
 
-def _unexplained(of: Frame, scatter: Scatter, obstacle: str, precision: str) -> Unexplained | None:
-    if scatter.gram is None or obstacle:
+def _unexplained(stats: LayerStats, scatter: Scatter) -> Unexplained | None:
+    """None without a Gram matrix, or where no class means differ: then nothing is asked of it."""
+    if scatter.gram is None or stats.obstacle:
         return None
-    N, d = int(of.counts.sum()), of.means.shape[1]
-    total = float(of.counts @ np.einsum("kd,kd->k", of.means, of.means) + scatter.within.sum())
-    storage = _storage(total, N, d, precision)
-    freedom = N - int(of.present.sum())
-    return unexplained(scatter.gram, scatter.gram_error, of.basis, scatter.projected, freedom, storage)
+    try:
+        squares, axes = between(stats, "sample")
+    except Undefined:
+        return None
+    if stats.tolerance == 0:  # it underflows
+        return None
+    N, d = stats.n_samples, stats.n_features
+    projected, storage = axes @ stats.projected @ axes.T, _storage(stats.total_square, N, d, stats.precision)
+    above = stats.n_classes * (np.sqrt(squares) / stats.tolerance) ** 2
+    freedom = N - int((stats.counts > 0).sum())
+    return unexplained(scatter.gram, scatter.gram_error, axes @ stats.basis, projected, above, freedom, storage)
 
 
 def _storage(total_square: float, N: int, d: int, precision: str) -> float:

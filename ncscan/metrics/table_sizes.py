@@ -13,7 +13,7 @@ from ncscan.metrics.spectrum import (
     participation_ratio,
     stable_rank,
 )
-from ncscan.metrics.variability import sample_rank, vci
+from ncscan.metrics.variability import vci, vci_rank
 from ncscan.metrics.view import Metric
 
 SIZES: tuple[Metric, ...] = (
@@ -26,7 +26,7 @@ SIZES: tuple[Metric, ...] = (
         at_collapse="0",
         weighted=True,
         only="sample",
-        rank=sample_rank,
+        rank=vci_rank,
         convention="always weighted by samples; Σ_T = Σ_W + Σ_B",
         source="Xu & Liu 2023",
         reading="What a linear map of the features can still not tell of the classes. No linear map changes it.",

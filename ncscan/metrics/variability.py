@@ -91,7 +91,8 @@ def vci(view: LayerView) -> float:
     Args:
         view: a layer with a Gram matrix; its weighting plays no part.
 
-    Returns: in [0, 1]; 0 at collapse. Not changed by any invertible linear map of the features.
+    Returns: in [0, 1]; 0 at collapse. Not changed by any invertible linear map of the features. An estimate where it
+        depends on directions that cannot be told from rounding: low-rank layers of few samples.
 
     Raises: Undefined when a class has no samples, all have but one, the class means coincide, the layer is too wide
         for a Gram matrix, or samples are too few to tell: then a linear map of the features reads any labels.
@@ -100,27 +101,25 @@ def vci(view: LayerView) -> float:
     """
     stats = view.stats
     _require_spread(stats)
-    squares, axes = between(stats, "sample")
+    squares, _ = between(stats, "sample")
     if stats.unexplained is None:
         why = "" if stats.spectrum is None else stats.spectrum.reason
         few = stats.spectrum is not None and not why
         raise Undefined(_TRIVIAL if few else why or "no Gram matrix was accumulated")
     if stats.unexplained.trivial:
         raise Undefined(_TRIVIAL)
-    k = len(squares)
-    full = np.vstack([axes, np.linalg.svd(axes)[2][k:]])
-    S = full @ stats.unexplained.scatter @ full.T / stats.n_samples
-    if k < len(S):  # directions of the frame in which means differ by rounding alone foretell as any other does
-        scatter, directions = np.linalg.eigh(S[k:, k:])
-        known = scatter > max(stats.unexplained.resolved / stats.n_samples, _ROUNDING * scatter[-1])
-        foretold = S[:k, k:] @ directions[:, known] / np.sqrt(scatter[known])
-        S = S[:k, :k] - foretold @ foretold.T
     s = np.sqrt(squares)
-    ratios = S / s / s[:, None]
+    ratios = stats.unexplained.scatter / stats.n_samples / s / s[:, None]
     if not np.isfinite(ratios).all():
         raise Undefined("activations are so small that their squares underflow")
     g = np.maximum(np.linalg.eigvalsh(ratios), 0.0)
     return float(np.mean(g / (1 + g)))
+
+
+def vci_rank(view: LayerView) -> Rank:
+    """The rank of Σ_B, and whether directions that may be rounding are too few to matter."""
+    found = view.stats.unexplained
+    return Rank(sample_rank(view).value, certain=found is None or found.doubtful <= _NEGLIGIBLE)
 
 
 def cdnv(view: LayerView) -> float:
@@ -157,8 +156,8 @@ def means_rank(view: LayerView) -> Rank:
     return centred_rank(view.stats, view.weighting)
 
 
-_ROUNDING = 1e-15
-"""Of the largest eigenvalue: what is as small is rounding, as numpy takes it for a pseudo-inverse."""
+_NEGLIGIBLE = 0.01
+"""A value that a decision on rounding moves by more is an estimate."""
 
 _TRIVIAL = "trivially 0: samples are so few that directions without classes foretell any labels"
 

@@ -43,7 +43,9 @@ samples, f the outputs (logits) of the network. W_ℓ, b_ℓ are weight and bias
 - `estimate`: the singular values of Z come from a Gram matrix, whose eigenvalues have an error e: eps·s_1², and above
   N·d² = 2³³ the rounding of float32 products of the samples minus their class means, as measured on a block. Those with
   s² > 50 e are right to 1 % and count. Where something may lie between √(50 e) and the (√N + √d)·2ω_p of the stored
-  activations, κ is over those that count, and the row says `estimate`.
+  activations, κ is over those that count, and the row says `estimate`. So does `vci` where directions that may be
+  rounding (up to 300 times that of storage in squares, what a float32 forward pass can add) are over 1 % of the
+  samples that are free: N less the classes and the directions that count.
 - A metric that has no value says why in `reason`; its `value` is empty, never NaN.
 """
 
