@@ -71,21 +71,38 @@ class Found(NamedTuple):
     notes: Mapping[str, Plain]
 
 
-def find(path: Path) -> list[Path]:
-    """The checkpoint files at a path: the file itself, or those of a folder and its folders, in numeric order.
+class Listing(NamedTuple):
+    """The checkpoint files at a path."""
+
+    files: list[Path]
+    """In numeric order."""
+    unreadable: list[CheckpointError]
+    """Folders below the path that cannot be read."""
+
+
+def find(path: Path) -> Listing:
+    """The checkpoint files at a path: the file itself, or those of a folder and its folders.
 
     Hidden and `.partial` files are passed over, and so are links that lead out of the folder.
 
     Raises: CheckpointError when there is nothing at the path, or no checkpoint in the folder.
     """
+    try:
+        return _found(path)
+    except (OSError, ValueError) as error:  # a name that is too long, or that no file can have
+        raise CheckpointError(f"{path!s:.200}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _found(path: Path) -> Listing:
     if path.is_file():
-        return [path]
+        return Listing([path], [])
     if not path.is_dir():
         raise CheckpointError(f"{path}: there is no such file or folder")
     root = path.resolve()
     found: dict[Path, Path] = {}
+    unreadable: list[CheckpointError] = []
     seen = outside = 0
-    for file in _files(path):
+    for file in _files(path, unreadable):
         seen += 1
         if not file.name.endswith(ENDINGS) or NO_MODEL.fullmatch(file.name) or not file.is_file():
             continue
@@ -94,11 +111,13 @@ def find(path: Path) -> list[Path]:
             outside += 1
         elif target not in found or found[target].is_symlink():
             found[target] = file
+    if not found and unreadable:
+        raise unreadable[0]
     if not found:
         links = f" ({outside} links lead out of it and are not followed: name their targets)" if outside else ""
         what = f"no checkpoint among the {seen} files of this folder{links}" if seen else "this folder is empty"
         raise CheckpointError(f"{path}: {what}; looked for files ending in {', '.join(ENDINGS)}")
-    return sorted(found.values(), key=lambda file: natural(file.relative_to(path).as_posix()))
+    return Listing(sorted(found.values(), key=lambda file: natural(file.relative_to(path).as_posix())), unreadable)
 
 
 def natural(text: str) -> list[tuple[int, str]]:
@@ -240,11 +259,11 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise CheckpointError(f"{error.filename}: cannot be read ({error.strerror})") from error
+def _files(folder: Path, unreadable: list[CheckpointError]) -> Iterator[Path]:
+    def note(error: OSError) -> None:
+        unreadable.append(CheckpointError(f"{error.filename}: cannot be read ({error.strerror})"))
 
-    for parent, folders, names in os.walk(folder, onerror=refuse):
+    for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names if not name.startswith(".") and not name.endswith(".partial"))
 

@@ -1,13 +1,13 @@
 """The command line: parse, call one function, print what it says.
 
-The only file that prints. Results go to stdout, progress and troubles to stderr. A user's problem becomes one
-line and an exit code here, once; anything else is a bug and keeps its traceback. Nothing heavy is imported
-before a command runs, so that `--help` answers at once.
+The only file that prints. Results go to stdout, progress and troubles to stderr. What ends a command becomes one line
+and an exit code here, once. Nothing heavy is imported before a command runs, so that `--help` answers at once.
 """
 
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ncscan import __version__
-from ncscan.errors import NcscanError
+from ncscan.errors import NcscanError, unexpected
 from ncscan.options import (
     AllowPartial,
     Animation,
@@ -53,11 +53,12 @@ from ncscan.options import (
     TableFormat,
     Test,
     Threads,
+    Trace,
     TrustCode,
 )
 
 if TYPE_CHECKING:
-    from ncscan.jobs import Event
+    from ncscan.jobs import Event, Skipped
     from ncscan.jobs.comparing import Compared
     from ncscan.jobs.extraction import Flags, Target
     from ncscan.jobs.reporting import Reported
@@ -70,7 +71,7 @@ INTERRUPTED_WORDS = "interrupted: what was complete stays; the same command goes
 app = typer.Typer(
     help="Audits trained classifiers for neural collapse, layer by layer.",
     epilog="Exit codes: 0 done · 1 error, nothing done · 2 usage, or refused · 3 a gate failed "
-    "· 4 done, but some inputs were skipped · 130 interrupted.",
+    "· 4 done, but some inputs were skipped, each with its reason · 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -132,12 +133,13 @@ def extract(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and stop.")] = False,
     threads: Threads = None,
     quiet: Quiet = False,
+    trace: Trace = False,
 ) -> None:
     """Replay the training set through checkpoints and keep every layer's activations.
 
     The same command again goes on where it stopped.
     """
-    with _troubles():
+    with _troubles(trace=trace):
         from ncscan.jobs import extraction
 
         _set_threads(threads)
@@ -158,12 +160,14 @@ def extract(
             gradients=gradients,
             force=force,
         )
-        targets = extraction.find_targets(paths, flags)
-        if dry_run:
-            _print_plans(targets, flags, out_dir / "dumps", quiet=quiet)
-            return
-        with _Telling(len(targets), quiet=quiet) as telling:
+        targets, skipped = extraction.find_targets(paths, flags)
+        with _Telling(len(targets), quiet=quiet, trace=trace) as telling:
+            for each in skipped:
+                telling(each)
+            if dry_run:
+                raise typer.Exit(_print_plans(targets, flags, telling, skipped, out_dir / "dumps", quiet=quiet))
             outcome = extraction.extract(targets, flags, out_dir / "dumps", telling)
+        outcome.skipped += skipped
         if outcome.done and not quiet:
             out.print(f"\n{outcome.done} of {len(targets)} dumps in {escape(str(out_dir / 'dumps'))}", soft_wrap=True)
     raise typer.Exit(outcome.exit_code)
@@ -186,10 +190,11 @@ def report(
     fail_if: FailIf = [],  # noqa: B006 - likewise
     threads: Threads = None,
     quiet: Quiet = False,
+    trace: Trace = False,
 ) -> None:
     """Measure dumps, and write the tables and the page."""
     _check_resamples(("--bootstrap", bootstrap), ("--permutations", permutations))
-    with _troubles():
+    with _troubles(trace=trace):
         from ncscan.jobs import gating, reporting
         from ncscan.jobs.measuring import Options
         from ncscan.jobs.pictures import CHARTS, Pictures
@@ -197,7 +202,7 @@ def report(
         gates = gating.asked("report", fail_if)
         _set_threads(threads)
         found = reporting.find_dumps(dumps or [out_dir / "dumps"])
-        with _Telling(len(found), quiet=quiet, results=err if as_json else out) as telling:
+        with _Telling(len(found), quiet=quiet, trace=trace, results=err if as_json else out) as telling:
             chosen = tuple(name.strip() for name in classes.split(",") if name.strip())
             options = Options(bootstrap, permutations, seed, chosen)
             form = "svg" if figures is None else figures.value
@@ -237,13 +242,14 @@ def diff(
     trust_code: TrustCode = False,
     threads: Threads = None,
     quiet: Quiet = False,
+    trace: Trace = False,
 ) -> None:
     """Compare two reports, dumps or checkpoints, number by number, with the noise floor of each.
 
     What is no report is measured first; of checkpoints, dumps are made below the folder of the diff.
     """
     _check_resamples(("--bootstrap", bootstrap))
-    with _troubles():
+    with _troubles(trace=trace):
         from ncscan.jobs import comparing, gating
         from ncscan.jobs.extraction import Flags
         from ncscan.jobs.measuring import Options
@@ -262,7 +268,7 @@ def diff(
             device=device,
             batch_size=batch_size,
         )
-        with _Telling(None, quiet=quiet) as telling:
+        with _Telling(None, quiet=quiet, trace=trace) as telling:
             outcome = comparing.diff(a, b, out_dir / "diff", telling, flags, Options(bootstrap, 0, seed), gates)
         _print_doubts(outcome)
         for note in outcome.comparison.notes if outcome.comparison else ():
@@ -285,9 +291,10 @@ def layers(
     device: Device = "auto",
     allow_partial: AllowPartial = False,
     trust_code: TrustCode = False,
+    trace: Trace = False,
 ) -> None:
     """Show what a forward pass computes, which of it are layers, and what a dump would take."""
-    with _troubles():
+    with _troubles(trace=trace):
         from ncscan.jobs import extraction
 
         flags = extraction.Flags(
@@ -301,7 +308,12 @@ def layers(
             dtype=None if dtype is None else dtype.value,
             device=device,
         )
-        _print_plans(extraction.find_targets(paths, flags), flags)
+        targets, skipped = extraction.find_targets(paths, flags)
+        with _Telling(None, quiet=False, trace=trace) as telling:
+            for each in skipped:
+                telling(each)
+            code = _print_plans(targets, flags, telling, skipped)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -326,8 +338,8 @@ def main() -> None:
 
 
 @contextmanager
-def _troubles() -> Iterator[None]:
-    """A user's problem becomes one line and an exit code; a bug keeps its traceback."""
+def _troubles(*, trace: bool) -> Iterator[None]:
+    """Whatever ends a command becomes one line and an exit code; `trace` adds the traceback of what nobody foresaw."""
     try:
         _import_all()
         yield
@@ -337,6 +349,13 @@ def _troubles() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         err.print(INTERRUPTED_WORDS, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from interrupt
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        err.print(f"[bold red]error:[/] {_shown(unexpected(error))}", soft_wrap=True)
+        if trace:
+            err.print(_shown(traceback.format_exc()), soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 def _import_all() -> None:
@@ -385,8 +404,9 @@ def _shown(text: str) -> str:
 class _Telling:
     """Shows events as they come: bars on stderr while an input is worked on, a line on `results` once it is done."""
 
-    def __init__(self, total: int | None, *, quiet: bool, results: Console = out) -> None:
+    def __init__(self, total: int | None, *, quiet: bool, trace: bool, results: Console = out) -> None:
         self._quiet = quiet
+        self._trace = trace
         self._results = results
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -416,10 +436,12 @@ class _Telling:
                     self._current, description=_shown(label), completed=done, total=total, visible=True
                 )
                 return
-            case Skipped(label, reason):
+            case Skipped(label, reason, _, details):
                 # The reason names the file already where the file is the trouble.
                 named = reason if reason.startswith(label) else f"{label}: {reason}"
                 err.print(f"[bold red]skipped[/] {_shown(named)}", soft_wrap=True)
+                if self._trace and details:
+                    err.print(_shown(details), soft_wrap=True)
             case Finished(label, accuracy, n_samples, details, doubts):
                 if not self._quiet:
                     fit = "no class" if accuracy is None else f"accuracy {accuracy:.1%}"
@@ -431,17 +453,33 @@ class _Telling:
         self._progress.advance(self._inputs)
 
 
-def _print_plans(targets: "list[Target]", flags: "Flags", folder: Path | None = None, *, quiet: bool = False) -> None:
-    """The layers of each run's first checkpoint, and what dumps of all its checkpoints would take.
+def _print_plans(
+    targets: "list[Target]",
+    flags: "Flags",
+    telling: "_Telling",
+    skipped: "list[Skipped]",
+    folder: Path | None = None,
+    *,
+    quiet: bool = False,
+) -> int:
+    """The layers of each run's first checkpoint that can be used, and what dumps of all its checkpoints would take.
 
-    Raises RefusedPlan when they would not fit into a folder.
+    Returns the exit code. Raises NoRoom when the dumps would not fit into a folder.
     """
-    from ncscan.jobs import extraction
+    from ncscan.jobs import Outcome, extraction
     from ncscan.report.terminal import plan
 
+    outcome = Outcome(skipped=list(skipped))
     for run, split in dict.fromkeys((target.run, target.split) for target in targets):
         own = [target for target in targets if (target.run, target.split) == (run, split)]
-        loaded = extraction.load(own[0], flags)
+        loaded = None
+        for target in own:
+            with outcome.counting(target.label, telling):
+                loaded = extraction.load(target, flags)
+            if loaded is not None:
+                break
+        if loaded is None:
+            continue
         if folder is not None:
             loaded.size.check(folder / own[0].run / own[0].name, dumps=len(own))
         if quiet:
@@ -453,6 +491,7 @@ def _print_plans(targets: "list[Target]", flags: "Flags", folder: Path | None = 
             out.print(f"not executed: {escape(module)}", soft_wrap=True)
         total = loaded.size.total
         out.print(f"a dump: {total / 1e6:,.1f} MB; {len(own)} of them: {total * len(own) / 1e6:,.1f} MB\n")
+    return outcome.exit_code
 
 
 def _print_doubts(outcome: "Reported") -> None:

@@ -1,8 +1,12 @@
 """What can go wrong for a user, one class per kind, and the reason a measure has no value.
 
-Every `NcscanError` is one clear line: what is wrong, where (file, layer), what to do. It is caught once, in
-cli.py, and becomes that line and an exit code. Anything else that is raised is a bug and keeps its traceback.
+Every `NcscanError` is one clear line: what is wrong, where (file, layer), what to do. One that concerns a single input
+skips that input; any other is caught in cli.py and becomes that line and an exit code. Whatever else is raised is a
+bug: it becomes one line too (`unexpected`), and `--traceback` shows the rest.
 """
+
+import traceback
+from pathlib import Path
 
 
 class NcscanError(Exception):
@@ -21,6 +25,10 @@ class RefusedPlan(NcscanError):  # noqa: N818 - a refusal, in the words of the c
     """What was asked is understood but must not start: no room on the disk, other results in the way."""
 
     exit_code = 2
+
+
+class NoRoom(RefusedPlan):
+    """The disk cannot hold what a command would write: no other input could be written either."""
 
 
 class CheckpointError(NcscanError):
@@ -45,6 +53,26 @@ class DumpError(NcscanError):
 
 class ReportError(NcscanError):
     """A report that cannot be read."""
+
+
+def unexpected(error: BaseException) -> str:
+    """One line for an exception that nobody foresaw: its type and text, and the place in ncscan that raised it.
+
+    >>> try:
+    ...     {}["a"]
+    ... except KeyError as error:
+    ...     print(unexpected(error))
+    unexpected KeyError: 'a'; this is a fault of ncscan: --traceback shows where it comes from
+    """
+    own = Path(__file__).parent
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(own)]
+    place = (
+        f" ({Path(frames[-1].filename).relative_to(own.parent)}:{frames[-1].lineno}, {frames[-1].name})"
+        if frames
+        else ""
+    )
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"unexpected {text}{place}; this is a fault of ncscan: --traceback shows where it comes from"
 
 
 class Undefined(Exception):  # noqa: N818 - it is an answer, not a failure

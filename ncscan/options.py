@@ -99,6 +99,7 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples in one batch.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads for arithmetic.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Troubles only.")]
+Trace = Annotated[bool, typer.Option("--traceback", help="Also show the traceback of an unexpected error.")]
 Dumps = Annotated[
     list[Path] | None,
     typer.Argument(

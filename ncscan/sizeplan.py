@@ -13,7 +13,7 @@ import numpy as np
 
 from ncscan import hdf5
 from ncscan.dump import STORED_AS, Layer, plain_json
-from ncscan.errors import RefusedPlan, UsageError
+from ncscan.errors import NoRoom, RefusedPlan, UsageError
 from ncscan.graph import Tap
 from ncscan.taps import Trace, reduction_of, width
 
@@ -51,7 +51,7 @@ class SizePlan:
             free: tells the free bytes of an existing folder.
 
         Raises:
-            RefusedPlan: when the disk has less than is needed.
+            NoRoom: when the disk has less than is needed.
         """
         existing = next(folder for folder in path.absolute().parents if folder.exists())
         partial, needed = partial_path(path), dumps * self.total
@@ -59,7 +59,7 @@ class SizePlan:
         reusable = partial.stat().st_blocks * 512 if partial.exists() else 0
         if (there := free(existing) + reusable) < needed:
             what = "the dump needs" if dumps == 1 else f"the {dumps} dumps need"
-            raise RefusedPlan(
+            raise NoRoom(
                 f"{what} {_readable(needed)}, and {path.parent} has {_readable(there)} free: take fewer layers "
                 "(--layers), --reduction mean or --dtype float16"
             )

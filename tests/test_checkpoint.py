@@ -243,18 +243,18 @@ def test_a_folder_is_walked_in_numeric_order(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "last.pt").symlink_to(tmp_path / "ep10.pth")
-    assert names == [file.relative_to(tmp_path).as_posix() for file in find(tmp_path)]
+    assert names == [file.relative_to(tmp_path).as_posix() for file in find(tmp_path).files]
 
 
 def test_a_file_named_directly_may_have_any_ending(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "weights.model")
-    assert find(tmp_path / "weights.model") == [tmp_path / "weights.model"]
+    assert find(tmp_path / "weights.model").files == [tmp_path / "weights.model"]
 
 
 def test_links_inside_a_folder_are_followed_when_only_they_have_the_ending(tmp_path: Path) -> None:
     (tmp_path / "blob").touch()
     (tmp_path / "model.bin").symlink_to(tmp_path / "blob")
-    assert find(tmp_path) == [tmp_path / "model.bin"]
+    assert find(tmp_path).files == [tmp_path / "model.bin"]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ In: paths and flags. Out: dumps (extraction.py), reports (reporting.py), and fac
 each step as it happens. An input that cannot be used is skipped with its reason, and the others go on.
 """
 
+import errno
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ncscan.errors import NcscanError, RefusedPlan, UsageError
+from ncscan.errors import NcscanError, NoRoom, RefusedPlan, UsageError, unexpected
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,17 @@ class Skipped:
 
     label: str
     reason: str
+    exit_code: int = 1
+    """What the command ends with where every input is skipped like this one."""
+    trace: str = ""
+    """The traceback of an exception that nobody foresaw, else empty."""
+
+    @classmethod
+    def because(cls, label: str, error: Exception) -> "Skipped":
+        """The input of that label, and what was raised while it was worked on."""
+        if isinstance(error, NcscanError):
+            return cls(label, str(error), error.exit_code)
+        return cls(label, unexpected(error), trace="".join(traceback.format_exception(error)))
 
 
 @dataclass(frozen=True)
@@ -55,30 +68,37 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 4 some skipped, 1 nothing done."""
+        """0 all done, 4 some skipped; where nothing is done 2 if each was refused as usage, else 1."""
         if not self.skipped:
             return 0
-        return 4 if self.done else 1
+        if self.done:
+            return 4
+        return 2 if all(skipped.exit_code == UsageError.exit_code for skipped in self.skipped) else 1
 
     @contextmanager
-    def counting(self, label: str, tell: Tell) -> Iterator[None]:
-        """One input: counted when it is done, named with the reason when it cannot be used.
+    def guarding(self, label: str, tell: Tell) -> Iterator[None]:
+        """Work on one input: whatever it raises skips it, by name and with the reason, and the others go on.
 
-        What concerns all inputs alike, a refused plan or a wrong flag, is no reason to skip one: it goes up.
+        Only a full disk goes up: no other input could be written either.
         """
         try:
             yield
-        except (RefusedPlan, UsageError):
+        except NoRoom:
             raise
-        except NcscanError as error:
-            self.skip(label, str(error), tell)
-        else:
+        except Exception as error:  # the one guard around an input: a bug met in one must not cost the others
+            self.skip(Skipped.because(label, error), tell)
+
+    @contextmanager
+    def counting(self, label: str, tell: Tell) -> Iterator[None]:
+        """The same, and the input is counted when it is done."""
+        with self.guarding(label, tell):
+            yield
             self.done += 1
 
-    def skip(self, label: str, reason: str, tell: Tell) -> None:
+    def skip(self, skipped: Skipped, tell: Tell) -> None:
         """An input that cannot be used, named."""
-        self.skipped.append(Skipped(label, reason))
-        tell(self.skipped[-1])
+        self.skipped.append(skipped)
+        tell(skipped)
 
 
 @contextmanager
@@ -88,4 +108,5 @@ def writing(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise RefusedPlan(f"{folder}: cannot write there: {error.strerror or error}; choose another --out") from error
+        kind = NoRoom if error.errno in (errno.ENOSPC, errno.EDQUOT) else RefusedPlan
+        raise kind(f"{folder}: cannot write there: {error.strerror or error}; choose another --out") from error

@@ -146,7 +146,9 @@ def _of_side(side: str, tell: Tell) -> Tell:
 
 def _extracted(path: Path, side: str, folder: Path, outcome: Compared, tell: Tell, flags: Flags) -> list[Path]:
     """The dumps of the checkpoints of one side."""
-    targets = find_targets([path], flags)
+    targets, skipped = find_targets([path], flags)
+    for each in skipped:
+        outcome.skip(replace(each, label=f"{side}: {each.label}"), tell)
     done = set()
 
     def hear(event: Event) -> None:

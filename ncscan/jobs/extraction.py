@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from ncscan.dump import Dump, Gradients, Provenance, finished
 from ncscan.errors import DataError, NcscanError, RefusedPlan, TapError, UsageError
 from ncscan.gradients import Objective, measure_gradients
 from ncscan.graph import Tap, select
-from ncscan.jobs import Advanced, Finished, Outcome, Tell, writing
+from ncscan.jobs import Advanced, Finished, Outcome, Skipped, Tell, writing
 from ncscan.jobs.measuring import summed_up
 from ncscan.jobs.reporting import DUMP_SUFFIX
 from ncscan.model import LoadedModel, build
@@ -109,39 +110,68 @@ class Loaded:
     size: SizePlan
 
 
-def find_targets(paths: Sequence[Path], flags: Flags) -> list[Target]:
+class Targets(NamedTuple):
+    """What there is to work on under some paths."""
+
+    targets: list[Target]
+    skipped: list[Skipped]
+    """Paths, folders and runs that cannot be used."""
+
+
+def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
     """The checkpoints under the paths, run by run.
 
     A run is the nearest folder with an ncscan.toml, else the folder that was named; it is called by its path below
-    the folder that was named.
+    the folder that was named. A path that holds nothing, a folder that cannot be read and a run whose ncscan.toml is
+    wrong are skipped.
 
-    Raises: CheckpointError when there is nothing to find, UsageError when an ncscan.toml is wrong or two runs would
-    share a name.
+    Raises: CheckpointError or UsageError, the first that was met, when nothing is left.
     """
-    configs: dict[Path, RunConfig] = {}
+    runs: dict[Path, tuple[str, RunConfig] | None] = {}
     folders: dict[str, Path] = {}
-    targets = []
+    targets: list[Target] = []
+    troubles: list[tuple[str, NcscanError]] = []
     for path in paths:
+        try:
+            files, unreadable = checkpoints.find(path)
+        except NcscanError as error:
+            troubles.append((str(path), error))
+            continue
+        troubles += [(str(path), error) for error in unreadable]
         root = path if path.is_dir() else path.parent
-        for file in checkpoints.find(path):
+        for file in files:
             folder = nearest_config(file) or root
-            if folder not in configs:
-                configs[folder] = with_flags(
-                    read_config(folder),
-                    model=flags.model,
-                    data=flags.data,
-                    normalize=flags.normalize,
-                    test=flags.test,
-                    ood=flags.ood,
-                    trust_code=flags.trust_code,
-                )
-            below = folder != root and folder.is_relative_to(root)
-            run = folder.relative_to(root).as_posix() if below else folder.resolve().name
-            if folders.setdefault(run, folder.resolve()) != folder.resolve():
-                raise UsageError(f"two runs are called {run}: {folders[run]} and {folder}; name the folder above both")
-            each = (Target(file, run, file.relative_to(folder).as_posix(), configs[folder], split) for split in SPLITS)
-            targets += [target for target in each if target.split == TRAINING or target.source is not None]
-    return targets
+            if folder not in runs:
+                try:
+                    runs[folder] = _run(folder, root, flags, folders)
+                except NcscanError as error:
+                    runs[folder] = None
+                    troubles.append((f"{folder} (all its checkpoints)", error))
+            if (known := runs[folder]) is not None:
+                run, config = known
+                each = (Target(file, run, file.relative_to(folder).as_posix(), config, split) for split in SPLITS)
+                targets += [target for target in each if target.split == TRAINING or target.source is not None]
+    if not targets:
+        raise troubles[0][1]
+    return Targets(targets, [Skipped.because(label, error) for label, error in troubles])
+
+
+def _run(folder: Path, root: Path, flags: Flags, folders: dict[str, Path]) -> tuple[str, RunConfig]:
+    """The name of a run, which no other of the `folders` may have, and what its ncscan.toml and the flags say."""
+    config = with_flags(
+        read_config(folder),
+        model=flags.model,
+        data=flags.data,
+        normalize=flags.normalize,
+        test=flags.test,
+        ood=flags.ood,
+        trust_code=flags.trust_code,
+    )
+    below = folder != root and folder.is_relative_to(root)
+    run = folder.relative_to(root).as_posix() if below else folder.resolve().name
+    if folders.setdefault(run, folder.resolve()) != folder.resolve():
+        raise UsageError(f"two runs are called {run}: {folders[run]} and {folder}; name the folder above both")
+    return run, config
 
 
 def load(target: Target, flags: Flags) -> Loaded:
@@ -183,20 +213,24 @@ def _traced(model: nn.Module, dataset: Dataset) -> Trace:
 def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> Outcome:
     """Replays the data set through every checkpoint and keeps each layer's activations below `out`.
 
-    Raises: RefusedPlan when the disk cannot hold them or dumps with other settings are in the way, UsageError when
-    the flags do not fit; what is complete by then stays, and the same call goes on from there.
+    A checkpoint that cannot be used is skipped, and so are all of a run without model or data.
+
+    Raises: RefusedPlan when the disk cannot hold the dumps, UsageError when there is no such device; what is complete
+    by then stays, and the same call goes on from there.
     """
-    outcome = Outcome()
-    without_data: set[tuple[str, str]] = set()
+    pick_device(flags.device)
+    with writing(out):
+        outcome = Outcome()
+    usable: dict[tuple[str, str], bool] = {}
     for number, target in enumerate(targets):
-        if (target.run, target.split) in without_data:
-            continue
-        try:
-            _dataset(target)
-        except DataError as error:
+        if (each := (target.run, target.split)) not in usable:
             # What no checkpoint of a run can do without is said once.
-            without_data.add((target.run, target.split))
-            outcome.skip(f"{target.run} (all its checkpoints, {target.split})", str(error), tell)
+            usable[each] = False
+            with outcome.guarding(f"{target.run} (all its checkpoints, {target.split})", tell):
+                _said(target, target.config.model, "model", MODEL_CHOICES)
+                _dataset(target)
+                usable[each] = True
+        if not usable[each]:
             continue
         with outcome.counting(target.label, tell):
             tell(_extract_one(target, flags, out, len(targets) - number, tell))

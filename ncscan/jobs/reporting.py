@@ -3,6 +3,7 @@
 In: paths. Out: the files of a report, and facts. Neither model nor data are needed.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -71,8 +72,8 @@ def find_dumps(paths: Sequence[Path]) -> list[Path]:
     """The dumps under the paths, but for hidden folders in them; DumpError when there is none."""
     found: dict[Path, None] = {}
     for path in paths:
-        if not path.exists():
-            raise DumpError(f"{path}: no such file or folder; `ncscan extract CKPTS` makes dumps")
+        if not os.path.lexists(path):
+            raise DumpError(f"{path!s:.200}: no such file or folder; `ncscan extract CKPTS` makes dumps")
         inside = sorted(_in_sight(path, f"*{DUMP_SUFFIX}")) if path.is_dir() else [path]
         if not inside:
             raise DumpError(f"{path}: no dump in it (*{DUMP_SUFFIX}); `ncscan extract CKPTS` makes dumps")
@@ -193,7 +194,7 @@ def _by_checkpoint(dumps: Sequence[Path], outcome: Outcome, tell: Tell) -> list[
     """The dumps of each checkpoint by their split, that of the training set first."""
     found: dict[str, dict[str, Path]] = {}
     for path in dumps:
-        try:
+        with outcome.guarding(str(path), tell):
             with Dump(path) as dump:
                 own = dump.provenance
             splits = found.setdefault(label(own), {})
@@ -201,8 +202,6 @@ def _by_checkpoint(dumps: Sequence[Path], outcome: Outcome, tell: Tell) -> list[
                 what = f"{label(own)} ({own.split}) is measured from {splits[own.split]}"
                 raise DumpError(f"{path}: {what}; report the two apart")
             splits[own.split] = path
-        except NcscanError as error:
-            outcome.skip(str(path), str(error), tell)
     return [dict(sorted(splits.items(), key=lambda item: item[0] != TRAINING)) for splits in found.values()]
 
 

@@ -172,7 +172,7 @@ from ncscan.checkpoint import find, load
 from ncscan.errors import CheckpointError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 refused = 0
-for path in find(Path(sys.argv[1])):
+for path in find(Path(sys.argv[1])).files:
     try:
         load(path)
     except CheckpointError:

@@ -1,0 +1,201 @@
+"""One bad input is one line and exit 4; every other input is worked on as if it were alone."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_cli import TOML, fitted, samples
+from typer.testing import CliRunner, Result
+
+from ncscan.cli import app
+from ncscan.errors import NoRoom, UsageError
+from ncscan.jobs import Event, Outcome, Skipped
+
+OTHER = {"0.weight": torch.ones(5, 12), "1.weight": torch.ones(3, 5)}
+"""A network of two layers, without a layer 2."""
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Two runs of one and two checkpoints."""
+    inputs, labels = samples()
+    for run, steps in (("a", (1,)), ("b", (1, 3))):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "ncscan.toml").write_text(TOML)
+        for step in steps:
+            torch.save(fitted(step), tmp_path / run / f"step_{step}.pt")
+    np.savez(tmp_path / "data.npz", x=inputs, y=labels)
+    return tmp_path
+
+
+def ncscan(*arguments: str | Path, cwd: Path) -> Result:
+    """The command line in this process: what it imports takes longer than what it does."""
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "500"})
+
+
+def dumps_in(folder: Path) -> set[str]:
+    found = (folder / "ncscan-out" / "dumps").rglob("*.h5")
+    return {path.relative_to(folder / "ncscan-out" / "dumps").as_posix() for path in found}
+
+
+def damaged_dump(folder: Path) -> None:
+    path = folder / "ncscan-out" / "dumps" / "b" / "step_1.pt.h5"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+
+
+def folder_in_the_way(folder: Path) -> None:
+    (folder / "ncscan-out" / "dumps" / "b" / "step_1.pt.h5" / "x").mkdir(parents=True)
+
+
+def wrong_toml(folder: Path) -> None:
+    (folder / "b" / "ncscan.toml").write_text(TOML + "[nonsense]\n")
+
+
+def without_a_model(folder: Path) -> None:
+    (folder / "b" / "ncscan.toml").write_text('[data]\nsource = "npz:../data.npz"\n')
+
+
+def untrusted_code(folder: Path) -> None:
+    (folder / "b" / "ncscan.toml").write_text(TOML.replace('"mlp"', '"train:make"'))
+
+
+def without_a_test_split(folder: Path) -> None:
+    (folder / "b" / "ncscan.toml").write_text(TOML + 'test = "npz:../absent.npz"\n')
+
+
+def broken_link(folder: Path) -> None:
+    (folder / "b" / "step_2.pt").symlink_to(folder / "b" / "gone")
+
+
+def one_layer(folder: Path) -> None:
+    torch.save(OTHER, folder / "b" / "step_2.pt")
+
+
+GOOD = {"a/step_1.pt.h5", "b/step_1.pt.h5", "b/step_3.pt.h5"}
+TROUBLES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], set[str], str]] = {
+    "a layer that one lacks": (one_layer, ("--layers", "2"), GOOD, "b/step_2.pt: --layers 2 matches no layer"),
+    "a damaged dump in the way": (damaged_dump, (), GOOD - {"b/step_1.pt.h5"}, "--force overwrites it"),
+    "a folder in the way": (folder_in_the_way, (), GOOD - {"b/step_1.pt.h5"}, "step_1.pt.h5"),
+    "a wrong ncscan.toml": (wrong_toml, (), {"a/step_1.pt.h5"}, "unknown section"),
+    "a run without a model": (
+        without_a_model,
+        (),
+        {"a/step_1.pt.h5"},
+        "b (all its checkpoints, train): b: nothing says",
+    ),
+    "code that is not trusted": (untrusted_code, (), {"a/step_1.pt.h5"}, "--trust-code"),
+    "a held-out split that is not there": (without_a_test_split, (), GOOD, "b (all its checkpoints, test)"),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_extract_goes_on_past_one_bad_input(name: str, runs: Path) -> None:
+    make, flags, expected, line = TROUBLES[name]
+    make(runs)
+    done = ncscan("extract", "a", "b", *flags, cwd=runs)
+    assert done.exit_code == 4, done.stderr
+    assert "Traceback" not in done.stderr
+    skipped = [text for text in done.stderr.splitlines() if text.startswith("skipped")]
+    assert len(skipped) == 1
+    assert line in skipped[0]
+    left = {path for path in dumps_in(runs) if (runs / "ncscan-out" / "dumps" / path).is_file()}
+    assert expected == left - ({"b/step_1.pt.h5"} if make is damaged_dump else set())
+
+
+def test_a_broken_link_and_a_path_that_is_too_long_stop_nothing(runs: Path) -> None:
+    broken_link(runs)
+    done = ncscan("extract", "a", "b", "x" * 5000, cwd=runs)
+    assert (4, GOOD) == (done.exit_code, dumps_in(runs)), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("extract", "a", "--layers", "nope"), 2),
+        (("extract", "a", "b", "--device", "tpu"), 2),
+        (("extract", "x" * 5000), 1),
+        (("report", "x" * 5000), 1),
+        (("diff", "x" * 5000, "a"), 1),
+        (("layers", "x" * 5000), 1),
+    ],
+)
+def test_what_is_wrong_with_every_input_keeps_its_exit_code(arguments: tuple[str, ...], code: int, runs: Path) -> None:
+    done = ncscan(*arguments, cwd=runs)
+    assert code == done.exit_code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_layers_shows_the_first_checkpoint_that_can_be_used(runs: Path) -> None:
+    (runs / "b" / "step_1.pt").write_bytes(b"no checkpoint")
+    done = ncscan("layers", "b", cwd=runs)
+    assert (4, 1) == (done.exit_code, done.stderr.count("skipped b/step_1.pt")), done.stderr
+    assert "4 of them" not in done.stdout
+    assert "2 of them" in done.stdout
+
+
+def test_an_unexpected_exception_skips_its_input_with_type_and_place(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ncscan import metrics
+    from ncscan.jobs import measuring, reporting
+    from ncscan.jobs.extraction import Flags, extract, find_targets
+
+    monkeypatch.chdir(runs)
+    events: list[Event] = []
+    extract(find_targets([runs / "b"], Flags()).targets, Flags(), runs / "dumps", events.append)
+    broken = metrics.network_rows
+
+    def fails(logits: np.ndarray, labels: np.ndarray) -> object:
+        monkeypatch.setattr(measuring, "network_rows", broken)  # the first dump only
+        raise KeyError("x")
+
+    monkeypatch.setattr(measuring, "network_rows", fails)
+    outcome = reporting.report(reporting.find_dumps([runs / "dumps"]), runs / "out", events.append)
+    assert (4, 1) == (outcome.exit_code, outcome.done)
+    skipped = outcome.skipped[0]
+    assert "unexpected KeyError: 'x'" in skipped.reason
+    assert "ncscan/jobs/measuring.py" in skipped.reason
+    assert "Traceback (most recent call last)" in skipped.trace
+    assert (runs / "out" / "report.html").exists()
+
+
+def test_a_full_disk_stops_all_and_everything_else_one() -> None:
+    outcome, heard = Outcome(), list[Event]()
+
+    def works(raises: BaseException) -> None:
+        with outcome.counting(type(raises).__name__, heard.append):
+            raise raises
+
+    with pytest.raises(NoRoom):
+        works(NoRoom("no room"))
+    with pytest.raises(KeyboardInterrupt):
+        works(KeyboardInterrupt())
+    for raised in (RecursionError("too deep"), MemoryError(), UsageError("no such layer")):
+        works(raised)
+    assert ["RecursionError", "MemoryError", "UsageError"] == [skipped.label for skipped in outcome.skipped]
+    assert outcome.exit_code == 1
+    assert Outcome(skipped=[Skipped.because("x", UsageError("no such layer"))]).exit_code == 2
+
+
+def test_traceback_shows_where_an_unexpected_exception_came_from(runs: Path) -> None:
+    code = (
+        "import ncscan.jobs.extraction as e\n"
+        "def fails(*a, **k): raise RuntimeError('a bug')\n"
+        "e._provenance = fails\n"
+        "from ncscan.cli import main; main()"
+    )
+    for flags, shown in (([], 0), (["--traceback"], 1)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "extract", "b", *flags], cwd=runs, capture_output=True, text=True
+        )
+        assert (1, 2) == (done.returncode, done.stderr.count("unexpected RuntimeError: a bug"))
+        assert (2 * shown) == done.stderr.count("Traceback (most recent call last)")
