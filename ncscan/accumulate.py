@@ -7,16 +7,18 @@ stays in the cache; no matrix is d×d but the Gram matrices of a spectrum.
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int64
 
 from ncscan.asides import PermutedSum, SampleRows, SketchSum
-from ncscan.blocks import Chunk, block_rows, blocks, careful, device_of, type_name
+from ncscan.blocks import Chunk, block_rows, blocks, careful, device_of, extent, in_units, type_name
 from ncscan.errors import DataError, Undefined
 from ncscan.gram import Gram
 from ncscan.metrics.simplex import nearest_simplex
+from ncscan.resolution import unit_exponent
 from ncscan.sketch import Sketch, decompose, first_columns
 from ncscan.statistics import LayerStats, layer_stats_from
 from ncscan.sums import MOST_PAIRED, ClassSums, Frame, NormSums, Scatter, frame
@@ -34,14 +36,20 @@ _MOST_SKETCHED = 64
 """A sketch is made for so many directions at most: of 1,000 classes it would be as wide as a Gram matrix."""
 
 _HUGE = 1e150
-"""Activations beyond this are as good as infinite: their squares overflow."""
+"""Activations beyond this are as good as infinite in the unit they are in: their squares overflow."""
+
+_SMALLEST, _LARGEST = 1e-50, 1e50
+"""Between these, float64 holds fourth powers of activations, and squares of what rounding leaves of them."""
+
+Chunks = Callable[[], Iterable[tuple[int, Chunk]]]
+"""Opens a pass over the activations: (first row, rows)."""
 
 _NONE = 2**62
 """Where no sample is meant; greater than any index."""
 
 
 def layer_stats(
-    chunks: Callable[[], Iterable[tuple[int, Chunk]]],
+    chunks: Chunks,
     labels: Int64[np.ndarray, "N"],
     n_classes: int,
     *,
@@ -78,23 +86,18 @@ def layer_stats(
         pass sees other activations than the first.
     """
     _check_labels(labels, n_classes)
-    first: FirstPass | None = None
-    for start, chunk in chunks():
-        if first is None:
-            first = FirstPass(
-                labels,
-                n_classes,
-                chunk.shape[-1],
-                device_of(chunk),
-                spectrum=spectrum,
-                negative_part=negative_part,
-            )
-            precision = precision or type_name(chunk)
-        first.add(start, chunk)
-    if first is None or precision is None or first.rows != len(labels):
-        rows = 0 if first is None else first.rows
-        raise DataError(f"there are {len(labels)} labels for {rows} rows of activations; they must match one to one")
-    sums = first.sums()
+    first = _first_pass(chunks, labels, n_classes, spectrum=spectrum, negative_part=negative_part)
+    precision, exponent, sums = precision or first.dtype, 0, first.sums()
+    extreme = first.overflowing > 0 or not _SMALLEST < sums.norms.mean < _LARGEST
+    if first.dtype == "float64" and extreme and first.overflowing == sums.nonfinite:
+        # Squares of such numbers leave float64. Powers of two cost no digit, and so two more passes save them all.
+        smallest, largest = extent(chunks())
+        if not first.overflowing or smallest > largest / _HUGE:
+            exponent = unit_exponent(largest)
+    if exponent:
+        chunks = partial(in_units, chunks, exponent)
+        first = _first_pass(chunks, labels, n_classes, spectrum=spectrum, negative_part=negative_part)
+        sums = first.sums()
     of = frame(sums)
     second = SecondPass(
         labels,
@@ -114,7 +117,31 @@ def layer_stats(
     if not sums.obstacle:
         for start, chunk in chunks():
             second.add(start, chunk)
-    return layer_stats_from(sums, second.scatter(), of, precision=precision, too_wide=second.too_wide)
+    return layer_stats_from(
+        sums, second.scatter(), of, precision=precision, too_wide=second.too_wide, exponent=exponent
+    )
+
+
+def _first_pass(
+    chunks: Chunks, labels: Int64[np.ndarray, "N"], n_classes: int, *, spectrum: bool, negative_part: bool
+) -> "FirstPass":
+    first: FirstPass | None = None
+    for start, chunk in chunks():
+        if first is None:
+            first = FirstPass(
+                labels,
+                n_classes,
+                chunk.shape[-1],
+                device_of(chunk),
+                spectrum=spectrum,
+                negative_part=negative_part,
+                dtype=type_name(chunk),
+            )
+        first.add(start, chunk)
+    if first is None or first.rows != len(labels):
+        rows = 0 if first is None else first.rows
+        raise DataError(f"there are {len(labels)} labels for {rows} rows of activations; they must match one to one")
+    return first
 
 
 class FirstPass:
@@ -129,9 +156,14 @@ class FirstPass:
         *,
         spectrum: bool = False,
         negative_part: bool = False,
+        dtype: str = "",
     ) -> None:
         self.device = device
+        self.dtype = dtype
+        """Storage format of the chunks."""
         self.rows = 0
+        self.overflowing = 0
+        """Samples without NaN or infinity whose squares overflow."""
         self._labels = torch.tensor(labels, device=device)
         self._counts = torch.zeros(n_classes, dtype=torch.int64, device=device)
         self._sums = torch.zeros(n_classes, n_features, dtype=torch.float64, device=device)
@@ -161,6 +193,8 @@ class FirstPass:
         norms = torch.linalg.vector_norm(rows, dim=1)
         bad = ~(norms < _HUGE)
         self._bad += bad.sum()
+        if bad.any():
+            self.overflowing += int(torch.isfinite(rows[bad]).all(dim=1).sum())
         indices = torch.arange(at, at + len(block), device=self.device)
         self._first_bad = torch.minimum(self._first_bad, torch.where(bad, indices, _NONE).min())
         self._norms += _norm_sums(norms.masked_fill(bad, 0.0))

@@ -4,7 +4,7 @@ In: features and labels, numpy or torch. Out: a tidy DataFrame, one row per numb
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -42,6 +42,9 @@ _TENSOR_TYPES = (
     *(torch.uint16, torch.uint32, torch.uint64),
 )
 """The real numbers among torch's types."""
+
+_VANISHING = 1e-290
+"""Products below this have lost digits, or will not tell classes apart."""
 
 _BLOCK_NUMBERS = 2**22
 """Numbers in a chunk of features: what is converted at once."""
@@ -92,18 +95,20 @@ def measure(
         f = _logits(rows, W, b)
     classifier = None if W is None else Classifier("weight", W, b)
     obstacle = "" if f is None else logits_obstacle(f)
+    if logits is None and b is None and f is not None and _vanish(f, rows, W):
+        obstacle = "the logits are too small for float64"
     stats = layer_stats(
         lambda: _chunks(rows),
         y,
         K,
         decisions=None if f is None or obstacle else np.argmax(f, axis=1),
-        classifier=None if classifier is None or classifier.obstacle else classifier.weight,
+        classifier=None if classifier is None or classifier.obstacle else classifier.scaled,
     )
     reading = () if weight is None or W is None else (Reader("weight", _as_stored(weight, W), max(K - 1, 1)),)
     view = LayerView(stats, classifier=classifier, decisions_obstacle=obstacle, readers=reading)
     found = [("features", row) for row in estimated(view)]
     if f is not None:
-        found += [("", row) for row in network_rows(f, y)]
+        found += [("", replace(row, value=None, reason=obstacle) if obstacle else row) for row in network_rows(f, y)]
     return _table(found)
 
 
@@ -120,6 +125,14 @@ def _logits(
         products = [_numpy(chunk).astype(np.float64) @ W.T for _, chunk in _chunks(rows)]
         f: Float64[np.ndarray, "N K"] = np.concatenate(products) + (0.0 if b is None else b)
     return f
+
+
+def _vanish(
+    f: Float64[np.ndarray, "N K"], rows: np.ndarray | torch.Tensor, W: Float64[np.ndarray, "K d"] | None
+) -> bool:
+    """Whether products W h underflow, so that no decision can be read off them."""
+    factors = W is not None and W.any() and any(bool((chunk != 0).any()) for _, chunk in _chunks(rows))
+    return bool(np.abs(f).max(initial=0.0) < _VANISHING and factors)
 
 
 def _features(features: Array) -> np.ndarray | torch.Tensor:

@@ -4,7 +4,7 @@ In: chunks as a source yields them, numpy or torch, on any device. Out: tensors 
 which to multiply them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -49,6 +49,25 @@ def device_of(chunk: Chunk) -> torch.device:
 def type_name(chunk: Chunk) -> str:
     """The storage format of a chunk: `float32`."""
     return str(chunk.dtype).removeprefix("torch.")
+
+
+def extent(chunks: Iterable[tuple[int, Chunk]]) -> tuple[float, float]:
+    """The smallest and the largest of the rows that are not zero, each by its largest absolute value; else 0 and 0."""
+    smallest, largest = np.inf, 0.0
+    for _, chunk in chunks:
+        rows = chunk if isinstance(chunk, torch.Tensor) else torch.from_numpy(np.array(chunk))
+        sizes = rows.abs().amax(dim=1)
+        sizes = sizes[sizes > 0]
+        if len(sizes):
+            smallest, largest = min(smallest, float(sizes.min())), max(largest, float(sizes.max()))
+    return (smallest, largest) if largest else (0.0, 0.0)
+
+
+def in_units(chunks: Callable[[], Iterable[tuple[int, Chunk]]], exponent: int) -> Iterator[tuple[int, Chunk]]:
+    """The same chunks in the unit 2^exponent; in two steps, because 2^1074 is no float64."""
+    half = -exponent // 2
+    for start, chunk in chunks():
+        yield start, chunk * 2.0**half * 2.0 ** (-exponent - half)
 
 
 @contextmanager

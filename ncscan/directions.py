@@ -8,10 +8,7 @@ from jaxtyping import Float, Float64
 from scipy.linalg import eigh
 
 from ncscan.errors import Undefined
-from ncscan.resolution import storage_tolerance
-
-_HUGE = 1e150
-"""Weights beyond this are as good as infinite: their squares overflow."""
+from ncscan.resolution import storage_tolerance, unit_exponent
 
 _DECOMPOSED_WHOLE = 1024
 """Up to this width all singular vectors are had at once; beyond it only those that are asked, from the Gram matrix."""
@@ -35,8 +32,11 @@ def strongest_directions(
     ([2.0, 1.0], [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     """
     exact = W.astype(np.float64)
-    if not (np.abs(exact) < _HUGE).all():
+    if not np.isfinite(exact).all():
         raise Undefined("not finite")
+    exponent = unit_exponent(float(np.abs(exact).max(initial=0.0)))
+    tolerance = np.ldexp(storage_tolerance(exact, str(W.dtype)), -exponent)
+    exact = np.ldexp(exact, -exponent) if exponent else exact
     m, n = W.shape
     k = min(k, m, n)
     if min(m, n) <= _DECOMPOSED_WHOLE:
@@ -50,5 +50,5 @@ def strongest_directions(
             axes = axes @ exact / np.maximum(s, np.finfo(np.float64).tiny)[:, None]
     # A Gram matrix squares the condition number: under √eps of the largest it says nothing.
     squared = 0.0 if min(m, n) <= _DECOMPOSED_WHOLE else 1e-7 * float(s[0])
-    rank = int((s > max(storage_tolerance(exact, str(W.dtype)), squared)).sum())
-    return s[:rank], axes[:rank]
+    rank = int((s > max(tolerance, squared)).sum())
+    return np.ldexp(s[:rank], exponent), axes[:rank]

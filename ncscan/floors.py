@@ -12,7 +12,6 @@ from jaxtyping import Float64
 
 from ncscan.chosen import Key, key_of, measure_some
 from ncscan.metrics import LayerView
-from ncscan.resolution import ulp
 from ncscan.statistics import LayerStats, between
 from ncscan.unexplained import Unexplained
 
@@ -34,7 +33,7 @@ class Floor(NamedTuple):
 
 def storage_noise(stats: LayerStats) -> Float64[np.ndarray, "K d"]:
     """Variance that rounding to the storage precision gives each feature of each class: ulp_p(μ_cj)²/12."""
-    noise: Float64[np.ndarray, "K d"] = ulp(stats.means, stats.precision) ** 2 / 12
+    noise: Float64[np.ndarray, "K d"] = stats.ulps(stats.precision) ** 2 / 12
     return noise
 
 
@@ -57,7 +56,9 @@ def floors(view: LayerView, arithmetic: Float64[np.ndarray, "d"] | None = None) 
     """
     noises: list[tuple[Source, Float64[np.ndarray, "K d"]]] = [("storage", storage_noise(view.stats))]
     if arithmetic is not None:
-        noises.append(("arithmetic", np.tile(arithmetic, (view.stats.n_classes, 1))))
+        with np.errstate(over="ignore", under="ignore"):
+            own = np.ldexp(arithmetic, -2 * view.stats.exponent)
+        noises.append(("arithmetic", np.tile(own, (view.stats.n_classes, 1))))
     found: dict[Key, Floor] = {}
     bounded = {name: ends for name, ends, _ in FLOORS}
     for source, noise in noises:

@@ -61,7 +61,7 @@ def places(
     """
     if stats.obstacle or len(classes) < 2:
         return []
-    means = stats.means[list(classes)]
+    means = np.ldexp(stats.means[list(classes)], stats.exponent)
     centre = means.mean(axis=0)
     basis = _basis(means - centre)
     found = _placed("mean", means - centre, basis, classes)

@@ -101,7 +101,7 @@ def placed(chunks: Callable[[], Iterable[tuple[int, Float[np.ndarray, "n d"]]]],
         if chunk.shape[1] != train.n_features:
             raise DataError(f"{chunk.shape[1]} features where the training set has {train.n_features}")
         for at in range(0, len(chunk), rows):
-            x = chunk[at : at + rows].astype(np.float64)
+            x = np.ldexp(chunk[at : at + rows].astype(np.float64), -train.exponent)
             total += x.sum(axis=0)
             n_samples += len(x)
             x -= origin

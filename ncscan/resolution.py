@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from ncscan.errors import DataError
+from ncscan.errors import DataError, Undefined
 
 
 class FloatFormat(NamedTuple):
@@ -51,15 +51,55 @@ def ulp(x: Float64[np.ndarray, "..."], precision: str) -> Float64[np.ndarray, ".
     return np.where(x == 0, 0.0, np.exp2(np.maximum(exponent - 1.0, min_exponent) - (digits - 1)))
 
 
+def unit_exponent(size: float) -> int:
+    """The exponent e of the unit 2^e in which numbers of that size are measured.
+
+    0 where float64 holds their fourth powers, sums of them and what rounding leaves of those; else so that the size is
+    near 1: powers of two cost no digit.
+
+    >>> unit_exponent(1.0), unit_exponent(2.0**500), unit_exponent(2.0**-1000)
+    (0, 501, -999)
+    """
+    return int(np.frexp(size)[1]) if size > 0 and not _SMALLEST < size < _LARGEST else 0
+
+
+def in_true_units(values: Float64[np.ndarray, "..."], exponent: int) -> Float64[np.ndarray, "..."]:
+    """Numbers in the unit 2^exponent as plain float64; Undefined where one is too large or too small for that."""
+    if exponent == 0:
+        return values
+    with np.errstate(over="ignore", under="ignore"):
+        found = np.asarray(np.ldexp(values, exponent))
+    if (np.isinf(found) & np.isfinite(values)).any():
+        raise Undefined("the value is too large for float64")
+    if ((np.abs(found) < np.finfo(np.float64).tiny) & (values != 0)).any():
+        raise Undefined("the value is too small for float64")
+    return found
+
+
+def true_value(value: float | np.floating, exponent: int) -> float:
+    """The same for one number.
+
+    >>> true_value(0.5, 3)
+    4.0
+    """
+    return float(in_true_units(np.array(float(value)), exponent))
+
+
+_SMALLEST, _LARGEST = 1e-50, 1e50
+"""float32 does not go so far; only float64 does."""
+
+
 def storage_tolerance(matrix: Float64[np.ndarray, "n m"], precision: str) -> float:
     """(√n + √m)·2ω_p: what rounding its entries to the storage precision can give a singular value of a matrix.
 
     Never under what a float64 decomposition resolves, eps·√max(n, m)·‖A‖_F.
     """
     n, m = matrix.shape
-    stored = np.sqrt(np.mean(ulp(matrix, precision) ** 2) / 12)
+    exponent = unit_exponent(float(np.abs(matrix).max(initial=0.0)))
+    ulps, matrix = np.ldexp(ulp(matrix, precision), -exponent), np.ldexp(matrix, -exponent)
+    stored = np.sqrt(np.mean(ulps**2) / 12)
     resolved = np.finfo(np.float64).eps * np.sqrt(max(n, m)) * np.linalg.norm(matrix)
-    return float(max(2 * (np.sqrt(n) + np.sqrt(m)) * stored, resolved))
+    return float(np.ldexp(max(2 * (np.sqrt(n) + np.sqrt(m)) * stored, resolved), exponent))
 
 
 def eigenvalues(

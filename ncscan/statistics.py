@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64, Int64
 
 from ncscan.errors import DataError, Undefined
 from ncscan.pairs import Crowding, crowding
-from ncscan.resolution import RESOLVED, eigenvalues, float_format, ulp
+from ncscan.resolution import RESOLVED, eigenvalues, float_format, in_true_units, ulp
 from ncscan.sketch import Decomposition, decompose, largest_eigenvalue
 from ncscan.sums import ClassSums, Frame, NormSums, Permuted, PerSample, Scatter
 from ncscan.unexplained import Unexplained, unexplained
@@ -104,6 +104,8 @@ class LayerStats:
     """A few numbers a sample, for a bootstrap, where they were asked for."""
     permuted: Permuted | None = None
     """Class sums under permuted labels, where they were asked for."""
+    exponent: int = 0
+    """All sums are of activations in the unit 2^exponent; not 0 only where squares of them would leave float64."""
     noise: float = 0.0
     """‖Σ_W‖ where a Gram matrix was accumulated, else what of it lies in the span of the means, which it makes."""
 
@@ -150,6 +152,16 @@ class LayerStats:
         if len(missing):
             raise Undefined(f"{_classes(missing)} no samples")
 
+    def ulps(self, precision: str) -> Float64[np.ndarray, "K d"]:
+        """The distance of neighbouring numbers of a storage format around each class mean."""
+        with np.errstate(under="ignore"):
+            true = np.ldexp(self.means, self.exponent)
+            return np.asarray(np.ldexp(ulp(true, precision), -self.exponent))
+
+    def in_true_units(self, values: Float64[np.ndarray, "..."], power: int = 1) -> Float64[np.ndarray, "..."]:
+        """Numbers in that power of the unit of the sums as they are; Undefined where one leaves float64."""
+        return in_true_units(values, power * self.exponent)
+
     @cached_property
     def tolerance(self) -> float:
         """τ = (√d + √K)·max(2ω_p, 16√B·ω_53): what rounding alone can give a singular value of M.
@@ -157,7 +169,7 @@ class LayerStats:
         ω_p² = mean_{c,j} ulp_p(μ_cj)²/12 is the variance of rounding the means to the storage precision p, B the
         number of batches that were summed. A direction under τ is below storage precision.
         """
-        stored, summed = (np.sqrt(np.mean(ulp(self.means, p) ** 2) / 12) for p in (self.precision, "float64"))
+        stored, summed = (np.sqrt(np.mean(self.ulps(p) ** 2) / 12) for p in (self.precision, "float64"))
         size = np.sqrt(self.n_features) + np.sqrt(self.n_classes)
         return float(size * max(2 * stored, 16 * np.sqrt(self.batches) * summed))
 
@@ -259,6 +271,7 @@ def layer_stats_from(
     *,
     precision: str,
     too_wide: str = "",
+    exponent: int = 0,
 ) -> LayerStats:
     """What both passes found, after checking that they saw the same samples.
 
@@ -268,6 +281,7 @@ def layer_stats_from(
         of: the frame made from `sums`, with which `scatter` was made.
         precision: storage format of the activations.
         too_wide: why a spectrum that was asked for was not accumulated.
+        exponent: of the unit 2^exponent that all sums are in.
 
     Raises: DataError when the second pass saw other activations than the first.
     """
@@ -292,10 +306,11 @@ def layer_stats_from(
         norms=sums.norms,
         zeros=sums.zeros,
         unexplained=None,
-        spectrum=_spectrum(of, scatter, precision, too_wide),
+        spectrum=_spectrum(of, scatter, precision, too_wide, exponent),
         negative=_negative(scatter),
         samples=scatter.samples,
         permuted=scatter.permuted,
+        exponent=exponent,
         noise=_largest_noise(of, scatter, sums.obstacle),
     )
     with_unexplained = replace(stats, unexplained=_unexplained(stats, scatter))
@@ -316,7 +331,7 @@ def _check_same_samples(of: Frame, scatter: Scatter, precision: str) -> None:
         )
 
 
-def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str) -> Spectrum | None:
+def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str, exponent: int) -> Spectrum | None:
     """Singular values of Z, from ZᵀZ or ZZᵀ, whichever was accumulated."""
     if too_wide:
         found = None if scatter.sketch is None else decompose(scatter.sketch)
@@ -336,7 +351,7 @@ def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str) -> Spe
     else:
         return None
     values, resolutions = (np.sqrt(np.maximum(x[:full], 0.0)) for x in (squares, RESOLVED * errors))
-    storage = _storage(float(squares.sum()), N, d, precision)
+    storage = _storage(float(squares.sum()), N, d, precision, exponent)
     counted = values > np.maximum(resolutions, storage)
     rank = full if counted.all() else int(np.argmin(counted))
     return Spectrum(values[:rank], full, storage, float(resolutions[rank]) if rank < full else 0.0, "")
@@ -356,22 +371,23 @@ def _unexplained(stats: LayerStats, scatter: Scatter) -> Unexplained | None:
         squares, axes = between(stats, "sample")
     except Undefined:
         return None
-    if stats.tolerance == 0:  # it underflows
-        return None
     N, d = stats.n_samples, stats.n_features
-    projected, storage = axes @ stats.projected @ axes.T, _storage(stats.total_square, N, d, stats.precision)
+    projected = axes @ stats.projected @ axes.T
+    storage = _storage(stats.total_square, N, d, stats.precision, stats.exponent)
     above = stats.n_classes * (np.sqrt(squares) / stats.tolerance) ** 2
     freedom = N - int((stats.counts > 0).sum())
     return unexplained(scatter.gram, scatter.gram_error, axes @ stats.basis, projected, above, freedom, storage)
 
 
-def _storage(total_square: float, N: int, d: int, precision: str) -> float:
+def _storage(total_square: float, N: int, d: int, precision: str, exponent: int) -> float:
     """What rounding to the storage precision can give a singular value of Z: (√N + √d)·2ω_p.
 
     As rounding of independent entries: N×d of them of variance ω_p² ≤ (2^{1−p} rms)²/12, and twice that to be safe.
+    Under the smallest normal number the steps of a format no longer shrink.
     """
-    ulps = 2.0 ** (1 - float_format(precision).digits) * np.sqrt(max(total_square, 0.0) / (N * d) / 12)
-    return float(2 * (np.sqrt(N) + np.sqrt(d)) * ulps)
+    _, digits, min_exponent = float_format(precision)
+    rms = max(np.sqrt(max(total_square, 0.0) / (N * d)), np.ldexp(1.0, min(min_exponent - exponent, 1023)))
+    return float(2 * (np.sqrt(N) + np.sqrt(d)) * 2.0 ** (1 - digits) * rms / np.sqrt(12))
 
 
 def _negative(scatter: Scatter) -> Negative | None:

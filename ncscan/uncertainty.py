@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64
 
 from ncscan.chosen import Key, bare, key_of, measure_some
 from ncscan.errors import Undefined
-from ncscan.metrics import LayerView, Reader
+from ncscan.metrics import Classifier, LayerView, Reader
 from ncscan.statistics import LayerStats, between
 from ncscan.sums import PerSample
 
@@ -102,7 +102,7 @@ def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterato
     seen = partial(_seen, stats=stats, direction=direction)
     classifier = view.classifier
     if classifier is not None and not classifier.obstacle:
-        classifier = replace(classifier, weight=seen(view.rows))
+        classifier = Classifier(classifier.name, seen(view.rows), classifier.bias)
     readers = tuple(Reader(reader.name, seen(reader.strongest), reader.directions) for reader in _readable(view))
     for sums in _resampled_sums(view, samples, B, seed):
         means = home.copy()

@@ -141,7 +141,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
             dump.labels,
             K,
             decisions=decisions,
-            classifier=None if own is None or own.obstacle else own.weight,
+            classifier=None if own is None or own.obstacle else own.scaled,
             negative_part=layer.tap.is_preactivation,
             precision=layer.dtype,
             samples=options.bootstrap > 0,

@@ -5,6 +5,7 @@ In: a LayerView. Out: rows for classes.csv, and the metric `imbalance`.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -14,6 +15,7 @@ from ncscan.errors import Undefined
 from ncscan.metrics.duality import class_cosines, pair_cosines
 from ncscan.metrics.view import Definition, LayerView, Value
 from ncscan.pairs import distance_blocks
+from ncscan.resolution import true_value
 from ncscan.statistics import LayerStats
 from ncscan.sums import MOST_PAIRED
 
@@ -69,10 +71,16 @@ def imbalance(view: LayerView) -> Value:
     }
     groups = (counts == counts.min(), counts == counts.max())
     for name, values in per_class.items():
-        found |= {f"{name}_{size}": float(values[group].mean()) for size, group in zip(SIZES, groups, strict=True)}
+        for size, group in zip(SIZES, groups, strict=True):
+            mean, power = float(values[group].mean()), _POWERS.get(name, 0)
+            found[f"{name}_{size}"] = attempt(partial(true_value, mean, power * stats.exponent))
     for size, group in zip(SIZES, groups, strict=True):
         found[f"cosine_{size}"] = _mean_cosine(vectors[group], stats.tolerance)
     return found
+
+
+_POWERS = {"variance": 2, "norm": 1}
+"""In which power of the unit of the activations a number is."""
 
 
 def imbalance_w(view: LayerView) -> Value:
@@ -93,7 +101,8 @@ def imbalance_w(view: LayerView) -> Value:
     found: dict[str, float | Undefined] = {}
     groups = dict(zip(SIZES, (counts == counts.min(), counts == counts.max()), strict=True))
     for size, group in groups.items():
-        found[f"norm_{size}"] = float(np.linalg.norm(W[group], axis=1).mean())
+        norm = np.linalg.norm(W[group], axis=1).mean()
+        found[f"norm_{size}"] = true_value(norm, view.row_exponent)
         found[f"cosine_{size}"] = _mean_cosine(W[group], 0.0)
     return found
 
@@ -167,7 +176,7 @@ def _disagreements(view: LayerView) -> np.ndarray:
 
 
 def _centred_norms(view: LayerView) -> np.ndarray:
-    return np.asarray(np.linalg.norm(view.stats.centred(view.weighting), axis=1))
+    return view.stats.in_true_units(np.linalg.norm(view.stats.centred(view.weighting), axis=1))
 
 
 def _distances(view: LayerView) -> np.ndarray:
@@ -223,7 +232,7 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
     ),
     ClassMetric(
         name="class_variance",
-        function=lambda view: _per_sample(view.stats.within, view.stats),
+        function=lambda view: view.stats.in_true_units(_per_sample(view.stats.within, view.stats), 2),
         formula="v_c = mean ‖h − μ_c‖² over class c",
         range="[0, ∞)",
         at_collapse="0",
@@ -307,7 +316,7 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
     ),
     ClassMetric(
         name="pair_distance",
-        function=_distances,
+        function=lambda view: view.stats.in_true_units(_distances(view)),
         pairs=True,
         missing="one of the classes has no samples",
         formula="‖μ_c − μ_c'‖",

@@ -10,6 +10,7 @@ from ncscan.errors import Undefined
 from ncscan.metrics.frame import equiangular, equinorm, etf_distance
 from ncscan.metrics.simplex import nearest_simplex, require_room
 from ncscan.metrics.view import LayerView
+from ncscan.resolution import in_true_units, true_value, unit_exponent
 
 
 def nc2_equinorm_w(view: LayerView) -> float:
@@ -76,7 +77,7 @@ def bias_collapse(view: LayerView) -> float:
     Source: Zhu et al. 2021, centred: a shift of all logits decides nothing.
     """
     logits = _central_logits(view)
-    return float(np.linalg.norm(logits - logits.mean()))
+    return _length(logits - logits.mean())
 
 
 def bias_collapse_raw(view: LayerView) -> float:
@@ -91,7 +92,7 @@ def bias_collapse_raw(view: LayerView) -> float:
 
     Source: Zhu et al. 2021.
     """
-    return float(np.linalg.norm(_central_logits(view)))
+    return _length(_central_logits(view))
 
 
 def classifier_row_sum(view: LayerView) -> float:
@@ -131,8 +132,18 @@ def etf_swap_error(view: LayerView) -> float:
 
 def _central_logits(view: LayerView) -> Float64[np.ndarray, "K"]:
     """W μ_G + b."""
-    logits: Float64[np.ndarray, K] = view.rows @ view.stats.global_mean(view.weighting) + view.bias
+    products = view.rows @ view.stats.global_mean(view.weighting)
+    exponent = view.row_exponent + view.stats.exponent
+    if not view.bias.any():
+        return in_true_units(products, exponent)
+    logits: Float64[np.ndarray, K] = np.ldexp(products, exponent) + view.bias
     return logits
+
+
+def _length(x: Float64[np.ndarray, "K"]) -> float:
+    """‖x‖, also where the squares leave float64."""
+    exponent = unit_exponent(float(np.abs(x).max()))
+    return true_value(np.linalg.norm(np.ldexp(x, -exponent)), exponent)
 
 
 def _scaled(view: LayerView) -> Float64[np.ndarray, "K d"]:

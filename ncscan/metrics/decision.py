@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 
 from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView
+from ncscan.resolution import true_value, unit_exponent
 
 
 def ncc_error(view: LayerView) -> float:
@@ -81,7 +82,7 @@ def mean_squared_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarra
 
     Returns: ≥ 0, in squared units of the logits; 0 at collapse only where weight decay lets them reach their labels.
 
-    Raises: Undefined when a logit is not finite.
+    Raises: Undefined when a logit is not finite, or the value exceeds float64.
 
     Source: Rangamani and Banburski-Fahey 2022, whose loss is K/2 times this.
 
@@ -89,9 +90,10 @@ def mean_squared_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarra
     0.25
     """
     _require_finite(logits)
-    off = logits.astype(np.float64)
-    off[np.arange(len(off)), labels] -= 1.0
-    return float(np.mean(off**2))
+    exponent = max(unit_exponent(float(np.abs(logits).max(initial=0.0))), 0)
+    off = np.ldexp(logits.astype(np.float64), -exponent)
+    off[np.arange(len(off)), labels] -= np.ldexp(1.0, -exponent)
+    return true_value(np.mean(off**2), 2 * exponent)
 
 
 def cross_entropy(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:

@@ -7,7 +7,8 @@ import numpy as np
 
 from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView, Value
-from ncscan.statistics import Negative, Rank, Spectrum
+from ncscan.resolution import true_value
+from ncscan.statistics import LayerStats, Negative, Rank, Spectrum
 
 _NUMERICAL_RANK = 1e-3
 """The share of s_1 above which a direction counts, as the papers on the tunnel effect have it."""
@@ -131,15 +132,22 @@ def norms(view: LayerView) -> Value:
     try:
         mean = stats.global_mean(view.weighting)
         size = float(np.abs(mean).max())
-        centre = size * float(np.linalg.norm(mean / size)) if size else 0.0
+        centre = _true(stats, size * float(np.linalg.norm(mean / size)) if size else 0.0)
     except Undefined as why:
         centre = why
     return {
         "global_mean": centre,
-        "mean": stats.norms.mean,
-        "std": float(np.sqrt(stats.norms.spread / stats.norms.count)),
+        "mean": _true(stats, stats.norms.mean),
+        "std": _true(stats, float(np.sqrt(stats.norms.spread / stats.norms.count))),
         "zeros": stats.zeros / (stats.n_samples * stats.n_features),
     }
+
+
+def _true(stats: LayerStats, length: float) -> float | Undefined:
+    try:
+        return true_value(length, stats.exponent)
+    except Undefined as why:
+        return why
 
 
 def negativity(view: LayerView) -> Value:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Float64
 
 from ncscan.directions import strongest_directions
 from ncscan.errors import Undefined
+from ncscan.resolution import unit_exponent
 from ncscan.statistics import LayerStats, Rank, Weighting
 
 Value = float | Mapping[str, float | Undefined]
@@ -31,8 +32,8 @@ Scope = Literal[
 """What must have been accumulated for a metric to be asked at all: `features` always is."""
 
 
-_HUGE = 1e150
-"""Weights beyond this are as good as infinite: their squares overflow."""
+_FARTHEST = 1e150
+"""Rows that differ by more than this factor have no unit in which none of their squares leaves float64."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,22 @@ class Classifier:
     @property
     def obstacle(self) -> str:
         """Why nothing can be compared with these weights, else empty."""
-        return "" if (np.abs(self.weight) < _HUGE).all() else "the classifier's weights are not finite"
+        if not np.isfinite(self.weight).all():
+            return "the classifier's weights are not finite"
+        sizes = np.abs(self.weight).max(axis=1, initial=0.0)
+        sizes = sizes[sizes > 0]
+        far = len(sizes) and sizes.min() <= sizes.max() / _FARTHEST
+        return "the rows of the classifier differ in size by more than float64 can square" if far else ""
+
+    @cached_property
+    def exponent(self) -> int:
+        """Of the unit 2^exponent in which squares of W stay in float64; nearly always 0."""
+        return 0 if self.obstacle else unit_exponent(float(np.abs(self.weight).max(initial=0.0)))
+
+    @cached_property
+    def scaled(self) -> Float64[np.ndarray, "outputs d"]:
+        """W in that unit."""
+        return np.ldexp(self.weight, -self.exponent) if self.exponent else self.weight
 
 
 @dataclass(frozen=True)
@@ -87,14 +103,19 @@ class LayerView:
 
     @property
     def rows(self) -> Float64[np.ndarray, "K d"]:
-        """W, the rows of the classifier; Undefined where none reads this layer, or W is not finite.
+        """W in its unit, the rows of the classifier; Undefined where none reads this layer, or W is not finite.
 
         A network may know more classes than the data has; their rows have no class mean to be compared with.
         """
-        W = self._finite_classifier.weight
+        W = self._finite_classifier.scaled
         if len(W) < self.stats.n_classes:
             raise Undefined(f"the network has {len(W)} outputs for {self.stats.n_classes} classes")
         return W[: self.stats.n_classes]
+
+    @property
+    def row_exponent(self) -> int:
+        """Of the unit 2^exponent that the rows are in."""
+        return self._finite_classifier.exponent
 
     @property
     def bias(self) -> Float64[np.ndarray, "K"]:
@@ -102,7 +123,7 @@ class LayerView:
         K, b = self.stats.n_classes, self._finite_classifier.bias
         if b is None:
             return np.zeros(K)
-        if not (np.abs(b[:K]) < _HUGE).all():
+        if not np.isfinite(b[:K]).all():
             raise Undefined("the classifier's bias is not finite")
         return b[:K]
 

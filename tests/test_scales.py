@@ -1,0 +1,160 @@
+"""Every number at every size that float64 allows: the same, in the unit it should have, or a reason from a list."""
+
+import numpy as np
+import pytest
+from helpers import stats_of
+
+from ncscan import measure
+from ncscan.accumulate import layer_stats
+from ncscan.errors import Undefined
+from ncscan.floors import floors
+from ncscan.metrics import LayerView, class_rows
+from ncscan.resolution import in_true_units, storage_tolerance, true_value
+
+ROUNDED = 1e-11  # a scale of 10^k rounds every feature
+TWOS = [2.0**k for k in (-1000, -700, -300, -100, 100, 300, 700, 1000)]
+TENS = [1e-300, 1e-200, 1e-160, 1e-80, 1e-30, 1e30, 1e80, 1e140, 1e160, 1e200, 1e300]
+
+FEATURES_UNIT = {"norms.global_mean": 1, "norms.mean": 1, "norms.std": 1, "bias_collapse.": 1, "bias_collapse_raw.": 1}
+FEATURES_UNIT |= {
+    f"imbalance.{name}_{size}": p for name, p in (("variance", 2), ("norm", 1)) for size in ("minority", "majority")
+}
+CLASSIFIER_UNIT = {
+    "bias_collapse.": 1,
+    "bias_collapse_raw.": 1,
+    "imbalance_w.norm_minority": 1,
+    "imbalance_w.norm_majority": 1,
+}
+SQUARES = {"imbalance.variance_minority", "imbalance.variance_majority"}
+"""The only numbers of a layer that may leave float64 where its activations do not."""
+LOSSES = {"loss.mse", "loss.cross_entropy"}
+"""Of logits, which are no homogeneous function of them."""
+OF_LOGITS = {"nc4_mismatch.", "error.", *LOSSES}
+
+K, D = 5, 9
+LABELS = np.repeat(np.arange(K), (8, 20, 12, 30, 9))
+
+
+def layer() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return 3 * rng.standard_normal((K, D))[LABELS] + 0.5 * rng.standard_normal((len(LABELS), D)), rng.standard_normal(
+        (K, D)
+    )
+
+
+Table = dict[tuple[str, str, str], tuple[float, str]]
+"""Value and reason by name, weighting and classifier."""
+
+
+def table(features: np.ndarray, weight: np.ndarray) -> Table:
+    rows = measure(features, LABELS, weight)
+    names = zip(rows.metric + "." + rows.quantity, rows.weighting, rows.classifier, strict=True)
+    return dict(zip(names, zip(rows.value, rows.reason, strict=True), strict=True))
+
+
+def compare(expected: Table, found: Table, scale: float, units: dict[str, int], allowed: set[str]) -> None:
+    assert list(expected) == list(found)
+    exact = scale in TWOS
+    for key, (before, why) in expected.items():
+        name, (value, reason) = key[0], found[key]
+        power = units.get(name, 0)
+        if reason != why:
+            assert name in allowed, (name, reason)
+            assert "float64" in reason
+            assert np.isnan(value)
+        elif name in LOSSES or why:
+            continue
+        elif exact:
+            assert np.ldexp(before, power * int(np.log2(scale))) == value, name
+        else:
+            assert value == pytest.approx(before * scale**power, rel=ROUNDED), name
+
+
+@pytest.mark.parametrize("scale", [*TWOS, *TENS])
+def test_features_of_any_size_have_the_same_numbers(scale: float) -> None:
+    features, W = layer()
+    small, large = scale < 1e-150, scale > 1e150
+    allowed = (SQUARES if small or large else set()) | ({"loss.mse"} if large else set())
+    allowed |= OF_LOGITS if scale < 1e-290 else set()
+    compare(table(features, W), table(features * scale, W), scale, FEATURES_UNIT, allowed)
+
+
+@pytest.mark.parametrize("scale", [*TWOS, *TENS])
+def test_a_classifier_of_any_size_has_the_same_numbers(scale: float) -> None:
+    features, W = layer()
+    allowed = {"loss.mse"} if scale > 1e150 else OF_LOGITS if scale < 1e-290 else set()
+    compare(table(features, W), table(features, W * scale), scale, CLASSIFIER_UNIT, allowed)
+
+
+def test_decisions_have_a_reason_when_logits_underflow() -> None:
+    features, W = layer()
+    found = table(features * 1e-200, W * 1e-200)
+    for name in OF_LOGITS:
+        (reason,) = [reason for key, (_, reason) in found.items() if key[0] == name]
+        assert reason == "the logits are too small for float64"
+    assert found["nc3_distance.", "class", "weight"][1] == ""
+
+
+@pytest.mark.parametrize("scale", [2.0**-900, 2.0**-400, 2.0**400, 2.0**900])
+def test_classes_have_numbers_in_their_unit_or_a_reason(scale: float) -> None:
+    features, _ = layer()
+    expected, found = (class_rows(LayerView(stats_of(x, LABELS))) for x in (features, scale * features))
+    powers = {"class_variance": 2, "class_norm": 1, "pair_distance": 1}
+    for row, other in zip(expected, found, strict=True):
+        power = powers.get(row.metric, 0)
+        if other.reason != row.reason:
+            assert power == 2
+            assert "for float64" in other.reason
+        elif row.value is not None:
+            assert other.value == np.ldexp(row.value, power * int(np.log2(scale))), row.metric
+
+
+@pytest.mark.parametrize("scale", [2.0**-900, 2.0**900])
+def test_floors_and_ranks_are_the_same_at_any_size(scale: float) -> None:
+    features, _ = layer()
+    one, other = (LayerView(stats_of(x, LABELS)) for x in (features, scale * features))
+    assert floors(one) == floors(other)
+    noise, wide = 1e-20 * np.ones(D), LayerView(stats_of(2.0**300 * features, LABELS))
+    assert wide.stats.exponent
+    assert floors(one, noise) == floors(wide, noise * 2.0**600)
+    assert storage_tolerance(features, "float32") * scale == storage_tolerance(features * scale, "float64") * (
+        storage_tolerance(features, "float32") / storage_tolerance(features, "float64")
+    )
+
+
+def test_subnormal_numbers_say_that_they_are_at_their_floor() -> None:
+    features, _ = layer()
+    view = LayerView(stats_of(features * 1e-323, LABELS))
+    floor = floors(view)["nc1_trace", "", "class", ""]
+    assert floor.value > 1e-3  # some 6 steps of the format between classes
+    assert LayerView(stats_of(features * 1e-300, LABELS)).stats.tolerance < 1e-13
+
+
+def test_one_sample_that_no_unit_can_hold_is_named() -> None:
+    features, _ = layer()
+    features[3] *= 1e200
+    assert stats_of(features, LABELS).obstacle == "1 samples have non-finite activations, first in sample 3"
+
+
+def test_normal_sizes_take_two_passes_and_extreme_ones_two_more() -> None:
+    features, _ = layer()
+
+    def passes(x: np.ndarray) -> int:
+        calls = []
+        layer_stats(lambda: [calls.append(1) or (0, x)], LABELS, K)  # type: ignore[func-returns-value]
+        return len(calls)
+
+    assert [passes(x) for x in (features, features * 1e40, features.astype(np.float32) * np.float32(1e-38))] == [
+        2,
+        2,
+        2,
+    ]
+    assert passes(features * 1e-200) == 4
+
+
+def test_a_value_that_leaves_float64_is_undefined() -> None:
+    assert true_value(0.75, 1000) == 0.75 * 2.0**1000
+    assert in_true_units(np.zeros(2), -2000).tolist() == [0.0, 0.0]
+    for exponent, why in ((1100, "large"), (-1100, "small")):
+        with pytest.raises(Undefined, match=f"too {why} for float64"):
+            true_value(0.75, exponent)
