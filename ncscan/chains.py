@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 
 from ncscan.directions import strongest_directions
 from ncscan.errors import Undefined
-from ncscan.resolution import storage_tolerance
+from ncscan.resolution import storage_tolerance, unit_exponent
 
 
 def alignment(
@@ -63,5 +63,7 @@ def norm_spread(maps: Sequence[Float64[np.ndarray, "..."]]) -> float:
     >>> norm_spread([np.array([[1.0]]), np.array([[3.0]])])
     0.5
     """
-    sizes = np.array([np.linalg.norm(W) for W in maps])
+    largest = max(float(np.abs(W).max(initial=0.0)) for W in maps)
+    exponent = unit_exponent(largest)
+    sizes = np.array([np.linalg.norm(np.ldexp(W, -exponent) if exponent else W) for W in maps])
     return float(np.std(sizes) / np.mean(sizes))

@@ -386,8 +386,9 @@ def _storage(total_square: float, N: int, d: int, precision: str, exponent: int)
     Under the smallest normal number the steps of a format no longer shrink.
     """
     _, digits, min_exponent = float_format(precision)
-    rms = max(np.sqrt(max(total_square, 0.0) / (N * d)), np.ldexp(1.0, min(min_exponent - exponent, 1023)))
-    return float(2 * (np.sqrt(N) + np.sqrt(d)) * 2.0 ** (1 - digits) * rms / np.sqrt(12))
+    normal = np.ldexp(1.0, min(min_exponent - exponent, 1023)) / np.sqrt(12)
+    ulps = 2.0 ** (1 - digits) * max(np.sqrt(max(total_square, 0.0) / (N * d) / 12), normal)
+    return float(2 * (np.sqrt(N) + np.sqrt(d)) * ulps)
 
 
 def _negative(scatter: Scatter) -> Negative | None:

@@ -17,7 +17,7 @@ from ncscan.computable import attempt, computable
 from ncscan.errors import Undefined
 from ncscan.graph import Link, TapGraph
 from ncscan.metrics.readers import Weights
-from ncscan.resolution import storage_tolerance
+from ncscan.resolution import storage_tolerance, true_value, unit_exponent
 from ncscan.weight_table import WEIGHT_METRICS
 
 __all__ = [
@@ -35,8 +35,8 @@ __all__ = [
     "norm_spread",
 ]
 
-_HUGE = 1e75
-"""Weights beyond this are as good as infinite: ‖D‖_F sums their fourth powers, which overflow."""
+_FARTHEST = 1e-75
+"""Of two maps one is not smaller than so many times the other, for fourth powers of both to be compared."""
 
 _WIDEST_DENSE = 4096
 """Up to this width D is formed; beyond it only its products with vectors are."""
@@ -105,11 +105,12 @@ def balance(
     >>> balance(W, W.T)["op"], balance(W, np.eye(2))["fro"]
     (0.0, 3.0)
     """
+    first, following, bias, exponent = _in_one_unit(first, following, bias)
     incoming = first if bias is None else np.column_stack([first, bias])  # W₁W₁ᵀ + b₁b₁ᵀ is one Gram matrix
     op, fro = _difference_norms(following, incoming)
     terms_op = min(_operator_norm(following) ** 2, _operator_norm(first) ** 2)
     terms_fro = min(_gram_norm(following), _gram_norm(first.T))
-    return _with_relative(op, fro, terms_op, terms_fro)
+    return _with_relative(op, fro, terms_op, terms_fro, exponent)
 
 
 def balance_diagonal(
@@ -135,6 +136,7 @@ def balance_diagonal(
     >>> balance_diagonal(np.array([[3.0], [1.0]]), np.array([[1.0, 1.0]]))["op"]
     8.0
     """
+    first, following, bias, exponent = _in_one_unit(first, following, bias)
     outgoing, incoming = (following**2).sum(axis=0), (first**2).sum(axis=1)
     d = outgoing - incoming - (0.0 if bias is None else bias**2)
     terms = (outgoing, incoming)
@@ -143,14 +145,38 @@ def balance_diagonal(
         float(np.linalg.norm(d)),
         float(min(t.max() for t in terms)),
         float(min(np.linalg.norm(t) for t in terms)),
+        exponent,
     )
 
 
-def _with_relative(op: float, fro: float, terms_op: float, terms_fro: float) -> dict[str, float | Undefined]:
+def _in_one_unit(
+    first: Float64[np.ndarray, "n m"],
+    following: Float64[np.ndarray, "p n"],
+    bias: Float64[np.ndarray, "n"] | None,
+) -> tuple[Float64[np.ndarray, "n m"], Float64[np.ndarray, "p n"], Float64[np.ndarray, "n"] | None, int]:
+    """The same in the unit 2^exponent, in which fourth powers of the largest stay in float64; and the exponent.
+
+    Undefined where no unit can hold the squares of both maps.
+    """
+    sizes = [float(np.abs(x).max(initial=0.0)) for x in (first, following)]
+    own = 0.0 if bias is None else float(np.abs(bias).max(initial=0.0))
+    exponent = unit_exponent(max(*sizes, own))
+    least = min((size for size in sizes if size), default=1.0)
+    if unit_exponent(least) != exponent and least < max(*sizes, own) * _FARTHEST:
+        raise Undefined("weights of the pair differ in size by more than float64 can square")
+    if not exponent:
+        return first, following, bias, 0
+    bias = None if bias is None else np.ldexp(bias, -exponent)
+    return np.ldexp(first, -exponent), np.ldexp(following, -exponent), bias, exponent
+
+
+def _with_relative(
+    op: float, fro: float, terms_op: float, terms_fro: float, exponent: int
+) -> dict[str, float | Undefined]:
     zero = Undefined("a map is zero: nothing to be relative to")
     return {
-        "op": op,
-        "fro": fro,
+        "op": attempt(lambda: true_value(op, 2 * exponent)),
+        "fro": attempt(lambda: true_value(fro, 2 * exponent)),
         "op_relative": op / terms_op if terms_op else zero,
         "fro_relative": fro / terms_fro if terms_fro else zero,
     }
@@ -198,6 +224,8 @@ def condition(W: Float64[np.ndarray, "n m"], tolerance: float) -> Condition:
     """
     if not np.isfinite(W).all():
         raise Undefined("the map is not finite")
+    exponent = unit_exponent(float(np.abs(W).max(initial=0.0)))
+    W, tolerance = np.ldexp(W, -exponent) if exponent else W, float(np.ldexp(tolerance, -exponent))
     s = np.linalg.svd(W, compute_uv=False)
     rank = int((s > tolerance).sum())
     if rank == 0:
@@ -205,10 +233,10 @@ def condition(W: Float64[np.ndarray, "n m"], tolerance: float) -> Condition:
     square = float((W**2).sum())
     return Condition(
         condition=float(s[0] / s[rank - 1]),
-        s_1=float(s[0]),
-        s_r=float(s[rank - 1]),
+        s_1=true_value(s[0], exponent),
+        s_r=true_value(s[rank - 1], exponent),
         stable_rank=square / float(s[0]) ** 2,
-        fro=float(np.sqrt(square)),
+        fro=true_value(np.sqrt(square), exponent),
         rank=rank,
     )
 
@@ -328,7 +356,7 @@ def _product(
 
     κ has no unit, and powers of two cost no digit: so maps near norm 1 are multiplied, and nothing overflows.
     """
-    sizes = [2.0 ** float(np.frexp(_operator_norm(W))[1]) for W in maps]
+    sizes = [2.0 ** min(float(np.frexp(_operator_norm(W))[1]), 1023.0) for W in maps]
     maps = [W / size for W, size in zip(maps, sizes, strict=True)]
     tolerances = [tolerance / size for tolerance, size in zip(tolerances, sizes, strict=True)]
     product = maps[-1]
@@ -349,9 +377,9 @@ def _matrix(name: str, weights: Weights, graph: TapGraph) -> Float64[np.ndarray,
 
 
 def _finite(array: Float[np.ndarray, "..."], otherwise: str) -> Float64[np.ndarray, "..."]:
-    """As float64; Undefined where something in it is not finite, or so large that it could as well not be."""
+    """As float64; Undefined where something in it is not finite."""
     exact = array.astype(np.float64)
-    if not (np.abs(exact) < _HUGE).all():
+    if not np.isfinite(exact).all():
         raise Undefined(otherwise)
     return exact
 

@@ -156,10 +156,9 @@ def test_a_bias_that_is_not_finite_says_so(bad: float, between: tuple[Kind, ...]
     weights = {**random_weights(SHAPES[:2]), "0": (np.ones(SHAPES[0]), np.full(SHAPES[0][0], bad))}
     rows = rows_of(weights, chain(SHAPES[:2], [between]))
     metric = "balancedness_diagonal" if between else "balancedness_bias"
-    assert (rows["0", "1", metric, "op"].value, rows["0", "1", metric, "op"].reason) == (
-        None,
-        "0 has a non-finite bias",
-    )
+    why = "weights of the pair differ in size" if bad == 1e100 else "0 has a non-finite bias"
+    assert rows["0", "1", metric, "op"].value is None
+    assert rows["0", "1", metric, "op"].reason.startswith(why)
     assert between or rows["0", "1", "balancedness", "op"].value is not None  # which has no use for the bias
 
 
@@ -181,12 +180,33 @@ def test_the_condition_is_undefined_when_a_matrix_is_not_finite() -> None:
         condition(np.diag([np.inf, 1.0]), 0.0)
 
 
-def test_weights_count_as_infinite_when_their_fourth_powers_overflow() -> None:
+def test_a_pair_has_no_balance_when_no_unit_holds_the_squares_of_both() -> None:
     weights = random_weights(SHAPES[:2])
     weights["0"][0][2, 1] = 1e100
-    assert {row.reason for row in rows_of(weights, chain(SHAPES[:2], [()])).values() if row.map == "0"} == {
-        "0 has non-finite weights"
+    rows = rows_of(weights, chain(SHAPES[:2], [()]))
+    assert {row.reason for key, row in rows.items() if "balance" in key[2]} == {
+        "weights of the pair differ in size by more than float64 can square"
     }
+    assert rows["0", "", "weight_condition", "s_1"].value == pytest.approx(1e100)
+
+
+@pytest.mark.parametrize("between", [(), ("activation",)])
+@pytest.mark.parametrize("scale", [2.0**-1000, 2.0**-600, 2.0**-250, 2.0**250, 2.0**600, 2.0**1000])
+def test_weights_of_any_size_have_the_same_numbers(scale: float, between: tuple[Kind, ...]) -> None:
+    shapes = SHAPES[:2]
+    weights = {name: (W, np.ones(len(W)) if name == "0" else None) for name, (W, _) in random_weights(shapes).items()}
+    scaled = {name: (W * scale, None if b is None else b * scale) for name, (W, b) in weights.items()}
+    one, other = (rows_of(w, chain(shapes, [between])) for w in (weights, scaled))
+    for key, row in one.items():
+        metric, quantity = key[2:]
+        squares = metric.startswith("balancedness") and quantity in ("op", "fro")
+        size = metric == "weight_condition" and quantity in ("s_1", "s_r", "fro")
+        if other[key].reason != row.reason:
+            assert squares, key
+            assert "for float64" in other[key].reason
+            assert not 1e-150 < scale < 1e150
+        elif row.value is not None:
+            assert np.ldexp(row.value, (2 * squares + size) * int(np.log2(scale))) == other[key].value, key
 
 
 def test_weight_condition_equals_an_svd() -> None:
