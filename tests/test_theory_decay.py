@@ -13,7 +13,7 @@ from torch import nn
 from ncscan.errors import Undefined
 from ncscan.graph import TapGraph
 from ncscan.taps import trace
-from ncscan.theory import Claim
+from ncscan.theory import Claim, equality
 from ncscan.theory.decay import DECAY_CLAIMS, decay_claims
 from ncscan.theory.head import HeadStats, head_stats
 from ncscan.training import Train
@@ -95,8 +95,8 @@ def value(claim: Claim) -> float:
 
 
 def target(claim: Claim) -> float:
-    assert claim.bound is not None
-    return claim.bound
+    assert claim.target is not None
+    return claim.target
 
 
 def test_known_answer_has_the_lambda_of_its_loss(known: dict[str, Claim]) -> None:
@@ -117,6 +117,32 @@ def test_known_answer_is_critical_along_every_layer(known: dict[str, Claim]) -> 
         assert math.isclose(value(identity), target(identity), rel_tol=EXACT)
     loss = (1 - T**L) ** 2 / 2 + LAMBDA / 2 * L * K * T**2
     assert math.isclose(loss, value(known["loss_identity.0"]), rel_tol=EXACT)
+
+
+EQUALITIES = ("ridge_form", "stationarity", "radial", "norm_spread", "loss_identity", "predicted_classifier")
+
+
+def test_an_equality_has_a_target_and_a_deviation_and_no_slack(known: dict[str, Claim]) -> None:
+    said = set()
+    for claim in known.values():
+        if claim.value is None:
+            continue
+        if claim.claim in EQUALITIES:
+            said.add(claim.claim)
+            assert (None, None, None) == (claim.bound, claim.slack, claim.holds)
+            away = abs(value(claim) - target(claim))
+            assert claim.deviation == pytest.approx(away / abs(target(claim)) if target(claim) else away)
+        else:
+            assert (None, None) == (claim.target, claim.deviation)
+    assert set(EQUALITIES) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "deviation"), [(0.75, 1.0, 0.25), (-2.0, -1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, None)]
+)
+def test_a_deviation_is_relative_to_the_target(value: float, target: float, deviation: float | None) -> None:
+    claim = equality("radial", value, target)
+    assert (target, deviation, None, None) == (claim.target, claim.deviation, claim.slack, claim.holds)
 
 
 def test_known_answer_interpolates_symmetrically(known: dict[str, Claim]) -> None:
@@ -257,8 +283,8 @@ def test_floor_holds_for_zero_sum_outputs_and_is_met_by_a_simplex() -> None:
     claims = claims_of(net, torch.eye(4, dtype=torch.float64), y)
     cost = ((1 - alpha) ** 2 + alpha**2 / 3) / 2
     assert math.isclose(cost, value(claims["floor.at_scale"]), rel_tol=EXACT)
-    assert math.isclose(cost, target(claims["floor.at_scale"]), rel_tol=EXACT)
-    assert math.isclose(1 / 8, target(claims["floor.universal"]), rel_tol=EXACT)
+    assert math.isclose(cost, claims["floor.at_scale"].bound or 0.0, rel_tol=EXACT)
+    assert math.isclose(1 / 8, claims["floor.universal"].bound or 0.0, rel_tol=EXACT)
     assert claims["floor.at_scale"].holds
     assert claims["floor.universal"].holds
 

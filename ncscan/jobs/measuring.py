@@ -32,7 +32,7 @@ from ncscan.metrics import (
     readers,
 )
 from ncscan.statistics import LayerStats, rank_doubt
-from ncscan.theory import CLAIMS, Claim, undefined
+from ncscan.theory import ALWAYS_TRUE, CLAIMS, Claim, undefined
 from ncscan.theory.certificates import certify
 from ncscan.theory.decay import decay_claims
 from ncscan.theory.head import HeadStats, head_stats
@@ -244,10 +244,9 @@ def _head(dump: Dump) -> HeadStats | Undefined:
 
 
 def violated(claims: Sequence[Claim]) -> list[str]:
-    """Bounds that do not hold, which can only be a bug or damaged data: they hold for any linear head."""
-    bounds = {statement.name for statement in CLAIMS if statement.kind == "bound"}
-    broken = [claim for claim in claims if claim.holds is False and claim.claim in bounds]
-    return [f"{' '.join((c.claim, c.quantity, c.layer))}: {c.value:.6g} against {c.bound:.6g}" for c in broken]
+    """Claims that do not hold though they do for every linear head, which can only be a bug or damaged data."""
+    broken = [claim for claim in claims if claim.holds is False and claim.claim in ALWAYS_TRUE]
+    return [f"{' '.join((c.claim, c.quantity, c.layer))}: {c.value:.6g} against {c.expected:.6g}" for c in broken]
 
 
 def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:

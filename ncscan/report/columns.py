@@ -65,9 +65,12 @@ THEORY_COLUMNS: Columns = (
     ("bound", NUMBER),
     ("holds", FLAG),
     ("slack", NUMBER),
+    ("target", NUMBER),
+    ("deviation", NUMBER),
     ("reason", TEXT),
 )
-"""theory.csv: one row per claim of a theorem about a checkpoint; slack is how many times over it holds."""
+"""theory.csv: one row per claim about a checkpoint; a bound has a slack, how many times over it holds, and an equality
+has a target and the relative deviation from it."""
 
 TRAJECTORY_COLUMNS: Columns = (
     *_CHECKPOINT,

@@ -16,7 +16,7 @@ from ncscan.report.gates import Result
 from ncscan.report.tables import plain
 from ncscan.report.verdict import Verdicts, as_plain, verdicts
 
-REPORT, REPORT_VERSION = "ncscan.report", 3
+REPORT, REPORT_VERSION = "ncscan.report", 4
 SUMMARY, SUMMARY_VERSION = "ncscan.summary", 1
 """A version rises when a program that reads the document would have to change: a name or a type that is no longer
 there, a column that is added or moved, a meaning that is another. docs/reports.md says more."""

@@ -22,8 +22,9 @@ class Statement:
     """What the documentation says of a claim."""
 
     name: str
-    kind: Literal["hypothesis", "bound", "number"]
-    """A hypothesis that fails makes a theorem not apply; a bound that fails is a bug, here or in the data."""
+    kind: Literal["hypothesis", "bound", "identity", "number"]
+    """A hypothesis that fails makes a theorem not apply; a bound or an identity that fails is a bug, here or in the
+    data."""
     statement: str
     source: str
     undefined: str
@@ -124,7 +125,7 @@ CLAIMS: tuple[Statement, ...] = (
     ),
     Statement(
         "nc1_split",
-        "bound",
+        "identity",
         "tr Σ_W(Z_l) = tr(G⁺QS_WQ) + tr(A Σ_W(Z_{l−1}) Aᵀ)",
         "derived",
         "the head has one linear map",
@@ -237,6 +238,9 @@ CLAIMS: tuple[Statement, ...] = (
 )
 """Theorem 3.1 and the certificates, in the order of the rows; what weight decay implies is in decay.py."""
 
+ALWAYS_TRUE = frozenset(statement.name for statement in CLAIMS if statement.kind in ("bound", "identity"))
+"""Claims that hold for every linear head and all data: one that does not is a bug, or its dump is damaged."""
+
 
 def claims_table() -> str:
     """CLAIMS as the table of docs/theory.md, which a test compares with it."""
@@ -262,9 +266,18 @@ class Claim:
     holds: bool | None
     """None where nothing is claimed, or the claim does not apply."""
     slack: float | None
-    """bound/value of an upper bound, value/bound of a lower one: at least 1 when it holds."""
+    """Of a bound alone: bound/value of an upper one, value/bound of a lower one, at least 1 when it holds."""
     reason: str
     """Why there is no value, or no verdict; else empty."""
+    target: float | None = None
+    """Of an equality alone: what the value is where it holds."""
+    deviation: float | None = None
+    """|value − target|/|target|, or the value itself where that is a relative distance, whose target is 0."""
+
+    @property
+    def expected(self) -> float | None:
+        """What the value is compared with: the bound, or the target."""
+        return self.target if self.bound is None else self.bound
 
 
 def fact(claim: str, value: float, *, quantity: str = "", layer: str = "", reason: str = "") -> Claim:
@@ -275,6 +288,37 @@ def fact(claim: str, value: float, *, quantity: str = "", layer: str = "", reaso
 def undefined(claim: str, why: Undefined | str, *, quantity: str = "", layer: str = "") -> Claim:
     """A claim without a value."""
     return Claim(claim, quantity, layer, None, None, None, None, str(why))
+
+
+def equality(
+    claim: str, value: float, target: float, *, quantity: str = "", layer: str = "", always: bool = False
+) -> Claim:
+    """Return the claim value = target, of which no slack is said: an equality can be missed on either side.
+
+    Args:
+        claim: its name.
+        value: what the checkpoint has.
+        target: what it is where the equality holds; the deviation is relative to it, and has no value where it is 0
+            and the value is not.
+        quantity: which form.
+        layer: the layer or map it is about.
+        always: whether it holds for every network, so that there is a verdict; else it is one of a critical point, and
+            nothing says that this checkpoint is one.
+
+    >>> claim = equality("radial", 0.75, 1.0)
+    >>> claim.target, claim.deviation, claim.holds, claim.slack
+    (1.0, 0.25, None, None)
+    """
+    apart = abs(value - target)
+    deviation = apart / abs(target) if target else (None if apart else 0.0)
+    holds = apart <= TOLERANCE * max(abs(value), abs(target)) if always else None
+    known = deviation is not None and math.isfinite(deviation)
+    return _finite(Claim(claim, quantity, layer, value, None, holds, None, "", target, deviation if known else None))
+
+
+def distance(claim: str, value: float, *, quantity: str = "", layer: str = "") -> Claim:
+    """Return an equality whose value is itself the relative distance of its two sides: its target is 0."""
+    return _finite(Claim(claim, quantity, layer, value, None, None, None, "", 0.0, value))
 
 
 def hypothesis(claim: str, value: float, bound: float, *, holds: bool, quantity: str = "") -> Claim:
@@ -295,8 +339,9 @@ def at_most(
         layer: the layer or map it is about.
         rounding: what rounding may have done to `value − bound`, absolutely. There is no verdict where that decides.
 
-    >>> at_most("nc1_upper", 2.0, 3.0)
-    Claim(claim='nc1_upper', quantity='', layer='', value=2.0, bound=3.0, holds=True, slack=1.5, reason='')
+    >>> claim = at_most("nc1_upper", 2.0, 3.0)
+    >>> claim.holds, claim.slack
+    (True, 1.5)
     """
     return _judged(Claim(claim, quantity, layer, value, bound, None, None, ""), bound - value, rounding, bound, value)
 
@@ -323,16 +368,9 @@ def _judged(claim: Claim, margin: float, rounding: float, larger: float, smaller
     return replace(claim, holds=True, slack=slack and max(slack, 1.0))
 
 
-def same(claim: str, value: float, bound: float, *, quantity: str = "", layer: str = "") -> Claim:
-    """value = bound; the slack is the smaller over the larger."""
-    holds = abs(value - bound) <= TOLERANCE * max(abs(value), abs(bound))
-    slack = 1.0 if holds else _ratio(min(value, bound), max(value, bound))
-    return _finite(Claim(claim, quantity, layer, value, bound, holds, slack, ""))
-
-
 def _finite(claim: Claim) -> Claim:
     """The claim, or a reason instead where its value, or what it is compared with, exceeds the range of float64."""
-    if all(number is None or math.isfinite(number) for number in (claim.value, claim.bound)):
+    if all(number is None or math.isfinite(number) for number in (claim.value, claim.bound, claim.target)):
         return claim
     return undefined(
         claim.claim, "the computation exceeds the range of float64", quantity=claim.quantity, layer=claim.layer

@@ -15,7 +15,7 @@ from jaxtyping import Float64
 
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
-from ncscan.theory import TOLERANCE, Claim, at_least, at_most, claims_of, fact, same, undefined
+from ncscan.theory import TOLERANCE, Claim, at_least, at_most, claims_of, equality, fact, undefined
 from ncscan.theory.head import HeadStats
 from ncscan.theory.reading import (
     RESOLVED,
@@ -104,7 +104,7 @@ def _layer(reading: Reading) -> Iterator[Claim]:
         )
     noise, signal = (reading.from_outputs(F) for F in (head.outputs.noise, head.outputs.signal))
     leaked = float(np.sum((reading.unread @ below.noise) ** 2))
-    yield same("nc1_split", layer.within, noise + leaked, **where)
+    yield equality("nc1_split", layer.within, noise + leaked, always=True, **where)
     try:
         nc1 = layer.nc1_trace
         require(signal > 0, "the outputs do not tell the classes apart")

@@ -1,8 +1,9 @@
 """What weight decay implies where training has come to rest, and how near to rest this checkpoint is.
 
 In: the moments of the linear head, the weights of all maps, the traced graph, and the [train] section. Out: claims.
-Of everything here only `balance_at_rest` and `floor` hold for every checkpoint, and only they are judged: the others
-are equalities of a critical point of (1/2N)Σ‖y_i − f_i‖² + (λ/2)Σ‖W_k‖_F², given as a value beside its target.
+Of everything here only `balance_at_rest` and `floor` hold for every checkpoint, and only they are bounds: the others
+are equalities of a critical point of (1/2N)Σ‖y_i − f_i‖² + (λ/2)Σ‖W_k‖_F², given as a value, its target and how far it
+is from that, without a verdict.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from scipy.linalg import solve
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.graph import TapGraph
-from ncscan.theory import Claim, at_least, at_most, fact, undefined
+from ncscan.theory import Claim, at_least, at_most, distance, equality, fact, hypothesis, undefined
 from ncscan.theory.head import HeadStats
 from ncscan.theory.scaling import scaling_norms
 from ncscan.training import SQUARE_LOSSES, Train, number, optimizer_kind, ridge, text
@@ -106,11 +107,6 @@ def _lambda(stats: HeadStats | Undefined, train: Train) -> float:
     return ridge(train, _known(stats).n_classes)
 
 
-def _beside(claim: str, value: float, target: float, *, quantity: str = "", layer: str = "") -> Claim:
-    """A value and what it is at a critical point; nothing promises that this checkpoint is one: no verdict."""
-    return Claim(claim, quantity, layer, value, target, None, target / value if value > 0 else None, "")
-
-
 def _ridge_form(stats: HeadStats, lam: float) -> list[Claim]:
     """W_L as the solution of its own critical equation, with f − y given (`sigma_w`) or the features alone given."""
     W, b = stats.classifier.weight, stats.classifier.bias
@@ -121,7 +117,7 @@ def _ridge_form(stats: HeadStats, lam: float) -> list[Claim]:
         "features": ((np.eye(len(p)) - b[:, None]) * p @ M.T, S_W + M * p @ M.T),  # W(λI + ZZᵀ/N) = (Y − b1ᵀ)Zᵀ/N
     }
     return [
-        fact("ridge_form", _apart(_ridge(right, moment, lam), W), quantity=name)
+        distance("ridge_form", _apart(_ridge(right, moment, lam), W), quantity=name)
         for name, (right, moment) in forms.items()
     ]
 
@@ -166,7 +162,7 @@ def _stationarity(stats: HeadStats, lam: float) -> list[Claim]:
         if size == 0:
             claims.append(undefined("stationarity", "the map is zero", layer=linear.name))
         else:
-            claims.append(fact("stationarity", float(np.linalg.norm(g)) / size, layer=linear.name))
+            claims.append(distance("stationarity", float(np.linalg.norm(g)) / size, layer=linear.name))
     return claims
 
 
@@ -196,7 +192,7 @@ def _radial(stats: HeadStats, lam: float, graph: TapGraph, weights: Weights) -> 
     return [
         undefined("radial", norm, layer=name)
         if isinstance(norm, Undefined)
-        else _beside("radial", lam * norm**2, stats.radial, layer=name)
+        else equality("radial", lam * norm**2, stats.radial, layer=name)
         for name, norm in scaling_norms(graph, weights).items()
     ]
 
@@ -213,7 +209,7 @@ def _norm_spread(graph: TapGraph, weights: Weights, train: Train) -> list[Claim]
         raise Undefined(f"fewer than two maps scale the outputs: {reasons[-1] if reasons else 'there is one map'}")
     if not any(norms):
         raise Undefined("the maps are zero")
-    return [fact("norm_spread", float(np.std(norms) / np.mean(norms)))]
+    return [distance("norm_spread", float(np.std(norms) / np.mean(norms)))]
 
 
 def _loss_identity(stats: HeadStats, lam: float, graph: TapGraph, weights: Weights) -> list[Claim]:
@@ -226,7 +222,7 @@ def _loss_identity(stats: HeadStats, lam: float, graph: TapGraph, weights: Weigh
             claims.append(undefined("loss_identity", norm, layer=name))
             continue
         target = lam / 2 * (every - norm**2) + stats.error_on_target - on_bias
-        claims.append(_beside("loss_identity", stats.loss + lam / 2 * every, target, layer=name))
+        claims.append(equality("loss_identity", stats.loss + lam / 2 * every, target, layer=name))
     return claims
 
 
@@ -264,7 +260,10 @@ def _applicability(stats: HeadStats, lam: float) -> dict[str, float]:
 
 def _prediction_applies(stats: HeadStats, lam: float) -> list[Claim]:
     shares = _applicability(stats, lam)
-    return [_beside("prediction_applies", value, NEGLIGIBLE, quantity=name) for name, value in shares.items()]
+    return [
+        hypothesis("prediction_applies", value, NEGLIGIBLE, holds=value < NEGLIGIBLE, quantity=name)
+        for name, value in shares.items()
+    ]
 
 
 def _predicted_classifier(stats: HeadStats, lam: float) -> list[Claim]:
@@ -289,11 +288,11 @@ def _predicted_classifier(stats: HeadStats, lam: float) -> list[Claim]:
         ),
     }
     claims = [
-        fact("predicted_classifier", _apart(predicted, W), quantity=quantity)
+        distance("predicted_classifier", _apart(predicted, W), quantity=quantity)
         for quantity, (predicted, _) in forms.items()
     ]
     for quantity, (_, square) in forms.items():
-        claims.append(_beside("predicted_classifier", norm, square, quantity=f"{quantity}_norm"))
+        claims.append(equality("predicted_classifier", norm, square, quantity=f"{quantity}_norm"))
     return claims
 
 

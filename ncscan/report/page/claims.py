@@ -35,7 +35,7 @@ def claims(theory: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -
         shown = shown[[pair in kept for pair in zip(shown["run"], shown["checkpoint"], strict=True)]]
         left_out.append(f"the claims about {most} checkpoints of each run")
     texts = ("checkpoint", "claim", "layer", "quantity", "reason")
-    return coded(shown, runs, texts, ("value", "bound", "slack"), "holds")
+    return coded(shown, runs, texts, ("value", "bound", "slack", "target", "deviation"), "holds")
 
 
 def findings(trajectory: pd.DataFrame, runs: Mapping[str, int]) -> dict[str, Any]:

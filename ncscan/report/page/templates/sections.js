@@ -221,7 +221,7 @@ part(["run", "step", "verdicts"], () => {
     return;
   }
   const moment = momentOf(checkpoints), checkpoint = checkpoints[moment.at];
-  const [value, bound, slack] = ["value", "bound", "slack"].map((name) => floatsOnce(kept, name));
+  const [value, bound, slack, target, deviation] = ["value", "bound", "slack", "target", "deviation"].map((name) => floatsOnce(kept, name));
   const rows = [];
   let judged = 0, held = 0;
   kept.texts.run.forEach((r, i) => {
@@ -233,11 +233,11 @@ part(["run", "step", "verdicts"], () => {
     const told = (array) => (Number.isNaN(array[i]) ? "" : array[i]);
     rows.push([
       wordsOf(kept, "claim", i), wordsOf(kept, "layer", i), wordsOf(kept, "quantity", i), told(value), told(bound),
-      ["does not hold", "holds"][holds] ?? "", told(slack), wordsOf(kept, "reason", i),
+      ["does not hold", "holds"][holds] ?? "", told(slack), told(target), told(deviation), wordsOf(kept, "reason", i),
     ]);
   });
   byId("theory-count").textContent = `${judged} statements are judged at ${moment.name}: ${held} hold, ${judged - held} do not.`;
-  table(place, ["claim", "layer", "quantity", "value", "bound", "verdict", "slack", "note"], rows, `Theory at ${moment.name}`);
+  table(place, ["claim", "layer", "quantity", "value", "bound", "verdict", "slack", "target", "deviation", "note"], rows, `Theory at ${moment.name}`);
 });
 
 const floatsOnce = (() => {
