@@ -491,6 +491,7 @@ def _print_plans(
             out.print(f"not executed: {escape(module)}", soft_wrap=True)
         total = loaded.size.total
         out.print(f"a dump: {total / 1e6:,.1f} MB; {len(own)} of them: {total * len(own) / 1e6:,.1f} MB\n")
+    outcome.settle(telling)
     return outcome.exit_code
 
 

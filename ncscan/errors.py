@@ -62,7 +62,7 @@ def unexpected(error: BaseException) -> str:
     ...     {}["a"]
     ... except KeyError as error:
     ...     print(unexpected(error))
-    unexpected KeyError: 'a'; this is a fault of ncscan: --traceback shows where it comes from
+    unexpected KeyError: 'a'; --traceback shows where it comes from
     """
     own = Path(__file__).parent
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(own)]
@@ -71,8 +71,12 @@ def unexpected(error: BaseException) -> str:
         if frames
         else ""
     )
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    return f"unexpected {text}{place}; this is a fault of ncscan: --traceback shows where it comes from"
+    try:
+        said = str(error)
+    except Exception:  # the text of a stranger's exception is a stranger's code
+        said = ""
+    text = " ".join(f"{type(error).__name__}: {said}".split())[:300].removesuffix(":")
+    return f"unexpected {text}{place}; --traceback shows where it comes from"
 
 
 class Undefined(Exception):  # noqa: N818 - it is an answer, not a failure

@@ -8,10 +8,13 @@ import errno
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from ncscan.errors import NcscanError, NoRoom, RefusedPlan, UsageError, unexpected
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Told of an input that cannot be used."""
+    """Told of an input that cannot be used, or of a part of one."""
 
     label: str
     reason: str
@@ -35,11 +38,16 @@ class Skipped:
     """The traceback of an exception that nobody foresaw, else empty."""
 
     @classmethod
-    def because(cls, label: str, error: Exception) -> "Skipped":
+    def because(cls, label: str, error: BaseException) -> "Skipped":
         """The input of that label, and what was raised while it was worked on."""
         if isinstance(error, NcscanError):
             return cls(label, str(error), error.exit_code)
         return cls(label, unexpected(error), trace="".join(traceback.format_exception(error)))
+
+    @property
+    def is_usage(self) -> bool:
+        """Whether the command asks for what this input does not have: then it may well ask all of them in vain."""
+        return self.exit_code == UsageError.exit_code
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ class Outcome:
 
     done: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    _held: list[Skipped] = field(default_factory=list, repr=False)
+    """Refused as usage before anything else happened; not told yet."""
 
     @property
     def exit_code(self) -> int:
@@ -73,7 +83,7 @@ class Outcome:
             return 0
         if self.done:
             return 4
-        return 2 if all(skipped.exit_code == UsageError.exit_code for skipped in self.skipped) else 1
+        return UsageError.exit_code if all(skipped.is_usage for skipped in self.skipped) else 1
 
     @contextmanager
     def guarding(self, label: str, tell: Tell) -> Iterator[None]:
@@ -85,7 +95,8 @@ class Outcome:
             yield
         except NoRoom:
             raise
-        except Exception as error:  # the one guard around an input: a bug met in one must not cost the others
+        # The one guard around an input: a bug met in one must not cost the others, nor a model that calls sys.exit().
+        except (Exception, SystemExit) as error:
             self.skip(Skipped.because(label, error), tell)
 
     @contextmanager
@@ -94,11 +105,43 @@ class Outcome:
         with self.guarding(label, tell):
             yield
             self.done += 1
+            self._release(tell)
 
     def skip(self, skipped: Skipped, tell: Tell) -> None:
-        """An input that cannot be used, named."""
+        """An input that cannot be used, named. What refuses every input alike is told once, when `settle` is called."""
         self.skipped.append(skipped)
+        if skipped.is_usage and not self.done and len(self._held) + 1 == len(self.skipped):
+            self._held.append(skipped)
+            return
+        self._release(tell)
         tell(skipped)
+
+    def settle(self, tell: Tell) -> None:
+        """At the end of the inputs: tell of what was refused, in one line where each was for the same reason."""
+        if len({each.reason.replace(each.label, "") for each in self._held}) == 1:
+            others = len(self._held) - 1
+            alike = f" ({others} other inputs are refused alike)" if others else ""
+            self._held[:] = [replace(self._held[0], reason=self._held[0].reason + alike)]
+        self._release(tell)
+
+    def _release(self, tell: Tell) -> None:
+        held, self._held = self._held, []
+        for each in held:
+            tell(each)
+
+
+def attempt_part(label: str, work: Callable[[], Result], lost: list[Skipped]) -> Result | None:
+    """Return what work on a part of an input gives; where it fails unexpectedly, name the part in `lost`.
+
+    Raises: NcscanError, since a file that is damaged in one place is not believed in another.
+    """
+    try:
+        return work()
+    except NcscanError:
+        raise
+    except Exception as error:
+        lost.append(Skipped.because(label, error))
+        return None
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def beside(train: Dump, stats: Mapping[str, LayerStats], other: Dump) -> Beside:
     finite = not (logits_obstacle(train.logits) or logits_obstacle(other.logits))
     decisions = other.logits.argmax(axis=1) if finite else None
     for layer in other.layers:
-        if layer.tap.name not in kept:
+        if layer.tap.name not in kept or layer.tap.name not in stats:  # the one is not there, the other was lost
             continue
         own = kept[layer.tap.name]
         try:

@@ -125,16 +125,16 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
     the folder that was named. A path that holds nothing, a folder that cannot be read and a run whose ncscan.toml is
     wrong are skipped.
 
-    Raises: CheckpointError or UsageError, the first that was met, when nothing is left.
+    Raises: the first trouble that was met, a CheckpointError or UsageError if it is known, when nothing is left.
     """
     runs: dict[Path, tuple[str, RunConfig] | None] = {}
     folders: dict[str, Path] = {}
     targets: list[Target] = []
-    troubles: list[tuple[str, NcscanError]] = []
+    troubles: list[tuple[str, Exception]] = []
     for path in paths:
         try:
             files, unreadable = checkpoints.find(path)
-        except NcscanError as error:
+        except Exception as error:
             troubles.append((str(path), error))
             continue
         troubles += [(str(path), error) for error in unreadable]
@@ -144,7 +144,7 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
             if folder not in runs:
                 try:
                     runs[folder] = _run(folder, root, flags, folders)
-                except NcscanError as error:
+                except Exception as error:  # an ncscan.toml from a stranger is an input like any other
                     runs[folder] = None
                     troubles.append((f"{folder} (all its checkpoints)", error))
             if (known := runs[folder]) is not None:
@@ -222,18 +222,20 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> O
     with writing(out):
         outcome = Outcome()
     usable: dict[tuple[str, str], bool] = {}
-    for number, target in enumerate(targets):
-        if (each := (target.run, target.split)) not in usable:
-            # What no checkpoint of a run can do without is said once.
-            usable[each] = False
-            with outcome.guarding(f"{target.run} (all its checkpoints, {target.split})", tell):
-                _said(target, target.config.model, "model", MODEL_CHOICES)
-                _dataset(target)
-                usable[each] = True
-        if not usable[each]:
-            continue
-        with outcome.counting(target.label, tell):
-            tell(_extract_one(target, flags, out, len(targets) - number, tell))
+    try:
+        for number, target in enumerate(targets):
+            if (each := (target.run, target.split)) not in usable:
+                # What no checkpoint of a run can do without is said once.
+                usable[each] = False
+                with outcome.guarding(f"{target.run} (all its checkpoints, {target.split})", tell):
+                    _said(target, target.config.model, "model", MODEL_CHOICES)
+                    _dataset(target)
+                    usable[each] = True
+            if usable[each]:
+                with outcome.counting(target.label, tell):
+                    tell(_extract_one(target, flags, out, len(targets) - number, tell))
+    finally:
+        outcome.settle(tell)
     return outcome
 
 

@@ -19,7 +19,7 @@ from ncscan.errors import Undefined
 from ncscan.geometry import Place, pictured, places
 from ncscan.graph import Tap
 from ncscan.honesty import honest
-from ncscan.jobs import Advanced, Finished, Tell
+from ncscan.jobs import Advanced, Finished, Skipped, Tell, attempt_part
 from ncscan.lanes import in_lanes
 from ncscan.metrics import (
     ClassRow,
@@ -83,6 +83,14 @@ class ClassNumber(NamedTuple):
     row: ClassRow
 
 
+class _OfLayer(NamedTuple):
+    """What one layer comes to."""
+
+    numbers: Sequence[LayerRow]
+    by_class: Sequence[ClassRow]
+    doubts: Sequence[str]
+
+
 @dataclass(frozen=True)
 class Measured:
     """One dump in numbers."""
@@ -98,6 +106,8 @@ class Measured:
     """The layers that depth is counted in."""
     picture: tuple[Pictured, ...] = ()
     """Of the training set alone."""
+    lost: tuple[Skipped, ...] = ()
+    """What failed unexpectedly; everything else of the dump is there."""
 
     @property
     def moment(self) -> Moment:
@@ -115,7 +125,10 @@ class Measured:
 
 
 def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, LayerStats] | None = None) -> Measured:
-    """Every number of one dump. What is known of each layer stays in `keep`, where one is given."""
+    """Every number of one dump. What is known of each layer stays in `keep`, where one is given.
+
+    A part that fails unexpectedly (a layer, its classes, the weights, the theory) is lost, and the others stay.
+    """
     provenance, graph = dump.provenance, dump.graph
     K = len(provenance.class_names)
     undecided = logits_obstacle(dump.logits)
@@ -124,18 +137,20 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
 
     weights: list[WeightRow] = []
     claims: list[Claim] = []
-    training = provenance.split == TRAINING
+    name, training = label(provenance), provenance.split == TRAINING
     wanted = [c for name in options.classes if (c := class_index(name, provenance.class_names)) is not None]
     picture: list[Pictured] = []
 
-    def of_network() -> None:
+    def of_network(lost: list[Skipped]) -> None:
         if training:
-            weights.extend(measure_weights(dump.weights, graph))
-            claims.extend(_claims(dump))
+            weights.extend(
+                attempt_part(f"{name}: the weights", lambda: measure_weights(dump.weights, graph), lost) or ()
+            )
+            claims.extend(attempt_part(f"{name}: the theory", lambda: _claims(dump), lost) or ())
 
-    def of_layer(layer: Layer) -> tuple[list[LayerRow], list[ClassRow], list[str]]:
-        name = layer.tap.name
-        own = classifiers.get(name)
+    def of_layer(layer: Layer, lost: list[Skipped]) -> _OfLayer:
+        tap = layer.tap.name
+        own = classifiers.get(tap)
         stats = layer_stats(
             partial(dump.chunks, layer),
             dump.labels,
@@ -149,21 +164,36 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
             seed=options.seed,
         )
         if keep is not None:
-            keep[name] = stats
-        view = LayerView(stats, classifier=own, decisions_obstacle=undecided, readers=reading.get(name, ()))
-        numbers = list(_numbers(view, layer, options, dump.rounding(layer)))
-        by_class = [] if stats.obstacle else class_rows(view)
-        if name not in classifiers:  # K²/2 numbers a pair metric, of layers that nobody compares classes at
-            by_class = [row for row in by_class if row.other_index is None]
-        doubts = [f"layer {name}: {stats.obstacle}"] if stats.obstacle else []
-        decides = own is not None and own.name == graph.head[-1] and not stats.obstacle
-        if decides and (doubt := rank_doubt(stats, "class")):
-            doubts.append(f"layer {name}: {doubt}")
-        if decides and training and own is not None:
-            W = None if own.obstacle else own.weight
-            shown = places(stats, partial(dump.chunks, layer), dump.labels, W, pictured(stats, wanted))
-            picture.extend(Pictured(layer.tap, one) for one in shown)
-        return numbers, by_class, doubts
+            keep[tap] = stats
+        view = LayerView(stats, classifier=own, decisions_obstacle=undecided, readers=reading.get(tap, ()))
+
+        def by_class() -> list[ClassRow]:
+            found = [] if stats.obstacle else class_rows(view)
+            # K²/2 numbers a pair metric, of layers that nobody compares classes at
+            return found if tap in classifiers else [row for row in found if row.other_index is None]
+
+        def in_picture() -> list[Place]:
+            W = None if own is None or own.obstacle else own.weight
+            return list(places(stats, partial(dump.chunks, layer), dump.labels, W, pictured(stats, wanted)))
+
+        where = f"{name}: layer {tap}"
+        numbers = attempt_part(where, lambda: list(_numbers(view, layer, options, dump.rounding(layer))), lost)
+        classes = attempt_part(f"{where}, class by class", by_class, lost)
+        doubts = [f"layer {tap}: {stats.obstacle}"] if stats.obstacle else []
+        if own is not None and own.name == graph.head[-1] and not stats.obstacle:
+            if doubt := rank_doubt(stats, "class"):
+                doubts.append(f"layer {tap}: {doubt}")
+            if training:
+                shown = attempt_part(f"{where}, its picture", in_picture, lost)
+                picture.extend(Pictured(layer.tap, one) for one in shown or ())
+        return _OfLayer(numbers or (), classes or (), doubts)
+
+    def of_part(layer: Layer | None) -> tuple[_OfLayer | None, list[Skipped]]:
+        lost: list[Skipped] = []
+        if layer is None:
+            of_network(lost)
+            return None, lost
+        return attempt_part(f"{name}: layer {layer.tap.name}", lambda: of_layer(layer, lost), lost), lost
 
     rows: list[LayerRow] = []
     classes: list[ClassNumber] = []
@@ -172,14 +202,15 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
         doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
     # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
     # What takes longest comes first, so that no lane waits for it at the end.
-    with in_lanes(lambda layer: of_network() if layer is None else of_layer(layer), [None, *dump.layers]) as measured:
-        next(measured)
-        for done, (layer, found) in enumerate(zip(dump.layers, measured, strict=True)):
-            numbers, by_class, doubtful = found or ([], [], [])
+    with in_lanes(of_part, [None, *dump.layers]) as measured:
+        _, lost = next(measured)
+        for done, (layer, (found, lost_there)) in enumerate(zip(dump.layers, measured, strict=True)):
             tell(Advanced(label(provenance), done + 1, len(dump.layers)))
-            rows += numbers
-            classes += [ClassNumber(layer.tap, row) for row in by_class]
-            doubts += doubtful
+            lost += lost_there
+            if found is not None:
+                rows += found.numbers
+                classes += [ClassNumber(layer.tap, row) for row in found.by_class]
+                doubts += found.doubts
     rows += [LayerRow(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
     return Measured(
         finished=summed_up(dump, f"{len(dump.layers)} layers", doubts),
@@ -191,6 +222,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
         claims=tuple(claims),
         stages=stages(graph) if training else (),
         picture=tuple(picture),
+        lost=tuple(lost),
     )
 
 

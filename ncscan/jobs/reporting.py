@@ -165,15 +165,22 @@ def measure(
     measured.sort(key=lambda one: (one.provenance.run, at[label(one.provenance)].step, one.provenance.checkpoint))
     contexts = [_context(one.provenance, at[label(one.provenance)]) for one in measured]
     outcome.tables = _tables(measured, contexts)
-    outcome.tables["trajectory"] = trajectory_rows(
-        outcome.tables["metrics"],
-        outcome.tables["weights"],
-        {one.provenance.run: with_notes(one.provenance.train, one.provenance.notes) for one in measured},
-        {one.provenance.run: one.stages for one in measured if one.stages},
-    )
+    outcome.tables["trajectory"] = _trajectories(measured, outcome, tell)
     outcome.warnings = integrity(moments)
     outcome.violations = [f"{label(one.provenance)}: {said}" for one in measured for said in violated(one.claims)]
     return measured, contexts
+
+
+def _trajectories(measured: Sequence[Measured], outcome: Reported, tell: Tell) -> pd.DataFrame:
+    """What became of each run; one that fails unexpectedly is lost, and the others stay."""
+    metrics, weights = outcome.tables["metrics"], outcome.tables["weights"]
+    train = {one.provenance.run: with_notes(one.provenance.train, one.provenance.notes) for one in measured}
+    depth = {one.provenance.run: one.stages for one in measured if one.stages}
+    found = []
+    for run in dict.fromkeys(metrics["run"]):
+        with outcome.guarding(f"{run}: what became of it over steps and depth", tell):
+            found.append(trajectory_rows(metrics[metrics["run"] == run], weights, train, depth))
+    return pd.concat(found, ignore_index=True) if found else trajectory_rows(metrics[:0], weights[:0], {}, {})
 
 
 def summary(outcome: Reported) -> str:
@@ -222,6 +229,8 @@ def _measure_all(splits: Mapping[str, Path], outcome: Outcome, tell: Tell, optio
                 if not any(known.row.metric == "nearest_distance" for known in compared.layers):
                     compared.layers.extend(found.train)
             tell(one.finished)
+            for lost in one.lost:
+                outcome.skip(lost, tell)
             yield one
 
 
