@@ -354,8 +354,19 @@ class SecondPass:
         squares = a.square().sum(dim=1)
         scores = _product(position, a.T).mul_(-2.0).add_(squares).masked_fill_(self._absent, math.inf)
         scale = position.square().sum(dim=1) + squares.max()
-        limit = scores.min(dim=1).values + 16 * torch.finfo(self._products).eps * scale
-        return (scores <= limit[:, None]).to(torch.uint8).argmax(dim=1)
+        eps = 16 * torch.finfo(self._products).eps
+        near = scores <= (scores.min(dim=1).values + eps * scale)[:, None]
+        open_rows = torch.nonzero(near.sum(dim=1) > 1).flatten()
+        if len(open_rows) and a.shape[1]:
+            # Beside one class far away the products keep no digit of the others: differences do.
+            some = position[open_rows]
+            d = torch.cdist(some, a, compute_mode="donot_use_mm_for_euclid_dist").masked_fill_(
+                ~near[open_rows], math.inf
+            )
+            least = d.min(dim=1).values
+            sizes = torch.linalg.vector_norm(some, dim=1)
+            near[open_rows] = d.square() <= (least.square() + eps * least * (least + sizes))[:, None]
+        return near.to(torch.uint8).argmax(dim=1)
 
     def scatter(self) -> Scatter:
         """What was added so far."""

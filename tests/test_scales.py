@@ -10,6 +10,7 @@ from ncscan.errors import Undefined
 from ncscan.floors import floors
 from ncscan.metrics import LayerView, class_rows
 from ncscan.resolution import in_true_units, storage_tolerance, true_value
+from ncscan.theory.head import head_stats
 
 ROUNDED = 1e-11  # a scale of 10^k rounds every feature
 TWOS = [2.0**k for k in (-1000, -700, -300, -100, 100, 300, 700, 1000)]
@@ -158,3 +159,37 @@ def test_a_value_that_leaves_float64_is_undefined() -> None:
     for exponent, why in ((1100, "large"), (-1100, "small")):
         with pytest.raises(Undefined, match=f"too {why} for float64"):
             true_value(0.75, exponent)
+
+
+@pytest.mark.parametrize("far", [1e6, 1e9, 1e12, 1e16, 1e100])
+def test_a_class_far_away_hides_no_decision_between_the_others(far: float) -> None:
+    features, _ = layer()
+    features[LABELS == 4] += far
+    own = features[LABELS < 4]
+    means = np.stack([own[LABELS[LABELS < 4] == c].mean(axis=0) for c in range(4)])
+    right = np.argmin(((own[:, None] - means) ** 2).sum(axis=2), axis=1) == LABELS[LABELS < 4]
+    rows = measure(features, LABELS).set_index("metric")
+    if rows.reason["ncc_error"]:
+        assert far >= 1e16
+        assert "differ by no more than rounding" in rows.reason["ncc_error"]
+    else:
+        assert rows.value["ncc_error"] == pytest.approx((~right).sum() / len(LABELS))
+
+
+@pytest.mark.parametrize("offset", [1e8, 1e12, 1e15, 1e17])
+def test_what_an_offset_leaves_is_right_or_has_a_reason(offset: float) -> None:
+    features, _ = layer()
+    stored = features + offset
+    expected, found = (measure(x, LABELS).set_index("metric") for x in (stored - offset, stored))
+    names = ("nc1_pinv", "nc1_trace", "cdnv", "vci", "separation", "nc2_etf", "nc2_equinorm", "ncc_error")
+    for (name, before), after, reason in zip(expected.value.items(), found.value, found.reason, strict=True):
+        if name in names:
+            assert reason or after == pytest.approx(before, rel=1e-3), name
+            assert offset > 1e12 or not reason, name
+
+
+@pytest.mark.parametrize(("features", "weights"), [(1e-200, 1.0), (1.0, 1e-100), (1.0, 1e-200), (1e-200, 1e-200)])
+def test_theory_of_a_head_has_a_reason_when_powers_vanish(features: float, weights: float) -> None:
+    x, W = layer()
+    with pytest.raises(Undefined, match="vanish"):
+        head_stats(lambda: [(0, x * features)], LABELS, K, [(np.eye(D) * weights, None), (W * weights, None)])

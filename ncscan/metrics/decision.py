@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView
 from ncscan.resolution import true_value, unit_exponent
+from ncscan.statistics import LayerStats
 
 
 def ncc_error(view: LayerView) -> float:
@@ -21,9 +22,12 @@ def ncc_error(view: LayerView) -> float:
 
     Returns: in [0, 1]; 0 at collapse.
 
+    Raises: Undefined when float64 sums cannot tell two class means apart that are not equal.
+
     Source: Papyan, Han and Donoho 2020; Galanti, György and Hutter 2021.
     """
     stats = view.stats
+    _require_apart(stats)
     return float((stats.n_samples - stats.right.sum()) / stats.n_samples)
 
 
@@ -46,7 +50,20 @@ def nc4_mismatch(view: LayerView) -> float:
     disagreements = view.stats.disagreements
     if disagreements is None:
         raise Undefined("the network's decisions are not known")
+    _require_apart(view.stats)
     return float(disagreements.sum() / view.stats.n_samples)
+
+
+def _require_apart(stats: LayerStats) -> None:
+    """Undefined where which of two means is nearer is rounding: a far offset, or another class far away."""
+    (one, other), means = stats.crowding.pair, stats.means
+    if not len(stats.basis):  # all are as near to each other: the first two that are not equal
+        present = np.flatnonzero(stats.counts)
+        unlike = present[(means[present] != means[present[0]]).any(axis=1)]
+        one, other = (int(present[0]), int(unlike[0])) if len(unlike) else (one, other)
+    rounding = 16 * np.finfo(np.float64).eps * np.linalg.norm(means)
+    if stats.crowding.distance <= rounding and stats.counts[[one, other]].all() and (means[one] != means[other]).any():
+        raise Undefined(f"the means of classes {one} and {other} differ by no more than rounding of float64 sums")
 
 
 def training_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:

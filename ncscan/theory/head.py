@@ -27,6 +27,10 @@ _HUGE = 1e75
 """Numbers beyond this are as good as infinite: certificates take their fourth powers."""
 
 
+_VANISHING = 1e-280
+"""Powers of weights under this keep no digit in sums."""
+
+
 @dataclass(frozen=True)
 class HeadMap:
     """One linear map of the head, y = W x + b."""
@@ -281,7 +285,7 @@ def _class_means(
     chunks: Chunks, labels: Int64[np.ndarray, "N"], counts: Int64[np.ndarray, "K"], width: int
 ) -> Float64[np.ndarray, "K d"]:
     sums = np.zeros((len(counts), width))
-    seen = 0
+    seen, largest = 0, 0.0
     for start, rows in chunks():
         if rows.ndim != 2 or rows.shape[1] != width:
             raise Undefined(f"the head reads {width} numbers, its input has the shape {rows.shape[1:]}")
@@ -290,8 +294,11 @@ def _class_means(
             raise Undefined("activations that the head reads are not finite")
         sums += _by_class(labels[start : start + len(rows)], len(counts), exact)
         seen += len(rows)
+        largest = max(largest, float(np.abs(exact).max(initial=0.0)))
     if seen != len(labels):
         raise DataError(f"{seen} rows of activations for {len(labels)} labels")
+    if 0 < largest < 1 / _HUGE:
+        raise Undefined("activations that the head reads are so small that their fourth powers vanish")
     means: Float64[np.ndarray, "K d"] = sums / counts[:, None]
     return means
 
@@ -367,6 +374,10 @@ def _map(name: str, W: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."] | N
 
 
 def _require_usable(maps: Sequence[HeadMap], counts: Int64[np.ndarray, "K"]) -> None:
+    powers = 2 * max(len(maps), 2)  # of a map's norm, in the chain from the outputs to the head's input
+    for linear in maps:
+        if 0 < np.abs(linear.weight).max(initial=0.0) < _VANISHING ** (1 / powers):
+            raise Undefined(f"the weights of {linear.name} are so small that powers of them vanish")
     if (counts == 0).any():
         raise Undefined(f"class {int(np.argmin(counts))} has no samples")
     if len(maps[-1].weight) != len(counts):
