@@ -105,10 +105,15 @@ def chain(tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
     for name, tensor in tensors.items():
         layer, _, role = name.rpartition(".")
         if role == "weight" and layer and tensor.dim() == 2 and tensor.is_floating_point():
+            if not tensor.numel():
+                raise ModelError(
+                    f"not a plain mlp: {name} holds no numbers ({'×'.join(map(str, tensor.shape))}); {own}"
+                )
             continue
         if role == "bias" and layer in layers and tensor.shape == tensors[f"{layer}.weight"].shape[:1]:
             continue
         shape = "×".join(map(str, tensor.shape)) or "a single number"
+        shape += "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
         raise ModelError(f"not a plain mlp: {name} ({shape}) is no weight or bias of a linear layer; {own}")
     groups = [list(group) for _, group in itertools.groupby(layers, key=lambda name: re.split(r"\d", name)[0])]
     if len(groups) > 6:

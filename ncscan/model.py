@@ -22,6 +22,8 @@ CONTAINERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrappe
 """Name parts that data parallelism, compilation and checkpointing add, at the front or around any part of a model."""
 SPARE = "num_batches_tracked"
 """BatchNorm's counter, which no forward pass in eval mode reads: old checkpoints lack it, and may."""
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Floating types that torch computes with; narrower ones it only stores, for code that knows their scales."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ def build(
 
     Raises: ModelError when the network cannot be built, the checkpoint does not fill it, or weights are not finite.
     """
+    for name, tensor in checkpoint.tensors.items():
+        if tensor.is_floating_point() and tensor.dtype not in FLOATS:
+            raise ModelError(
+                f"{checkpoint.path}: {name} is {_form(tensor)}, a type that torch stores but does not compute with; "
+                "save the weights as bfloat16 or float32, multiplied by their scales if they have any"
+            )
     if source == "mlp":
         module = _rebuilt(checkpoint, activation, linear_head)
     elif ":" in source:
@@ -201,7 +209,7 @@ def _fill(
     unmatched: list[str] = []
     for name, target in match.names.items():
         tensor, place = checkpoint.tensors[name], own[target]
-        if tensor.shape != place.shape or tensor.is_floating_point() != place.is_floating_point():
+        if tensor.shape != place.shape or _sort(tensor) != _sort(place):
             unmatched.append(f"{target} is {_form(place)} in the model, {_form(tensor)} in the checkpoint")
         else:
             values[target] = _widened(tensor, place.dtype)
@@ -243,8 +251,16 @@ def _check_values(module: nn.Module, checkpoint: Checkpoint, source: str) -> Non
     for name, value in itertools.chain(module.named_parameters(), module.named_buffers()):
         if value.is_meta:
             raise ModelError(f"{checkpoint.path}: {name} of {source} is on the meta device and was not filled")
+        if value.is_quantized or value.is_nested or (value.is_floating_point() and value.dtype not in FLOATS):
+            raise ModelError(
+                f"{source}: {name} is {_form(value)}; build the model of float16, bfloat16, float32 or float64"
+            )
+        if _sort(value) == "integer":
+            continue
+        stored = value.coalesce() if value.is_sparse else value
+        entries = stored if stored.layout == torch.strided else stored.values()
         # A mask is a buffer and may well hold -inf; no weight may, and nothing may be NaN.
-        wrong = ~torch.isfinite(value) if isinstance(value, nn.Parameter) else torch.isnan(value)
+        wrong = ~torch.isfinite(entries) if isinstance(value, nn.Parameter) else torch.isnan(entries)
         if wrong.any():
             raise ModelError(f"{checkpoint.path}: {name} of {source} holds NaN or inf; this training had diverged")
 
@@ -270,6 +286,11 @@ def _is_constant(name: str, tensor: torch.Tensor, match: Match, constants: Mappi
 
 def _widened(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) and tensor.dtype != dtype else tensor
+
+
+def _sort(tensor: torch.Tensor) -> str:
+    """What may replace each other: numbers of one sort, in any precision."""
+    return "floating" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "integer"
 
 
 def _form(tensor: torch.Tensor) -> str:

@@ -4,6 +4,7 @@ In: a traced pass, the taps to keep and how. Out: `Layer`s and a `SizePlan`.
 The only file that decides how rows are cut into chunks.
 """
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 
 from ncscan import hdf5
 from ncscan.dump import STORED_AS, Layer, plain_json
-from ncscan.errors import NoRoom, RefusedPlan, UsageError
+from ncscan.errors import NoRoom, RefusedPlan, TapError, UsageError
 from ncscan.graph import Tap
 from ncscan.taps import Trace, reduction_of, width
 
@@ -70,15 +71,17 @@ def layers_of(taps: Sequence[Tap], reduction: str, dtype: str | None = None) -> 
 
     Raises:
         UsageError: for a storage type that does not exist.
+        TapError: for a layer that a dump cannot hold: without features, or of a type of its own.
     """
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"--dtype {dtype} does not exist: choose one of {', '.join(DTYPES)}")
     layers = []
     for index, tap in enumerate(taps):
+        _refuse_empty(f"layer {tap.name!a}", tap.shape)
         # Integers (tokens, masks) are not rounded to floats: nothing would be saved, and ids would be lost.
         stored = dtype if dtype is not None and "float" in tap.dtype else tap.dtype
         if stored not in STORED_AS:
-            raise UsageError(f"layer {tap.name!a} is {tap.dtype}, which a dump cannot hold: leave it out with --layers")
+            raise TapError(f"layer {tap.name!a} is {tap.dtype}, which a dump cannot hold: leave it out with --layers")
         layers.append(Layer(index, tap, reduction_of(tap, reduction), stored, width(tap, reduction)))
     return tuple(layers)
 
@@ -97,7 +100,12 @@ def plan(
     Raises:
         UsageError: for a reduction or a storage type that does not exist.
         RefusedPlan: when one row of a layer is too large to be read as one piece.
+        TapError: for a layer that a dump cannot hold, and for a linear map without inputs or outputs.
     """
+    # Whichever layers are kept, the weight of each linear map is, and so are the logits.
+    for linear_map in traced.graph.maps:
+        _refuse_empty(f"the weight of {linear_map.name!a}", linear_map.shape)
+    _refuse_empty("the output", traced.graph.output.shape)
     batch = min(batch_size, n_samples)
     layers = layers_of(taps, reduction, dtype)
     sizes = [(layer, _table_bytes(n_samples, layer.n_features, layer.dtype, batch, layer.tap.name)) for layer in layers]
@@ -108,6 +116,12 @@ def plan(
         6 + 2 * len(traced.weights) + 2 * len(layers)
     )
     return SizePlan(tuple(sizes), logits + weights + description + 16 * n_samples)
+
+
+def _refuse_empty(what: str, shape: Sequence[int]) -> None:
+    if not math.prod(shape):
+        shown = "×".join(map(str, shape))
+        raise TapError(f"{what} is of size {shown}, which holds no numbers: nothing can be measured there")
 
 
 def chunk_rows(batch: int, features: int, dtype: str) -> int:

@@ -55,6 +55,19 @@ def compiled():
 def meta():
     with torch.device("meta"):
         return Net()
+def keeps(value):
+    net = Net()
+    net.register_buffer("kept", value, persistent=False)
+    return net
+def stores_float8(): return keeps(torch.zeros(2).to(torch.float8_e4m3fn))
+def stores_quantised(): return keeps(torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8))
+def stores_sparse_nan(): return keeps(torch.full((2, 2), torch.nan).to_sparse())
+def stores_sparse(): return keeps(torch.eye(2).to_sparse())
+def stores_uint16(): return keeps(torch.arange(3).to(torch.uint16))
+def counts():
+    net = Net()
+    net.register_buffer("count", torch.zeros(2, dtype=torch.int64))
+    return net
 value = 3
 """
 
@@ -226,6 +239,39 @@ def test_double_precision_stays(state: State, build: Build) -> None:
     assert loaded.compute_dtype == loaded.stored_dtype == "float64"
 
 
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu],
+    ids=str,
+)
+@pytest.mark.parametrize("source", ["mlp", "usernets:Net"])
+def test_numbers_that_are_only_stored_are_refused(source: str, dtype: torch.dtype, state: State, build: Build) -> None:
+    """Whoever stores float8 multiplies it by scales, which no general reader knows."""
+    state = {"head.weight": state["head.weight"]} if source == "mlp" else state
+    state["head.weight"] = state["head.weight"].to(dtype)
+    form = f"head.weight is 3×5 {str(dtype).removeprefix('torch.')}, .* save the weights as bfloat16 or float32"
+    with pytest.raises(ModelError, match=form):
+        build(source, state, activation="relu", linear_head=1)
+
+
+@pytest.mark.parametrize("kind", ["float8", "quantised", "sparse_nan"])
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_what_a_model_keeps_for_itself_is_looked_at_too(kind: str, state: State, build: Build) -> None:
+    with pytest.raises(ModelError, match=r"kept (of .* holds NaN|is 2 (float8_e4m3fn|qint8))"):
+        build(f"usernets:stores_{kind}", state)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "uint16"])
+def test_a_model_may_keep_sparse_and_unsigned_numbers(kind: str, state: State, build: Build) -> None:
+    assert build(f"usernets:stores_{kind}", state).matched == build("usernets:Net", state).matched
+
+
+def test_complex_numbers_do_not_take_the_place_of_whole_ones(state: State, build: Build) -> None:
+    assert build("usernets:counts", state | {"count": torch.ones(2, dtype=torch.int32)}).unmatched == ()
+    with pytest.raises(ModelError, match="count is 2 int64 in the model, 2 complex64 in the checkpoint"):
+        build("usernets:counts", state | {"count": torch.ones(2, dtype=torch.complex64)})
+
+
 def test_a_model_without_memory_is_filled(state: State, build: Build) -> None:
     with pytest.raises(ModelError, match="mask of usernets:meta is on the meta device"):
         build("usernets:meta", state)
@@ -346,6 +392,15 @@ def test_an_mlp_computes_its_chain_whatever_its_layers_are_called(names: tuple[s
     assert loaded.module.state_dict().keys() == state.keys()
 
 
+@pytest.mark.parametrize("name", ["0.weight", "0.bias", "2.weight"])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8, torch.uint16, torch.bool], ids=str)
+def test_an_mlp_of_other_numbers_is_refused(dtype: torch.dtype, name: str, build: Build) -> None:
+    state = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).state_dict()
+    state[name] = state[name].to(dtype)
+    with pytest.raises(ModelError, match=f"{name} .*{str(dtype).removeprefix('torch.')}"):
+        build("mlp", state, activation="relu", linear_head=1)
+
+
 def test_an_mlp_without_activations_is_linear(build: Build) -> None:
     loaded = build(
         "mlp", nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).state_dict(), activation="identity", linear_head=1
@@ -392,6 +447,8 @@ def test_an_mlp_asks_for_what_tensors_do_not_tell(settings: dict[str, object], p
         ({"a.b.weight": (4, 3), "a.weight": (2, 4)}, "'a' is the name of two modules"),
         ({f"{letter}.weight": (4, 4) for letter in "abcdefg"}, "do not share one numbering"),
         ({"type.weight": (4, 4)}, "type"),
+        ({"0.weight": (0, 4), "2.weight": (3, 0)}, r"0.weight holds no numbers \(0×4\)"),
+        ({"0.weight": (5, 0), "2.weight": (3, 5)}, r"0.weight holds no numbers \(5×0\)"),
     ],
 )
 def test_an_mlp_that_is_none_is_refused(shapes: dict[str, tuple[int, ...]], problem: str, build: Build) -> None:

@@ -26,10 +26,11 @@ from ncscan import rows, sizeplan
 from ncscan.dataset import from_arrays
 from ncscan.disk import Disk
 from ncscan.dump import plain_json
-from ncscan.errors import DataError, DumpError, NcscanError, RefusedPlan, UsageError
-from ncscan.graph import TapGraph
+from ncscan.errors import DataError, DumpError, NcscanError, RefusedPlan, TapError, UsageError
+from ncscan.graph import TapGraph, select
 from ncscan.replay import Batch
 from ncscan.store import Dump, finished, plan
+from ncscan.taps import trace
 
 PARTS = ["checksums", "graph", "labels", "layers", "logits", "maps", "provenance", "sample_ids"]
 
@@ -504,6 +505,36 @@ def test_plan_refuses_rows_that_no_reader_could_hold(monkeypatch: pytest.MonkeyP
 def test_storage_type_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UsageError, match="--dtype float8 does not exist"):
         plan(*traced(network(), samples()), N, dtype="float8")
+
+
+class Cut(nn.Module):
+    """Keeps the first features."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, : self.features] * 1.0
+
+
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        (lambda: nn.Sequential(nn.Linear(D, 0), nn.ReLU(), nn.Linear(0, K)), "the weight of '0' is of size 0×12"),
+        (lambda: nn.Sequential(nn.Linear(D, 5), nn.Linear(5, 0)), "the weight of '1' is of size 0×5"),
+        (lambda: nn.Sequential(nn.Linear(D, K), Cut(0)), "the output is of size 0"),
+        (
+            lambda: nn.Sequential(nn.Linear(D, K), nn.ReLU(), Cut(0), nn.ConstantPad1d((0, K), 1)),
+            "layer '2' is of size 0",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_layers_without_a_single_number_are_refused(model: Callable[[], nn.Module], what: str) -> None:
+    found = trace(model().eval(), samples().batch(0, 3))
+    with pytest.raises(TapError, match=what):
+        plan(found, select(found.graph, ["every"]), N)
 
 
 # Damage
