@@ -59,10 +59,11 @@ def _require_apart(stats: LayerStats) -> None:
     (one, other), means = stats.crowding.pair, stats.means
     if not len(stats.basis):  # all are as near to each other: the first two that are not equal
         present = np.flatnonzero(stats.counts)
-        unlike = present[(means[present] != means[present[0]]).any(axis=1)]
-        one, other = (int(present[0]), int(unlike[0])) if len(unlike) else (one, other)
+        others = present[(means[present] != means[present[0]]).any(axis=1)]
+        one, other = (int(present[0]), int(others[0])) if len(others) else (one, other)
     rounding = 16 * np.finfo(np.float64).eps * np.linalg.norm(means)
-    if stats.crowding.distance <= rounding and stats.counts[[one, other]].all() and (means[one] != means[other]).any():
+    unlike = (means[one] != means[other]).any() or 0 < stats.within.sum() <= stats.n_samples * rounding**2
+    if stats.crowding.distance <= rounding and stats.counts[[one, other]].all() and unlike:
         raise Undefined(f"the means of classes {one} and {other} differ by no more than rounding of float64 sums")
 
 
