@@ -21,7 +21,7 @@ from ncscan.metrics.simplex import nearest_simplex
 from ncscan.resolution import unit_exponent
 from ncscan.sketch import Sketch, decompose, first_columns
 from ncscan.statistics import LayerStats, layer_stats_from
-from ncscan.sums import MOST_PAIRED, ClassSums, Frame, NormSums, Scatter, frame
+from ncscan.sums import MOST_PAIRED, ClassSums, Frame, Members, NormSums, Scatter, frame, members
 
 WIDEST_GRAM = 4096
 """Above this min(N, d) a spectrum is not exact any more: its Gram matrix costs min(N, d)² numbers."""
@@ -66,10 +66,12 @@ def layer_stats(
 ) -> LayerStats:
     """Everything that the metrics of one layer need, in two passes: O(N·d·K), and O(N·d²) more for a spectrum.
 
+    K is the number of classes that have samples, whatever their labels and however many the network knows.
+
     Args:
         chunks: called twice; yields (start row, activations (n, d)), the same both times.
-        labels: class of every sample, 0 … K−1.
-        n_classes: K.
+        labels: class of every sample, 0 … n_classes−1.
+        n_classes: how many labels there may be.
         decisions: what the network decides for every sample, for `nc4_mismatch`.
         classifier: rows w_c of the map from this layer to the logits, for `nc3_cosine` and `etf_swap_error`.
         spectrum: accumulate ZᵀZ, where min(N, d) ≤ 4096, else a sketch of it.
@@ -85,8 +87,8 @@ def layer_stats(
     Raises: DataError when labels do not fit, rows are missing, fewer than two classes have samples, or the second
         pass sees other activations than the first.
     """
-    _check_labels(labels, n_classes)
-    first = _first_pass(chunks, labels, n_classes, spectrum=spectrum, negative_part=negative_part)
+    known = members(labels, n_classes)
+    first = _first_pass(chunks, known, spectrum=spectrum, negative_part=negative_part)
     precision, exponent, sums = precision or first.dtype, 0, first.sums()
     extreme = first.overflowing > 0 or not _SMALLEST < sums.norms.mean < _LARGEST
     if first.dtype == "float64" and extreme and first.overflowing == sums.nonfinite:
@@ -96,15 +98,16 @@ def layer_stats(
             exponent = unit_exponent(largest)
     if exponent:
         chunks = partial(in_units, chunks, exponent)
-        first = _first_pass(chunks, labels, n_classes, spectrum=spectrum, negative_part=negative_part)
+        first = _first_pass(chunks, known, spectrum=spectrum, negative_part=negative_part)
         sums = first.sums()
     of = frame(sums)
     second = SecondPass(
-        labels,
+        known.of,
         of,
         first.device,
-        decisions=decisions,
+        decisions=None if decisions is None else known.places(decisions),
         classifier=classifier,
+        classes=known.classes,
         spectrum=spectrum,
         negative_part=negative_part,
         products=products,
@@ -118,19 +121,23 @@ def layer_stats(
         for start, chunk in chunks():
             second.add(start, chunk)
     return layer_stats_from(
-        sums, second.scatter(), of, precision=precision, too_wide=second.too_wide, exponent=exponent
+        sums,
+        second.scatter(),
+        of,
+        classes=known.classes,
+        precision=precision,
+        too_wide=second.too_wide,
+        exponent=exponent,
     )
 
 
-def _first_pass(
-    chunks: Chunks, labels: Int64[np.ndarray, "N"], n_classes: int, *, spectrum: bool, negative_part: bool
-) -> "FirstPass":
+def _first_pass(chunks: Chunks, known: Members, *, spectrum: bool, negative_part: bool) -> "FirstPass":
     first: FirstPass | None = None
     for start, chunk in chunks():
         if first is None:
             first = FirstPass(
-                labels,
-                n_classes,
+                known.of,
+                len(known.classes),
                 chunk.shape[-1],
                 device_of(chunk),
                 spectrum=spectrum,
@@ -138,9 +145,9 @@ def _first_pass(
                 dtype=type_name(chunk),
             )
         first.add(start, chunk)
-    if first is None or first.rows != len(labels):
+    if first is None or first.rows != len(known.of):
         rows = 0 if first is None else first.rows
-        raise DataError(f"there are {len(labels)} labels for {rows} rows of activations; they must match one to one")
+        raise DataError(f"there are {len(known.of)} labels for {rows} rows of activations; they must match one to one")
     return first
 
 
@@ -232,6 +239,7 @@ class SecondPass:
         *,
         decisions: Int64[np.ndarray, "N"] | None = None,
         classifier: Float64[np.ndarray, "outputs d"] | None = None,
+        classes: Int64[np.ndarray, "K"] | None = None,
         spectrum: bool = True,
         negative_part: bool = False,
         products: torch.dtype | None = None,
@@ -255,13 +263,13 @@ class SecondPass:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         self._labels = torch.tensor(labels, device=device)
-        classifier = None if classifier is None or len(classifier) < K else classifier[:K]
+        classes = np.arange(K) if classes is None else classes  # the row of the classifier that is each class's
+        classifier = None if classifier is None or len(classifier) <= classes.max() else classifier
         self._decisions = None if decisions is None else torch.tensor(decisions, device=device)
-        self._classifier = None if classifier is None else torch.tensor(_unit_rows(classifier), device=device)
+        self._classifier = None if classifier is None else torch.tensor(_unit_rows(classifier[classes]), device=device)
         self._means = torch.tensor(of.means, device=device)
         self._axes = torch.tensor(of.basis.T, dtype=self._products, device=device)
         self._coordinates = torch.tensor(of.coordinates, device=device)
-        self._absent = torch.tensor(~of.present, device=device)
         self._residuals = zeros(K, d)
         self._within = zeros(K)
         self._projected = zeros(r, r)
@@ -271,6 +279,7 @@ class SecondPass:
         self._cosines = zeros(K)
         self._simplex = None if classifier is None else _simplex_axes(classifier, self._products, device)
         self._swap_errors = zeros(K, dtype=torch.int64)
+        self._outputs = torch.tensor(classes, device=device)
         self._zero_samples = zeros(dtype=torch.int64)
         self._gram = Gram(d, block_rows(d), gram, device) if spectrum and not wide else None
         self._negative_gram = Gram(d, block_rows(d), gram, device) if negative_part and not wide else None
@@ -298,7 +307,7 @@ class SecondPass:
             self._sketch.add(x)
         if self._simplex is not None:
             decided = _product(x.to(self._products), self._simplex).argmax(dim=1)
-            self._swap_errors.index_add_(0, y, (decided != y).long())
+            self._swap_errors.index_add_(0, y, (decided != self._outputs[y]).long())
         if self._negative_square is not None:
             negative = torch.clamp(x, max=0, out=mu)
             norms = torch.linalg.vector_norm(negative, dim=1)
@@ -352,7 +361,7 @@ class SecondPass:
         a = self._coordinates
         position = a[y] + projected
         squares = a.square().sum(dim=1)
-        scores = _product(position, a.T).mul_(-2.0).add_(squares).masked_fill_(self._absent, math.inf)
+        scores = _product(position, a.T).mul_(-2.0).add_(squares)
         scale = position.square().sum(dim=1) + squares.max()
         eps = 16 * torch.finfo(self._products).eps
         near = scores <= (scores.min(dim=1).values + eps * scale)[:, None]
@@ -436,14 +445,3 @@ def _simplex_axes(W: Float64[np.ndarray, "K d"], dtype: torch.dtype, device: tor
         return torch.tensor(nearest_simplex(W).T, dtype=dtype, device=device)
     except Undefined:
         return None
-
-
-def _check_labels(labels: Int64[np.ndarray, "N"], n_classes: int) -> None:
-    if len(labels) == 0:
-        raise DataError("there are no samples: nothing to measure")
-    bad = np.flatnonzero((labels < 0) | (labels >= n_classes))
-    if len(bad):
-        raise DataError(
-            f"the label of sample {bad[0]} is {labels[bad[0]]}, but there are {n_classes} classes: labels go from 0 to "
-            f"{n_classes - 1}"
-        )

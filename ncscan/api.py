@@ -16,7 +16,7 @@ from ncscan.accumulate import layer_stats
 from ncscan.dataset import MAX_CLASSES
 from ncscan.errors import DataError
 from ncscan.honesty import estimated
-from ncscan.metrics import Classifier, LayerView, Reader, Row, logits_obstacle, network_rows
+from ncscan.metrics import Classifier, LayerView, Reader, Row, logits_obstacle, network_rows, of_members
 from ncscan.resolution import FLOAT_FORMATS
 
 Array: TypeAlias = Any
@@ -62,8 +62,8 @@ def measure(
     Args:
         features: (N, d), numpy or torch, on any device; float16, bfloat16, float32, float64 or integers, in any order
             of bytes and strides.
-        labels: (N,) integers 0 … K−1. K is the number of rows of `weight` or columns of `logits` where given, else
-            the largest label plus one; at most 100,000.
+        labels: (N,) integers from 0 on, below the number of rows of `weight` or columns of `logits` where given, and
+            below 100,000. K is how many of them have samples; whatever the labels are, the values are the same.
         weight: (K, d), W of the linear classifier that reads the features.
         bias: (K,), its bias.
         logits: (N, K), what the network gives; computed from weight and bias where they are not given.
@@ -88,9 +88,10 @@ def measure(
     W = None if weight is None else _fitting(weight, "weight", ("K", d))
     b = None if bias is None or W is None else _fitting(bias, "bias", (len(W),))
     f = None if logits is None else _fitting(logits, "logits", (N, "K" if W is None else len(W)))
-    K = len(W) if W is not None else f.shape[1] if f is not None else int(y.max()) + 1
-    if K > MAX_CLASSES:
-        raise DataError(f"there are {K} classes; class means are made for up to {MAX_CLASSES}")
+    known = len(W) if W is not None else f.shape[1] if f is not None else None
+    n_labels = int(y.max()) + 1 if known is None else known
+    if n_labels > MAX_CLASSES:
+        raise DataError(f"there are {n_labels} classes; class means are made for up to {MAX_CLASSES}")
     if f is None and W is not None:
         f = _logits(rows, W, b)
     classifier = None if W is None else Classifier("weight", W, b)
@@ -100,12 +101,18 @@ def measure(
     stats = layer_stats(
         lambda: _chunks(rows),
         y,
-        K,
+        n_labels,
         decisions=None if f is None or obstacle else np.argmax(f, axis=1),
         classifier=None if classifier is None or classifier.obstacle else classifier.scaled,
     )
-    reading = () if weight is None or W is None else (Reader("weight", _as_stored(weight, W), max(K - 1, 1)),)
-    view = LayerView(stats, classifier=classifier, decisions_obstacle=obstacle, readers=reading)
+    reading = () if weight is None or W is None else (Reader("weight", _as_stored(weight, W), stats.n_classes - 1),)
+    view = LayerView(
+        stats,
+        classifier=classifier,
+        decisions_obstacle=obstacle,
+        readers=of_members(reading, stats.classes, known or stats.n_classes, classifier),
+        n_outputs=known,
+    )
     found = [("features", row) for row in estimated(view)]
     if f is not None:
         found += [("", replace(row, value=None, reason=obstacle) if obstacle else row) for row in network_rows(f, y)]

@@ -88,7 +88,9 @@ CLOSED_FORMS: tuple[tuple[str, Callable[[int, int], float]], ...] = (
 """What Gaussian directions read, as formulas."""
 
 
-def random_directions(K: int, d: int, draws: int = _DRAWS, seed: int = 0) -> dict[str, Chance]:
+def random_directions(
+    K: int, d: int, draws: int = _DRAWS, seed: int = 0, *, centred_rows: bool = False
+) -> dict[str, Chance]:
     """What Gaussian class means and an unrelated Gaussian classifier read, drawn and measured.
 
     The lengths and angles of 2K Gaussian vectors of d dimensions are those of a triangle of 2K×2K numbers (Bartlett),
@@ -99,12 +101,14 @@ def random_directions(K: int, d: int, draws: int = _DRAWS, seed: int = 0) -> dic
         d: features.
         draws: how many times.
         seed: of the draws.
+        centred_rows: whether the rows of the classifier are taken minus their mean.
     """
     rng = np.random.default_rng([seed, K, d])
     read: dict[str, list[float]] = {}
     for _ in range(draws):
         both = _gaussian(rng, 2 * K, d)
         M, W = both[:K], both[K:]
+        W = W - W.mean(axis=0) if centred_rows else W
         centred = M - M.mean(axis=0)
         for name, value in _frames(M, centred, W):
             read.setdefault(name, []).append(value)

@@ -39,8 +39,8 @@ class Place:
 
 def pictured(stats: LayerStats, wanted: Sequence[int] = ()) -> tuple[int, ...]:
     """The classes of a picture: those that are wanted, then the first others, as far as they have samples."""
-    order = dict.fromkeys([*wanted, *range(stats.n_classes)])
-    return tuple(c for c in order if stats.counts[c])[:MOST_CLASSES]
+    present = stats.classes.tolist()
+    return tuple(dict.fromkeys([*(c for c in wanted if c in set(present)), *present]))[:MOST_CLASSES]
 
 
 def places(
@@ -61,7 +61,7 @@ def places(
     """
     if stats.obstacle or len(classes) < 2:
         return []
-    means = np.ldexp(stats.means[list(classes)], stats.exponent)
+    means = np.ldexp(stats.means[np.searchsorted(stats.classes, classes)], stats.exponent)
     centre = means.mean(axis=0)
     basis = _basis(means - centre)
     found = _placed("mean", means - centre, basis, classes)

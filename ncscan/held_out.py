@@ -30,7 +30,7 @@ HELD_OUT: tuple[Definition, ...] = (
         convention="not centred; only for data of another distribution (`--ood`)",
         source="Ammar, Belkhir, Popescu, Manzanera, Franchi 2024 (NC5)",
         reading="Whether data that belongs to no class lies apart from what the class means span.",
-        undefined="a class has no samples; a mean is zero; activations are not finite",
+        undefined="a mean is zero; activations are not finite",
     ),
     Definition(
         name="nearest_distance",
@@ -74,7 +74,7 @@ class Placed:
     """Where samples lie among the class means of the training set."""
 
     nearest: Int64[np.ndarray, "N"]
-    """The class of the nearest mean; of ties the lowest."""
+    """The label of the nearest mean; of ties the lowest."""
     distances: Float64[np.ndarray, "N"]
     """To that mean, in units of √(tr Σ_B)."""
     mean: Float64[np.ndarray, "d"]
@@ -94,9 +94,9 @@ def placed(chunks: Callable[[], Iterable[tuple[int, Float[np.ndarray, "n d"]]]],
         raise Undefined(train.obstacle)
     radius = math.sqrt(float(between(train, "class")[0].sum()))
     # Only the part in the span of the class means tells them apart; the rest is the same distance for each.
-    origin = train.means.mean(axis=0)
+    origin, lengths = train.means.mean(axis=0), np.einsum("kr,kr->k", train.coordinates, train.coordinates)
     nearest, squares, total, n_samples = [], [], np.zeros(train.n_features), 0
-    rows = max(1, _BLOCK_NUMBERS // train.n_features)
+    rows = max(1, _BLOCK_NUMBERS // max(train.n_features, train.n_classes))
     for _, chunk in chunks():
         if chunk.shape[1] != train.n_features:
             raise DataError(f"{chunk.shape[1]} features where the training set has {train.n_features}")
@@ -106,25 +106,48 @@ def placed(chunks: Callable[[], Iterable[tuple[int, Float[np.ndarray, "n d"]]]],
             n_samples += len(x)
             x -= origin
             along = x @ train.basis.T
-            offsets = along[:, None, :] - train.coordinates
-            d = np.einsum("nkr,nkr->nk", offsets, offsets)
-            own = d.argmin(axis=1)
+            own = _nearest(along, train.coordinates, lengths)
             x -= along @ train.basis
-            nearest.append(own)
-            squares.append(d[np.arange(len(d)), own] + np.einsum("nd,nd->n", x, x))
+            along -= train.coordinates[own]
+            nearest.append(train.classes[own])
+            squares.append(np.einsum("nr,nr->n", along, along) + np.einsum("nd,nd->n", x, x))
     distances = np.sqrt(np.concatenate(squares)) / radius
     if not np.isfinite(distances).all():
         raise Undefined("activations are not finite")
     return Placed(np.concatenate(nearest).astype(np.int64), distances, total / n_samples)
 
 
+def _nearest(
+    along: Float64[np.ndarray, "n r"], means: Float64[np.ndarray, "K r"], lengths: Float64[np.ndarray, "K"]
+) -> Int64[np.ndarray, "n"]:
+    """argmin_c ‖h − μ_c‖², by products; where they leave it open by rounding, by differences."""
+    scores = along @ means.T
+    scores *= -2.0
+    scores += lengths
+    own = scores.argmin(axis=1)
+    scale = np.einsum("nr,nr->n", along, along) + lengths.max()
+    limit = scores[np.arange(len(own)), own] + 16 * np.finfo(np.float64).eps * scale
+    close = scores <= limit[:, None]
+    for i in np.flatnonzero(close.sum(axis=1) > 1):
+        rivals = np.flatnonzero(close[i])
+        own[i] = rivals[np.square(along[i] - means[rivals]).sum(axis=1).argmin()]
+    return np.asarray(own)
+
+
 def held_out_rows(
     there: Placed,
+    train: LayerStats,
     labels: Int64[np.ndarray, "N"],
     decisions: Int64[np.ndarray, "N"] | None,
 ) -> list[Row]:
-    """What a held-out split says of a layer, by the class means of the training set."""
-    rows = [_row("ncc_error", "", float(np.mean(there.nearest != labels)))]
+    """What a held-out split says of a layer, by the class means of the training set.
+
+    `ncc_error` is over the samples whose class has a mean there; any mean would be wrong for the others.
+    """
+    known = np.isin(labels, train.classes)
+    wrong = there.nearest[known] != labels[known]
+    none = Undefined("no sample is of a class that the training set has")
+    rows = [_row("ncc_error", "", float(np.mean(wrong)) if len(wrong) else none)]
     if decisions is not None:
         rows.append(_row("nc4_mismatch", "", float(np.mean(there.nearest != decisions))))
     return rows + distance_rows(there)
@@ -180,8 +203,6 @@ def undefined_rows(metrics: Iterable[tuple[str, str]], why: Undefined) -> list[R
 
 def _orthogonality(mean: Float64[np.ndarray, "d"], train: LayerStats) -> float | Undefined:
     sizes = np.linalg.norm(train.means, axis=1) * np.linalg.norm(mean)
-    if (train.counts == 0).any():
-        return Undefined("a class has no samples")
     if not sizes.all():
         return Undefined("a mean is zero: it has no direction")
     return float(np.mean(np.abs(train.means @ mean / sizes)))

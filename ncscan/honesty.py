@@ -73,7 +73,7 @@ def honest(
     intervals = _or_none(lambda: bootstrap(view, samples, resamples, seed) if wanted and samples is not None else {})
     permuted = _or_none(lambda: permutation_baseline(view, shuffled) if shuffled is not None else {})
     floor = _or_none(lambda: floors(view, arithmetic))
-    chance = chance_levels(stats.n_classes, stats.n_features)
+    chance = chance_levels(stats.n_classes, stats.n_features, centred_rows=view.is_partial)
     estimate = estimates(view)
     rows = [_estimated(row, estimate.get(key_of(row))) for row in measure(view)]
     return [_beside(row, key_of(row), intervals, floor, chance, permuted, estimate) for row in rows]
@@ -122,11 +122,15 @@ def _beside(
 
 
 @cache
-def chance_levels(K: int, d: int) -> dict[str, Chance]:
-    """What directions at random read, by metric: drawn, or by formula where there are many classes."""
+def chance_levels(K: int, d: int, *, centred_rows: bool = False) -> dict[str, Chance]:
+    """What directions at random read, by metric: drawn, or by formula where there are many classes.
+
+    `centred_rows` where rows of the classifier are taken minus their mean: then they are as centred means are.
+    """
     if K <= MOST_DRAWN:
-        return random_directions(K, d)
-    return {name: Chance(form(K, d), None, None) for name, form in CLOSED_FORMS}
+        return random_directions(K, d, centred_rows=centred_rows)
+    found = {name: Chance(form(K, d), None, None) for name, form in CLOSED_FORMS}
+    return found | ({"nc2_etf_w": found["nc2_etf"]} if centred_rows else {})
 
 
 def estimates(view: LayerView) -> dict[Key, Bracket | Undefined]:

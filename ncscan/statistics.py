@@ -82,6 +82,8 @@ class LayerStats:
     """Why nothing of this layer can be measured (activations that are not finite), else empty."""
     batches: int
     """In how many pieces the sums were made; their rounding grows with its root."""
+    classes: Int64[np.ndarray, "K"]
+    """The labels of the classes that have samples; everything else of this layer is of those alone, in this order."""
     counts: Int64[np.ndarray, "K"]
     means: Float64[np.ndarray, "K d"]
     basis: Float64[np.ndarray, "r d"]
@@ -111,7 +113,7 @@ class LayerStats:
 
     @property
     def n_classes(self) -> int:
-        """K, classes without samples included."""
+        """K, of classes that have samples."""
         return len(self.counts)
 
     @property
@@ -135,22 +137,14 @@ class LayerStats:
         return np.full(K, 1 / K) if weighting == "class" else self.counts / float(self.n_samples)
 
     def centred(self, weighting: Weighting) -> Float64[np.ndarray, "K r"]:
-        """The columns of M̃ = M − μ_G 1ᵀ as rows, in the basis of their span; Undefined when a class has no samples."""
-        self.require_every_class()
+        """The columns of M̃ = M − μ_G 1ᵀ as rows, in the basis of their span."""
         centred: Float64[np.ndarray, "K r"] = self.coordinates - self.weights(weighting) @ self.coordinates
         return centred
 
     def global_mean(self, weighting: Weighting) -> Float64[np.ndarray, "d"]:
-        """μ_G = Σ_c w_c μ_c; Undefined when a class has no samples."""
-        self.require_every_class()
+        """μ_G = Σ_c w_c μ_c."""
         mean: Float64[np.ndarray, d] = self.weights(weighting) @ self.means
         return mean
-
-    def require_every_class(self) -> None:
-        """Undefined when a class has no samples, so no mean."""
-        missing = np.flatnonzero(self.counts == 0)
-        if len(missing):
-            raise Undefined(f"{_classes(missing)} no samples")
 
     def ulps(self, precision: str) -> Float64[np.ndarray, "K d"]:
         """The distance of neighbouring numbers of a storage format around each class mean."""
@@ -202,10 +196,7 @@ class LayerStats:
 
 
 def spread(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]:
-    """Singular values of M̃, class c counted √(K w_c) times, and their directions as rows; made once a layer.
-
-    Undefined when a class has no samples.
-    """
+    """Singular values of M̃, class c counted √(K w_c) times, and their directions as rows; made once a layer."""
     if weighting not in stats.spreads:
         scaled = np.sqrt(stats.n_classes * stats.weights(weighting))[:, None] * stats.centred(weighting)
         _, s, axes = np.linalg.svd(scaled, full_matrices=False)
@@ -237,7 +228,6 @@ def rank_sampling(stats: LayerStats, weighting: Weighting) -> int:
     s_i > 1.1 (√tr Σ_W + √(K‖Σ_W‖))/√(min n_c): K means of n samples each err by a K×d matrix whose rows have covariance
     Σ_W/n, and that is its norm. A direction under it is resolved by storage, but may not be there in other samples.
     """
-    stats.require_every_class()
     K = stats.n_classes
     s, _ = spread(stats, weighting)
     trace = stats.within.sum() / stats.n_samples
@@ -259,7 +249,6 @@ def rank_doubt(stats: LayerStats, weighting: Weighting) -> str:
 
 def mean_singular_values(stats: LayerStats) -> tuple[Float64[np.ndarray, "k"], int]:
     """The singular values of M (not centred), and how many stand above the tolerance."""
-    stats.require_every_class()
     s = stats.mean_spread
     return s, int((s > stats.tolerance).sum())
 
@@ -270,6 +259,7 @@ def layer_stats_from(
     of: Frame,
     *,
     precision: str,
+    classes: Int64[np.ndarray, "K"] | None = None,
     too_wide: str = "",
     exponent: int = 0,
 ) -> LayerStats:
@@ -280,17 +270,20 @@ def layer_stats_from(
         scatter: of the second.
         of: the frame made from `sums`, with which `scatter` was made.
         precision: storage format of the activations.
+        classes: the labels of the classes, where they are not 0 … K−1.
         too_wide: why a spectrum that was asked for was not accumulated.
         exponent: of the unit 2^exponent that all sums are in.
 
     Raises: DataError when the second pass saw other activations than the first.
     """
+    classes = np.arange(len(of.counts)) if classes is None else classes
     if not sums.obstacle:
-        _check_same_samples(of, scatter, precision)
+        _check_same_samples(of, scatter, classes, precision)
     stats = LayerStats(
         precision=precision,
         obstacle=sums.obstacle,
         batches=max(sums.batches, 1),
+        classes=classes,
         counts=of.counts,
         means=of.means,
         basis=of.basis,
@@ -318,7 +311,7 @@ def layer_stats_from(
     return with_unexplained
 
 
-def _check_same_samples(of: Frame, scatter: Scatter, precision: str) -> None:
+def _check_same_samples(of: Frame, scatter: Scatter, classes: Int64[np.ndarray, "K"], precision: str) -> None:
     """Around their mean, the samples of a class sum to zero, if they are those that made the mean."""
     squares = of.counts * np.einsum("kd,kd->k", of.means, of.means) + scatter.within
     # A model replayed on a GPU may differ in the last digit of each activation; other samples differ by far more.
@@ -326,7 +319,7 @@ def _check_same_samples(of: Frame, scatter: Scatter, precision: str) -> None:
     off = np.linalg.norm(scatter.residuals, axis=1) > allowed * np.sqrt(of.counts * squares)
     if off.any():
         raise DataError(
-            f"the second pass saw other activations than the first ({_classes(np.flatnonzero(off))} another mean): the "
+            f"the second pass saw other activations than the first ({_classes(classes[off])} another mean): the "
             "source shuffles, augments or is not deterministic; give it a fixed order, without augmentation or dropout"
         )
 
@@ -375,7 +368,7 @@ def _unexplained(stats: LayerStats, scatter: Scatter) -> Unexplained | None:
     projected = axes @ stats.projected @ axes.T
     storage = _storage(stats.total_square, N, d, stats.precision, stats.exponent)
     above = stats.n_classes * (np.sqrt(squares) / stats.tolerance) ** 2
-    freedom = N - int((stats.counts > 0).sum())
+    freedom = N - stats.n_classes
     return unexplained(scatter.gram, scatter.gram_error, axes @ stats.basis, projected, above, freedom, storage)
 
 

@@ -29,6 +29,48 @@ Sum = TypeVar(
 
 
 @dataclass(frozen=True)
+class Members:
+    """The classes that have samples, and which of them each sample is of.
+
+    All sums are over these classes alone, wherever their labels lie: a label that no sample has costs nothing.
+    """
+
+    classes: Int64[np.ndarray, "K"]
+    """Their labels, in increasing order."""
+    of: Int64[np.ndarray, "N"]
+    """The place of each sample's class among them."""
+
+    def places(self, labels: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
+        """Return the place of each label among the classes, −1 where no sample has it.
+
+        >>> members(np.array([5, 9, 5]), 10).places(np.array([9, 0, 5])).tolist()
+        [1, -1, 0]
+        """
+        places = np.minimum(np.searchsorted(self.classes, labels), len(self.classes) - 1)
+        return np.where(self.classes[places] == labels, places, -1)
+
+
+def members(labels: Int64[np.ndarray, "N"], n_classes: int) -> Members:
+    """Return the classes that have samples.
+
+    Raises: DataError when there are no samples, or a label is not in 0 … n_classes − 1.
+
+    >>> members(np.array([5, 9, 5]), 10)
+    Members(classes=array([5, 9]), of=array([0, 1, 0]))
+    """
+    if len(labels) == 0:
+        raise DataError("there are no samples: nothing to measure")
+    bad = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if len(bad):
+        raise DataError(
+            f"the label of sample {bad[0]} is {labels[bad[0]]}, but there are {n_classes} classes: labels go from 0 to "
+            f"{n_classes - 1}"
+        )
+    classes, of = np.unique(labels, return_inverse=True)
+    return Members(classes.astype(np.int64), of.astype(np.int64))
+
+
+@dataclass(frozen=True)
 class NormSums:
     """How long samples are: ‖h‖ summed up around its mean, because the difference of two large sums has no digits."""
 
@@ -98,16 +140,11 @@ class Frame:
 
     counts: Int64[np.ndarray, "K"]
     means: Float64[np.ndarray, "K d"]
-    """μ_c as rows; the rows of classes without samples are zero."""
+    """μ_c as rows."""
     basis: Float64[np.ndarray, "r d"]
     """At most K − 1 orthonormal rows, by decreasing spread of the class means."""
     coordinates: Float64[np.ndarray, "K r"]
-    """The means in that basis, from the plain average of the means of all classes that have samples."""
-
-    @property
-    def present(self) -> np.ndarray:
-        """Which classes have samples."""
-        return self.counts > 0
+    """The means in that basis, from their plain average."""
 
 
 def frame(sums: ClassSums) -> Frame:
@@ -115,26 +152,19 @@ def frame(sums: ClassSums) -> Frame:
 
     Raises: DataError when fewer than two classes have samples.
     """
-    present = sums.counts > 0
-    if present.sum() < 2:
-        raise DataError(
-            f"samples of one class only ({present.sum()} of {len(present)} classes have any): collapse is a relation "
-            "between classes, so give at least two"
-        )
+    if len(sums.counts) < 2:
+        raise DataError("samples of one class only: collapse is a relation between classes, so give at least two")
     # Where activations are not finite, no metric of the layer has a value; the zeros are never read.
-    means = (np.zeros_like(sums.sums) if sums.obstacle else sums.sums) / np.maximum(sums.counts, 1)[:, None]
+    means = (np.zeros_like(sums.sums) if sums.obstacle else sums.sums) / sums.counts[:, None]
     return _frame_of(sums.counts, means)
 
 
 def _frame_of(counts: Int64[np.ndarray, "K"], means: Float64[np.ndarray, "K d"]) -> Frame:
-    present = counts > 0
-    centred = means[present] - means[present].mean(axis=0)
+    centred = means - means.mean(axis=0)
     _, s, axes = np.linalg.svd(centred, full_matrices=False)
     rounding = 16 * np.finfo(np.float64).eps * np.linalg.norm(means)
-    r = min(int((s > rounding).sum()), int(present.sum()) - 1)
-    coordinates = np.zeros((len(means), r))
-    coordinates[present] = centred @ axes[:r].T
-    return Frame(counts=counts, means=means, basis=axes[:r], coordinates=coordinates)
+    r = min(int((s > rounding).sum()), len(counts) - 1)
+    return Frame(counts=counts, means=means, basis=axes[:r], coordinates=centred @ axes[:r].T)
 
 
 @dataclass(frozen=True)
@@ -188,13 +218,13 @@ class Permuted:
 
 def permuted_frames(of: Frame, permuted: Permuted) -> Iterator[Frame]:
     """The class means under each permutation; the sums are around the class means, so they keep their digits."""
-    centre = of.means[of.present].mean(axis=0)
+    centre = of.means.mean(axis=0)
     K, N = len(of.means), len(permuted.true)
     for sums, labels in zip(permuted.sums, permuted.labels, strict=True):
         # How many samples of a permuted class (row) are of each true class (column): at most N numbers are not 0.
         origins = coo_array((np.ones(N), (labels, permuted.true)), shape=(K, K)).tocsr()
-        means = (sums + origins @ (of.means - centre)) / np.maximum(of.counts, 1)[:, None]
-        yield _frame_of(of.counts, np.where(of.present[:, None], means + centre, 0.0))
+        means = (sums + origins @ (of.means - centre)) / of.counts[:, None]
+        yield _frame_of(of.counts, means + centre)
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterato
         projected[:r, :r] = sums.projected
         resample = replace(
             stats,
+            classes=np.arange(K),  # the rows of the classifier that are kept are theirs
             means=means,
             basis=basis,
             coordinates=(means - means.mean(axis=0))[:, moving],
@@ -158,7 +159,7 @@ def _resampled_sums(view: LayerView, samples: PerSample, B: int, seed: int) -> I
     stats = view.stats
     K, r = stats.coordinates.shape
     n = stats.counts
-    members = [np.flatnonzero(samples.labels == c) for c in range(K)]
+    members = np.split(np.argsort(samples.labels, kind="stable"), np.cumsum(n)[:-1])
     generators = [np.random.default_rng([seed, c]) for c in range(K)]
     outside = np.array([_outside(samples.squares[i], samples.projections[i]) for i in members])
     second = _SecondMoments(view, samples)
@@ -167,13 +168,12 @@ def _resampled_sums(view: LayerView, samples: PerSample, B: int, seed: int) -> I
         b = min(step, B - start)
         totals, seconds = np.zeros((K, b, r + 4)), np.zeros((b, second.n_columns))
         for c, (i, rng) in enumerate(zip(members, generators, strict=True)):
-            if len(i):
-                w = weights(rng, len(i), b)
-                totals[c] = w @ _summed(samples, i, c)
-                seconds += w @ second.columns(i)
+            w = weights(rng, len(i), b)
+            totals[c] = w @ _summed(samples, i, c)
+            seconds += w @ second.columns(i)
         for at in range(b):
             q, right, disagrees, cosines = totals[:, at, :4].T
-            movement = totals[:, at, 4:] / np.maximum(n, 1)[:, None]
+            movement = totals[:, at, 4:] / n[:, None]
             shift = n * (np.einsum("kr,kr->k", movement, movement) + outside)
             yield _Sums(
                 movement=movement,

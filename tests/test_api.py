@@ -72,12 +72,6 @@ def test_logits_alone_give_the_networks_rows() -> None:
     assert not [m for m, _ in found if m.startswith("nc3")]
 
 
-def test_there_are_as_many_classes_as_the_classifier_has_rows() -> None:
-    features, labels = random_layer()
-    reasons = measure(features, labels, weight=np.eye(5, 6)).set_index("metric").reason
-    assert reasons["nc1_pinv"] == "class 4 has no samples"
-
-
 def test_memory_maps_are_read(tmp_path: Any) -> None:
     features, labels = random_layer()
     np.save(tmp_path / "z.npy", features)
@@ -92,12 +86,14 @@ def test_a_network_may_know_more_classes_than_the_data_has() -> None:
     W, logits = rng.standard_normal((12, 16)), rng.standard_normal((200, 12))
     for table in (measure(features, labels, weight=W, logits=logits), measure(features, labels, logits=logits)):
         found, reasons = values(table), table.set_index("metric").reason
-        assert reasons["nc1_trace"] == reasons["nc2_condition"] == "classes 10 and 11 have no samples"
+        assert reasons["nc1_trace"] == reasons["nc2_condition"] == ""
         assert (found["error", ""], reasons["error"]) == (np.mean(logits.argmax(1) != labels), "")
         assert reasons["ncc_error"] == reasons["nc4_mismatch"] == ""
         assert np.isfinite(found["ncc_error", ""] + found["nc4_mismatch", ""])
-    reasons = measure(features, labels, weight=W).set_index("metric").reason
-    assert set(reasons[["nc3_distance", "nc3_etf", "nc3_cosine"]]) == {"classes 10 and 11 have no samples"}
+    features_alone = values(measure(features, labels))
+    assert {key: value for key, value in found.items() if key in features_alone} == pytest.approx(
+        features_alone, nan_ok=True
+    )
 
 
 Z, Y = random_layer()

@@ -1,5 +1,7 @@
 """Other data against the class means of the training set: naive oracles, and data whose place is known."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,15 +43,46 @@ def test_place_is_that_of_a_loop_over_samples_and_classes() -> None:
 def test_held_out_rows_are_by_the_class_means_of_the_training_set() -> None:
     (train, labels), (test, wanted) = data(0), data(1, 63)
     moved = test + 10 * np.eye(D)[0]  # its own class means would move along, and find no error
-    there = placed(lambda: [(0, moved)], stats_of(train, labels))
+    own = stats_of(train, labels)
+    there = placed(lambda: [(0, moved)], own)
     means = np.stack([train[labels == c].mean(axis=0) for c in range(K)])
     nearest = np.linalg.norm(moved[:, None] - means, axis=2).argmin(axis=1)
     decisions = np.zeros(63, np.int64)
-    rows = {(row.metric, row.quantity): row.value for row in held_out_rows(there, wanted, decisions)}
+    rows = {(row.metric, row.quantity): row.value for row in held_out_rows(there, own, wanted, decisions)}
     assert np.mean(nearest != wanted) == rows["ncc_error", ""]
     assert np.mean(nearest != 0) == rows["nc4_mismatch", ""]
     assert np.median(there.distances) == rows["nearest_distance", "p50"]
-    assert ("nc4_mismatch", "") not in {(row.metric, row.quantity) for row in held_out_rows(there, wanted, None)}
+    assert ("nc4_mismatch", "") not in {(row.metric, row.quantity) for row in held_out_rows(there, own, wanted, None)}
+
+
+def test_a_split_of_other_classes_is_measured_where_the_training_set_has_means() -> None:
+    (train, labels), (test, wanted) = data(0), data(1, 63)
+    label = np.array([2, 5, 7, 8, 11])[:K]  # where the training set's classes lie
+    own = layer_stats(lambda: [(0, train)], label[labels], 20)
+    plain = placed(lambda: [(0, test)], stats_of(train, labels))
+    there = placed(lambda: [(0, test)], own)
+    assert np.array_equal(there.nearest, label[plain.nearest])
+    assert np.array_equal(there.distances, plain.distances)
+    strange = np.where(np.arange(63) % 3 == 0, 3, label[wanted])  # a third is of a class that it lacks
+    rows = {(row.metric, row.quantity): row for row in held_out_rows(there, own, strange, label[plain.nearest])}
+    known = strange != 3
+    assert rows["ncc_error", ""].value == np.mean(there.nearest[known] != strange[known])
+    assert rows["nc4_mismatch", ""].value == 0
+    only = {row.metric: row for row in held_out_rows(there, own, np.full(63, 3), None)}
+    assert only["ncc_error"].reason == "no sample is of a class that the training set has"
+
+
+def test_the_nearest_of_many_means_takes_no_table_of_samples_by_means_by_features() -> None:
+    rng = np.random.default_rng(2)
+    n, many, d = 400, 900, 100
+    means = rng.standard_normal((many, d))
+    own = layer_stats(lambda: [(0, np.repeat(means, 2, axis=0))], np.repeat(np.arange(many), 2), many)
+    tracemalloc.start()
+    there = placed(lambda: [(0, means[:n] + 1e-9)], own)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert there.nearest.tolist() == list(range(n))
+    assert peak < 0.2 * 8 * n * many * d
 
 
 @given(st.integers(0, 2**31))

@@ -7,7 +7,9 @@ import pytest
 from helpers import chain, naive_centred, naive_means, random_layer, stats_of, view_of
 from metric_oracles import cosine, nearest
 
+from ncscan.errors import Undefined
 from ncscan.metrics import CLASS_METRICS, Classifier, ClassRow, LayerView, class_rows, head_classifiers, readers
+from ncscan.metrics.classes import imbalance
 
 ROUNDING = 1e-10
 
@@ -49,17 +51,36 @@ def test_every_class_and_pair_has_a_row_of_each() -> None:
     assert all(r.other_index is None or r.class_index < r.other_index or r.metric in ordered for r in rows)
 
 
-def test_a_missing_class_has_reasons() -> None:
+def test_a_class_without_samples_has_no_rows_and_changes_none() -> None:
     Z, y = random_layer(3, 6)
-    rows = by_place(class_rows(LayerView(stats_of(Z, y, K=4), decisions_obstacle="no logits")))
+    there = by_place(class_rows(LayerView(stats_of(Z, np.array([1, 4, 6])[y], K=9), decisions_obstacle="no logits")))
+    alone = by_place(class_rows(LayerView(stats_of(Z, y), decisions_obstacle="no logits")))
+    label = [1, 4, 6]
+    assert len(there) == len(alone)
+    for (metric, c, other), row in alone.items():
+        moved = there[metric, label[c], None if other is None else label[other]]
+        assert (moved.value, moved.reason) == (row.value, row.reason)
+
+
+def test_a_class_of_one_sample_has_reasons_instead_of_zeros() -> None:
+    Z, y = random_layer(4, 6, (7, 1, 5, 6))
+    view = LayerView(stats_of(Z, y))
+    rows = by_place(class_rows(replace(view, stats=replace(view.stats, disagreements=np.zeros(4, dtype=np.int64)))))
     assert all((r.value is None) == bool(r.reason) for r in rows.values())
-    assert rows["class_samples", 3, None].value == 0
-    assert rows["class_variance", 3, None].reason == "the class has no samples"
-    assert rows["class_variance", 2, None].value is not None
-    assert rows["class_norm", 0, None].reason == "class 3 has no samples"
-    assert rows["nc4_mismatch", 0, None].reason == "no logits"
-    assert rows["pair_distance", 0, 3].reason == "one of the classes has no samples"
+    for metric in ("class_variance", "ncc_error", "nc4_mismatch"):
+        assert rows[metric, 1, None].reason == "the class has one sample, which is its own mean"
+        assert rows[metric, 0, None].value is not None
+    assert rows["class_samples", 1, None].value == 1
+    assert rows["class_norm", 1, None].value is not None
     assert rows["pair_distance", 0, 1].value is not None
+    assert "one sample" in rows["pair_cdnv", 0, 1].reason
+    assert rows["pair_cdnv", 0, 2].value is not None
+    found = imbalance(view)
+    assert isinstance(found, dict)
+    for quantity in ("variance_minority", "error_minority", "cosine_minority"):
+        assert isinstance(found[quantity], Undefined)
+    for quantity in ("norm_minority", "variance_majority", "error_majority"):
+        assert isinstance(found[quantity], float)
 
 
 def test_pairs_are_left_out_when_there_are_too_many() -> None:

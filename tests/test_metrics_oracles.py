@@ -74,9 +74,9 @@ BREAKS: tuple[tuple[str, str, str], ...] = (
     ("norms", "stats.n_samples * stats.n_features", "stats.n_samples"),
     ("negativity", "np.sqrt(negative.square / total)", "negative.square / total"),
     ("negativity", "negative.largest / s[0]", "negative.largest / s[-1]"),
-    ("nc2_equinorm_w", "equinorm(_scaled(view))", "equinorm(_scaled(view) - _scaled(view).mean(axis=0))"),
+    ("nc2_equinorm_w", "equinorm(_frame(view))", "equinorm(_frame(view) - _frame(view).mean(axis=0))"),
     ("nc2_equiangular_w", "equiangular(W)", "equiangular(W - W.mean(axis=0))"),
-    ("nc2_etf_w", "etf_distance(_scaled(view))", "etf_distance(_scaled(view) - _scaled(view).mean(axis=0))"),
+    ("nc2_etf_w", "etf_distance(_frame(view))", "etf_distance(_frame(view) - _frame(view).mean(axis=0))"),
     ("nc3_distance", "W / np.linalg.norm(W) - M", "W / np.linalg.norm(W) + M"),
     ("nc3_distance", "stats.means - stats.global_mean(view.weighting)", "stats.means"),
     ("nc3_distance_squared", "** 2", "** 1"),
@@ -96,8 +96,8 @@ BREAKS: tuple[tuple[str, str, str], ...] = (
     ("bias_collapse", "+ view.bias", "- view.bias"),
     (
         "bias_collapse_raw",
-        "return float(np.linalg.norm(_central_logits(view)))",
-        "return float(np.linalg.norm(view.bias))",
+        "return _length(_central_logits(view))",
+        "return _length(view.bias)",
     ),
     ("bias_collapse_raw", "view.weighting", "'class'"),
     ("classifier_row_sum", "np.sqrt(len(W))", "len(W)"),
@@ -108,7 +108,7 @@ BREAKS: tuple[tuple[str, str, str], ...] = (
     ("imbalance", "1 - stats.right / counts", "stats.right / counts"),
     ("imbalance", "along @ along - n", "along @ along"),
     ("imbalance_w", "along @ along - n", "along @ along"),
-    ("imbalance_w", "axis=1).mean())", "axis=1).sum())"),
+    ("imbalance_w", "axis=1).mean()", "axis=1).sum()"),
 )
 """A measure, what is in the file of its function, and one thing that would be wrong there."""
 

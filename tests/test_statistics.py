@@ -8,7 +8,7 @@ import torch
 from helpers import exact_layer, naive_means, random_layer, rotation, simplex, stats_of
 
 from ncscan.accumulate import FirstPass, SecondPass
-from ncscan.errors import DataError, Undefined
+from ncscan.errors import DataError
 from ncscan.resolution import float_format, storage_tolerance, ulp
 from ncscan.statistics import LayerStats, between, centred_rank, layer_stats_from, mean_singular_values
 from ncscan.sums import frame
@@ -92,14 +92,6 @@ def test_storage_tolerance_is_what_rounding_a_matrix_can_do() -> None:
 def test_frame_is_refused_when_one_class_only_has_samples() -> None:
     with pytest.raises(DataError, match="one class only"):
         stats_of(np.ones((4, 3)), np.zeros(4, dtype=np.int64), K=3)
-
-
-def test_classes_without_samples_are_counted_in_the_reason() -> None:
-    features, labels = random_layer(2)
-    with pytest.raises(Undefined, match="classes 2 and 3 have no samples"):
-        stats_of(features, labels, K=4).require_every_class()
-    with pytest.raises(Undefined, match="classes 2, 3, 4 and 5 more have no samples"):
-        stats_of(features, labels, K=10).require_every_class()
 
 
 def merged(parts: list[slice], features: np.ndarray, labels: np.ndarray) -> LayerStats:

@@ -119,9 +119,12 @@ def test_a_zero_sample_has_no_cosine() -> None:
 
 def test_what_cannot_be_measured_says_why() -> None:
     Z, y, maps = random_head((9, 7))
-    with pytest.raises(Undefined, match="class 4 has no samples"):
+    with pytest.raises(Undefined, match="4 outputs for 5 classes"):
         head_stats(lambda: chunked(Z), y, 5, maps)
-    with pytest.raises(Undefined, match="7 outputs for 4 classes"):
+    for some in (y % 3, y % 3 + 1):  # alike, wherever those classes lie
+        with pytest.raises(Undefined, match="the data has 3 of the network's 4 classes: it is said of all of them"):
+            head_stats(lambda: chunked(Z), some, int(some.max()) + 1, maps)
+    with pytest.raises(Undefined, match="the data has 4 of the network's 7 classes"):
         head_stats(lambda: chunked(Z), y, 4, maps[:1])
     with pytest.raises(Undefined, match="not finite"):
         stats_of(np.where(np.arange(9) == 3, np.inf, Z), y, maps)

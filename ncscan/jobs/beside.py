@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+
 from ncscan.dataset import OUTSIDE
 from ncscan.dump import Dump
 from ncscan.errors import DumpError, Undefined
@@ -33,6 +35,8 @@ class Beside:
 
     train: list[LayerRow] = field(default_factory=list)
     other: list[LayerRow] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    """What is doubtful about the other data."""
 
 
 def beside(train: Dump, stats: Mapping[str, LayerStats], other: Dump) -> Beside:
@@ -45,6 +49,10 @@ def beside(train: Dump, stats: Mapping[str, LayerStats], other: Dump) -> Beside:
     found = Beside()
     outside = other.provenance.split == OUTSIDE
     kept = {layer.tap.name: layer for layer in train.layers}
+    unknown = 0 if outside else int((~np.isin(other.labels, train.labels)).sum())
+    if unknown:
+        said = f"{unknown} of {len(other.labels)} samples are of classes that the training data lacks"
+        found.doubts.append(f"{said}: ncc_error is over the others")
     finite = not (logits_obstacle(train.logits) or logits_obstacle(other.logits))
     decisions = other.logits.argmax(axis=1) if finite else None
     for layer in other.layers:
@@ -63,7 +71,7 @@ def beside(train: Dump, stats: Mapping[str, LayerStats], other: Dump) -> Beside:
         rows = (
             outside_rows(there, inside, stats[layer.tap.name])
             if outside
-            else held_out_rows(there, other.labels, decisions)
+            else held_out_rows(there, stats[layer.tap.name], other.labels, decisions)
         )
         found.other += [LayerRow(layer.tap, layer.reduction, row) for row in rows]
     if finite:

@@ -31,7 +31,7 @@ from ncscan.config import (
 )
 from ncscan.dataset import HELD_OUT, OUTSIDE, SPLITS, TRAINING, Dataset, open_dataset
 from ncscan.dump import Dump, Gradients, Provenance, finished
-from ncscan.errors import DataError, NcscanError, RefusedPlan, TapError, UsageError
+from ncscan.errors import NcscanError, RefusedPlan, TapError, UsageError
 from ncscan.gradients import Objective, measure_gradients
 from ncscan.graph import Tap, select
 from ncscan.jobs import Advanced, Finished, Outcome, Skipped, Tell, writing
@@ -367,9 +367,8 @@ def _dataset(target: Target) -> Dataset:
     other = _open(target.source.spec, target.source.base, target.config.normalize, target.split)
     if target.split == OUTSIDE:
         return other
-    if other.n_classes > known.n_classes:
-        raise DataError(f"{other.spec}: {other.n_classes} classes where the training set has {known.n_classes}")
-    return replace(other, class_names=known.class_names)
+    # Which labels the network has outputs for is seen in the replay; a split may have others than the training set.
+    return replace(other, class_names=(*known.class_names, *other.class_names[known.n_classes :]))
 
 
 def _said(target: Target, source: Source | None, section: str, choices: str) -> Source:

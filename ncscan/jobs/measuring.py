@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from ncscan.accumulate import layer_stats
 from ncscan.computable import attempt
@@ -29,9 +29,11 @@ from ncscan.metrics import (
     head_classifiers,
     logits_obstacle,
     network_rows,
+    of_members,
     readers,
 )
 from ncscan.statistics import LayerStats, rank_doubt
+from ncscan.sums import Members, members
 from ncscan.theory import ALWAYS_TRUE, CLAIMS, Claim, undefined
 from ncscan.theory.certificates import certify
 from ncscan.theory.decay import decay_claims
@@ -40,6 +42,9 @@ from ncscan.theory.promise import promise
 from ncscan.training import with_notes
 from ncscan.trajectory import Moment, accuracy_doubts, stages
 from ncscan.weights import WeightRow, measure_weights
+
+_NAMED = 3
+"""Classes that a doubt names; of the others it says how many."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class Measured:
     claims: tuple[Claim, ...] = ()
     stages: tuple[str, ...] = ()
     """The layers that depth is counted in."""
+    n_classes: int = 0
+    """How many classes have samples."""
     picture: tuple[Pictured, ...] = ()
     """Of the training set alone."""
     lost: tuple[Skipped, ...] = ()
@@ -133,7 +140,9 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
     K = len(provenance.class_names)
     undecided = logits_obstacle(dump.logits)
     decisions = None if undecided else dump.logits.argmax(axis=1)
-    classifiers, reading = head_classifiers(graph, dump.weights), readers(graph, dump.weights, K)
+    known = members(dump.labels, K)
+    n_outputs = dump.logits.shape[1]
+    classifiers, reading = head_classifiers(graph, dump.weights), readers(graph, dump.weights, len(known.classes))
 
     weights: list[WeightRow] = []
     claims: list[Claim] = []
@@ -165,7 +174,13 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
         )
         if keep is not None:
             keep[tap] = stats
-        view = LayerView(stats, classifier=own, decisions_obstacle=undecided, readers=reading.get(tap, ()))
+        view = LayerView(
+            stats,
+            classifier=own,
+            decisions_obstacle=undecided,
+            readers=of_members(reading.get(tap, ()), stats.classes, n_outputs, own),
+            n_outputs=n_outputs,
+        )
 
         def by_class() -> list[ClassRow]:
             found = [] if stats.obstacle else class_rows(view)
@@ -197,7 +212,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
 
     rows: list[LayerRow] = []
     classes: list[ClassNumber] = []
-    doubts = [undecided] if undecided else []
+    doubts = [*_few_samples(known, provenance.class_names), *([undecided] if undecided else [])]
     if not classifiers:
         doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
     # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
@@ -221,6 +236,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
         gradients=dump.gradients.rows if training and dump.gradients is not None else (),
         claims=tuple(claims),
         stages=stages(graph) if training else (),
+        n_classes=len(known.classes),
         picture=tuple(picture),
         lost=tuple(lost),
     )
@@ -234,6 +250,37 @@ def _numbers(
         chance = each.permuted or each.chance
         baseline = None if chance is None else chance.value
         yield LayerRow(layer.tap, layer.reduction, each.row, each.at_floor, each.low, each.high, baseline)
+
+
+def lacking(labels: Int64[np.ndarray, "N"], n_outputs: int, class_names: Sequence[str]) -> list[str]:
+    """Say which classes that the network knows the data has no sample of, where it lacks any.
+
+    >>> lacking(np.array([0, 2]), 4, ("cat", "dog", "emu"))[0].partition(":")[0]
+    "the data has 2 of the network's 4 classes, no samples of dog and 3"
+    """
+    absent = np.flatnonzero(~np.isin(np.arange(n_outputs), labels))
+    if not len(absent):
+        return []
+    said = f"the data has {n_outputs - len(absent)} of the network's {n_outputs} classes, no samples of"
+    what = "every metric is of the classes it has, NC3 of their rows of the classifier, and theory is not applied"
+    return [f"{said} {_named(absent, class_names)}: {what}"]
+
+
+def _few_samples(known: Members, class_names: Sequence[str]) -> list[str]:
+    """Say which classes have one sample."""
+    single = known.classes[np.bincount(known.of) == 1]
+    if not len(single):
+        return []
+    has = "one sample of class" if len(single) == 1 else "one sample of each of the classes"
+    return [f"there is {has} {_named(single, class_names)}: it is its own mean, and nothing varies around it"]
+
+
+def _named(classes: Int64[np.ndarray, "n"], class_names: Sequence[str]) -> str:
+    """The first few by name, else by number."""
+    names = [class_names[c] if c < len(class_names) else str(c) for c in classes[:_NAMED].tolist()]
+    more = [f"{len(classes) - _NAMED} more"] if len(classes) > _NAMED else []
+    first, last = [*names, *more][:-1], [*names, *more][-1]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def class_index(name: str, class_names: Sequence[str]) -> int | None:
@@ -292,6 +339,7 @@ def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:
     untrained = 0 in (own.step, own.epoch)
     if own.split == TRAINING:
         doubts = (*accuracy_doubts(accuracy, chance, own.notes, untrained=untrained), *doubts)
+    doubts = (*lacking(dump.labels, dump.logits.shape[1], own.class_names), *doubts)
     return Finished(name, accuracy, len(dump.labels), details, tuple(doubts))
 
 

@@ -226,6 +226,8 @@ def _measure_all(splits: Mapping[str, Path], outcome: Outcome, tell: Tell, optio
                 with Dump(splits[TRAINING]) as train:
                     found = beside(train, stats, dump)
                 one = _measure_other(dump, found.other, tell, options)
+                doubtful = (*one.finished.doubts, *found.doubts)
+                one = replace(one, finished=replace(one.finished, doubts=doubtful))
                 if not any(known.row.metric == "nearest_distance" for known in compared.layers):
                     compared.layers.extend(found.train)
             tell(one.finished)
@@ -320,7 +322,7 @@ def _facts(one: Measured, context: Mapping[str, Any], beside: Mapping[str, Any])
         **context,
         "accuracy": one.finished.accuracy,
         "n_samples": one.finished.n_samples,
-        "n_classes": len(one.provenance.class_names),
+        "n_classes": one.n_classes,
         "class_names": list(one.provenance.class_names),
         "doubts": list(one.finished.doubts),
         "provenance": asdict(one.provenance) | ({"beside": beside} if beside else {}),

@@ -16,7 +16,7 @@ from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.metrics.classes import CLASS_METRICS, ClassRow, class_rows
 from ncscan.metrics.decision import cross_entropy, logits_obstacle, mean_squared_error, training_error
-from ncscan.metrics.readers import head_classifiers, readers
+from ncscan.metrics.readers import head_classifiers, of_members, readers
 from ncscan.metrics.table import METRICS, NETWORK
 from ncscan.metrics.view import Classifier, Definition, LayerView, Metric, Reader
 from ncscan.statistics import Rank, Weighting
@@ -37,6 +37,7 @@ __all__ = [
     "logits_obstacle",
     "measure",
     "network_rows",
+    "of_members",
     "readers",
 ]
 

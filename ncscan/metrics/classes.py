@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
@@ -18,6 +18,8 @@ from ncscan.pairs import distance_blocks
 from ncscan.resolution import true_value
 from ncscan.statistics import LayerStats
 from ncscan.sums import MOST_PAIRED
+
+ONE_SAMPLE = "the class has one sample, which is its own mean"
 
 SIZES = ("minority", "majority")
 """The smallest classes, and the largest."""
@@ -55,25 +57,26 @@ def imbalance(view: LayerView) -> Value:
 
     Returns: ratio > 1; at collapse under imbalance `cosine_minority` rises with the ratio, up to 1: minority collapse.
 
-    Raises: Undefined when a class has no samples; `cosine_…` alone where only one class is that small, or large.
+    Raises: `cosine_…` alone is Undefined where only one class is that small, or large; `variance_…` and `error_…` where
+        the classes of that size have one sample each: it is its own mean.
 
     Source: Fang, He, Long and Su 2021 (minority collapse).
     """
     stats = view.stats
-    stats.require_every_class()
     counts = stats.counts
     found: dict[str, float | Undefined] = {"ratio": float(counts.max() / counts.min())}
     vectors = stats.centred(view.weighting)
     per_class = {
-        "variance": stats.within / counts,
+        "variance": _around_mean(stats.within / counts, stats),
         "norm": np.linalg.norm(vectors, axis=1),
-        "error": 1 - stats.right / counts,
+        "error": _around_mean(1 - stats.right / counts, stats),
     }
     groups = (counts == counts.min(), counts == counts.max())
     for name, values in per_class.items():
         for size, group in zip(SIZES, groups, strict=True):
             mean, power = float(values[group].mean()), _POWERS.get(name, 0)
-            found[f"{name}_{size}"] = attempt(partial(true_value, mean, power * stats.exponent))
+            true = attempt(partial(true_value, mean, power * stats.exponent))
+            found[f"{name}_{size}"] = Undefined(ONE_SAMPLE) if np.isnan(mean) else true
     for size, group in zip(SIZES, groups, strict=True):
         found[f"cosine_{size}"] = _mean_cosine(vectors[group], stats.tolerance)
     return found
@@ -123,7 +126,7 @@ class ClassMetric(Definition):
 
     function: Callable[[LayerView], Float64[np.ndarray, "..."]]
     """A value for every class (K,), or for every pair (K, K); NaN where there is none."""
-    missing: str = "the class has no samples"
+    missing: str = ONE_SAMPLE
     """What NaN means there."""
     quantity: str = ""
     pairs: bool = False
@@ -133,7 +136,7 @@ class ClassMetric(Definition):
 
 
 def _rows(metric: ClassMetric, view: LayerView) -> Iterator[ClassRow]:
-    K = view.stats.n_classes
+    K, classes = view.stats.n_classes, view.stats.classes
     if metric.pairs and K > MOST_PAIRED:
         return
     one, other = _places(metric, K)
@@ -145,8 +148,8 @@ def _rows(metric: ClassMetric, view: LayerView) -> Iterator[ClassRow]:
         value = None if values is None else float(values[c] if b is None else values[c, b])
         known = value is not None and bool(np.isfinite(value))
         yield ClassRow(
-            class_index=int(c),
-            other_index=b,
+            class_index=int(classes[c]),
+            other_index=None if b is None else int(classes[b]),
             metric=metric.name,
             quantity=metric.quantity,
             value=value if known else None,
@@ -162,8 +165,9 @@ def _places(metric: ClassMetric, K: int) -> tuple[np.ndarray, np.ndarray | None]
     return one, other
 
 
-def _per_sample(sums: Float64[np.ndarray, "K"] | Int64[np.ndarray, "K"], stats: LayerStats) -> np.ndarray:
-    return np.where(stats.counts > 0, sums / np.maximum(stats.counts, 1), np.nan)
+def _around_mean(values: Float64[np.ndarray, "K"], stats: LayerStats) -> Float64[np.ndarray, "K"]:
+    """What says something of the samples around their class mean; NaN for a class of one, which is its own mean."""
+    return np.where(stats.counts > 1, values, np.nan)
 
 
 def _disagreements(view: LayerView) -> np.ndarray:
@@ -172,7 +176,7 @@ def _disagreements(view: LayerView) -> np.ndarray:
     disagreements = view.stats.disagreements
     if disagreements is None:
         raise Undefined("the network's decisions are not known")
-    return _per_sample(disagreements, view.stats)
+    return _around_mean(disagreements / view.stats.counts, view.stats)
 
 
 def _centred_norms(view: LayerView) -> np.ndarray:
@@ -181,9 +185,6 @@ def _centred_norms(view: LayerView) -> np.ndarray:
 
 def _distances(view: LayerView) -> np.ndarray:
     ((_, distances),) = distance_blocks(view.stats.coordinates)  # so few classes that they fit one block
-    absent = view.stats.counts == 0
-    distances[absent] = np.nan
-    distances[:, absent] = np.nan
     return distances
 
 
@@ -198,7 +199,7 @@ def _cosines(view: LayerView) -> np.ndarray:
 def _pair_cdnv(view: LayerView) -> np.ndarray:
     distances = _distances(view)
     distances[distances <= view.stats.tolerance] = np.nan
-    v = _per_sample(view.stats.within, view.stats)
+    v = _around_mean(view.stats.within / view.stats.counts, view.stats)
     return np.asarray((v[:, None] + v) / (2 * distances**2))
 
 
@@ -206,8 +207,7 @@ def _confusion(view: LayerView) -> np.ndarray:
     nearest, counts = view.stats.nearest, view.stats.counts
     if nearest is None:
         raise Undefined("which class is taken for which was not counted")
-    mixed = (nearest + nearest.T) / np.maximum(counts[:, None] + counts, 1)
-    return np.where((counts[:, None] > 0) & (counts > 0), mixed, np.nan)
+    return np.asarray((nearest + nearest.T) / (counts[:, None] + counts))
 
 
 def _has_classifier(view: LayerView) -> bool:
@@ -232,14 +232,16 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
     ),
     ClassMetric(
         name="class_variance",
-        function=lambda view: view.stats.in_true_units(_per_sample(view.stats.within, view.stats), 2),
+        function=lambda view: view.stats.in_true_units(
+            _around_mean(view.stats.within / view.stats.counts, view.stats), 2
+        ),
         formula="v_c = mean ‖h − μ_c‖² over class c",
         range="[0, ∞)",
         at_collapse="0",
         convention="in squared units of the activations",
         source="Galanti, György, Hutter 2021",
         reading="Which classes have not collapsed yet.",
-        undefined="the class has no samples",
+        undefined="the class has one sample",
     ),
     ClassMetric(
         name="class_norm",
@@ -250,18 +252,18 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
         convention="μ_G weighted by class; in units of the activations",
         source="Papyan, Han, Donoho 2020",
         reading="What `nc2_equinorm` is the spread of: small classes usually lie further in, or further out.",
-        undefined="any class has no samples",
+        undefined="only where activations are not finite",
     ),
     ClassMetric(
         name="ncc_error",
-        function=lambda view: _per_sample(view.stats.counts - view.stats.right, view.stats),
+        function=lambda view: _around_mean(1 - view.stats.right / view.stats.counts, view.stats),
         formula="P[c ≠ argmin_c' ‖h − μ_c'‖] over class c",
         range="[0, 1]",
         at_collapse="0",
         convention="as the metric of that name",
         source="Papyan, Han, Donoho 2020; Galanti, György, Hutter 2021",
         reading="Which classes the nearest class centre gets wrong.",
-        undefined="the class has no samples",
+        undefined="the class has one sample",
     ),
     ClassMetric(
         name="nc4_mismatch",
@@ -273,7 +275,7 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
         convention="as the metric of that name",
         source="Papyan, Han, Donoho 2020",
         reading="For which classes the network decides otherwise than the nearest class centre.",
-        undefined="the class has no samples; logits are not finite",
+        undefined="the class has one sample; logits are not finite",
     ),
     ClassMetric(
         name="nc3_class_cosine",
@@ -285,7 +287,7 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
         convention="μ_G weighted by class",
         source="Wu & Papyan 2024",
         reading="What `nc3_uniform` is the variance of.",
-        undefined="any class has no samples or sits at the global mean; a row of W is zero; W is not finite",
+        undefined="any class sits at the global mean; a row of W is zero; W is not finite",
     ),
     ClassMetric(
         name="pair_cosine",
@@ -298,7 +300,7 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
         convention="μ_G weighted by class; pairs are given up to 100 classes",
         source="Papyan, Han, Donoho 2020",
         reading="Which classes lie closer than the others, seen from the centre.",
-        undefined="any class has no samples; one of the two sits at the global mean",
+        undefined="one of the two sits at the global mean",
     ),
     ClassMetric(
         name="nc3_pair_cosine",
@@ -312,46 +314,44 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
         convention="c of the classifier, c' of the means; μ_G weighted by class; pairs are given up to 100 classes",
         source="Papyan, Han, Donoho 2020",
         reading="Which class means a row of the classifier points at beside its own: what it may mistake.",
-        undefined="any class has no samples or sits at the global mean; a row of W is zero; W is not finite",
+        undefined="any class sits at the global mean; a row of W is zero; W is not finite",
     ),
     ClassMetric(
         name="pair_distance",
         function=lambda view: view.stats.in_true_units(_distances(view)),
         pairs=True,
-        missing="one of the classes has no samples",
         formula="‖μ_c − μ_c'‖",
         range="[0, ∞)",
         at_collapse="the same for all",
         convention="in units of the activations; pairs are given up to 100 classes",
         source="–",
         reading="How far two classes lie apart.",
-        undefined="one of the two has no samples",
+        undefined="only where activations are not finite",
     ),
     ClassMetric(
         name="pair_cdnv",
         function=_pair_cdnv,
         pairs=True,
-        missing="one of the classes has no samples, or their means coincide",
+        missing="one of the classes has one sample, or their means coincide",
         formula="(v_c + v_c')/(2‖μ_c − μ_c'‖²)",
         range="[0, ∞)",
         at_collapse="0",
         convention="pairs are given up to 100 classes",
         source="Galanti, György, Hutter 2021",
         reading="What `cdnv` is the mean of: one close pair can be most of it.",
-        undefined="one of the two has no samples; their means coincide",
+        undefined="one of the two has one sample; their means coincide",
     ),
     ClassMetric(
         name="pair_confusion",
         function=_confusion,
         pairs=True,
-        missing="one of the classes has no samples",
         formula="P[the nearest class centre takes one of c, c' for the other]",
         range="[0, 1]",
         at_collapse="0",
         convention="over the samples of both; pairs are given up to 100 classes",
         source="–",
         reading="Where the errors of `ncc_error` go.",
-        undefined="one of the two has no samples",
+        undefined="only where activations are not finite",
     ),
 )
 """What is given class by class and pair by pair, in the order of the rows."""

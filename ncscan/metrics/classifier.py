@@ -25,7 +25,7 @@ def nc2_equinorm_w(view: LayerView) -> float:
 
     Source: Papyan, Han and Donoho 2020.
     """
-    return equinorm(_scaled(view))
+    return equinorm(_frame(view))
 
 
 def nc2_equiangular_w(view: LayerView) -> float:
@@ -41,10 +41,10 @@ def nc2_equiangular_w(view: LayerView) -> float:
     Source: Papyan, Han and Donoho 2020.
     """
     require_room(view.stats.n_features, view.stats.n_classes)
-    W = _scaled(view)
+    W = _frame(view)
     zero = np.flatnonzero(np.linalg.norm(W, axis=1) == 0)
     if len(zero):
-        raise Undefined(f"row {zero[0]} of the classifier is zero: it has no direction")
+        raise Undefined(f"row {view.stats.classes[zero[0]]} of the classifier is zero: it has no direction")
     return equiangular(W)
 
 
@@ -61,7 +61,7 @@ def nc2_etf_w(view: LayerView) -> float:
     Source: Zhu et al. 2021 (their NC2).
     """
     require_room(view.stats.n_features, view.stats.n_classes)
-    return etf_distance(_scaled(view))
+    return etf_distance(_frame(view))
 
 
 def bias_collapse(view: LayerView) -> float:
@@ -72,7 +72,7 @@ def bias_collapse(view: LayerView) -> float:
 
     Returns: ≥ 0, in the unit of the logits; 0 at collapse.
 
-    Raises: Undefined when a class has no samples, or W or b is not finite.
+    Raises: Undefined when W or b is not finite.
 
     Source: Zhu et al. 2021, centred: a shift of all logits decides nothing.
     """
@@ -88,10 +88,13 @@ def bias_collapse_raw(view: LayerView) -> float:
 
     Returns: ≥ 0, in the unit of the logits; 0 at collapse under cross-entropy, 1/√K under square loss with a free bias.
 
-    Raises: Undefined when a class has no samples, or W or b is not finite.
+    Raises: Undefined when W or b is not finite.
 
     Source: Zhu et al. 2021.
     """
+    if view.is_partial:
+        few = f"the data has {view.stats.n_classes} of the network's {view.outputs} classes"
+        raise Undefined(f"{few}: the mean of all, on which it rests, is not known")
     return _length(_central_logits(view))
 
 
@@ -107,7 +110,7 @@ def classifier_row_sum(view: LayerView) -> float:
 
     Source: known as NC0; it is conserved by training under cross-entropy, but for weight decay.
     """
-    W = _scaled(view)
+    W = _scaled(view.whole_weight)
     return float(np.linalg.norm(W.sum(axis=0)) / (np.sqrt(len(W)) * np.linalg.norm(W)))
 
 
@@ -123,7 +126,7 @@ def etf_swap_error(view: LayerView) -> float:
 
     Source: Zhu et al. 2021; Yang et al. 2022 (classifiers fixed to a simplex).
     """
-    nearest_simplex(view.rows)  # which says why where there is none
+    nearest_simplex(view.whole_weight)  # which says why where there is none
     errors = view.stats.swap_errors
     if errors is None:
         raise Undefined("the activations were accumulated without the classifier")
@@ -146,9 +149,14 @@ def _length(x: Float64[np.ndarray, "K"]) -> float:
     return true_value(np.linalg.norm(np.ldexp(x, -exponent)), exponent)
 
 
-def _scaled(view: LayerView) -> Float64[np.ndarray, "K d"]:
+def _frame(view: LayerView) -> Float64[np.ndarray, "K d"]:
+    """The rows of W as a frame, up to a factor; Undefined where it is zero, or a simplex by construction."""
+    view.require_free_rows()
+    return _scaled(view.frame_rows)
+
+
+def _scaled(W: Float64[np.ndarray, "K d"]) -> Float64[np.ndarray, "K d"]:
     """W up to a factor; Undefined where it is zero."""
-    W = view.rows
     size = np.abs(W).max()
     if size == 0:
         raise Undefined("the classifier is zero")

@@ -15,7 +15,7 @@ from ncscan.statistics import LayerStats
 def ncc_error(view: LayerView) -> float:
     """Error of the nearest class centre: P[y ≠ argmin_c ‖h − μ_c‖].
 
-    Classes without samples have no mean, so no sample is assigned to them; among equal distances the lowest class wins.
+    Classes without samples have no mean, so no sample is nearest to them; among equal distances the lowest class wins.
 
     Args:
         view: any layer.
@@ -58,12 +58,12 @@ def _require_apart(stats: LayerStats) -> None:
     """Undefined where which of two means is nearer is rounding: a far offset, or another class far away."""
     (one, other), means = stats.crowding.pair, stats.means
     if not len(stats.basis):  # all are as near to each other: the first two that are not equal
-        present = np.flatnonzero(stats.counts)
-        others = present[(means[present] != means[present[0]]).any(axis=1)]
-        one, other = (int(present[0]), int(others[0])) if len(others) else (one, other)
+        others = np.flatnonzero((means != means[0]).any(axis=1))
+        one, other = (0, int(others[0])) if len(others) else (one, other)
     rounding = 16 * np.finfo(np.float64).eps * np.linalg.norm(means)
     unlike = (means[one] != means[other]).any() or 0 < stats.within.sum() <= stats.n_samples * rounding**2
-    if stats.crowding.distance <= rounding and stats.counts[[one, other]].all() and unlike:
+    if stats.crowding.distance <= rounding and unlike:
+        one, other = stats.classes[[one, other]]
         raise Undefined(f"the means of classes {one} and {other} differ by no more than rounding of float64 sums")
 
 

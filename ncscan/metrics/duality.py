@@ -22,7 +22,7 @@ def nc3_distance(view: LayerView) -> float:
 
     Returns: in [0, 2]; 0 at collapse, √2 (rms) for unrelated directions.
 
-    Raises: Undefined when a class has no samples, the class means coincide, or W is zero or not finite.
+    Raises: Undefined when the class means coincide, or W is zero or not finite.
 
     Source: Papyan, Han and Donoho 2020 (who plot its square); Rangamani and Banburski-Fahey 2022.
     """
@@ -56,7 +56,7 @@ def nc3_etf(view: LayerView) -> float:
 
     Returns: in [0, 2]; 0 at collapse, √2 (rms) for unrelated directions.
 
-    Raises: Undefined when a class has no samples, W sees nothing of the class means, W is not finite,
+    Raises: Undefined when W sees nothing of the class means, W is not finite,
         or d < K − 1.
 
     Source: Zhu et al. 2021; Kothapalli 2023.
@@ -86,8 +86,7 @@ def nc3_cosine(view: LayerView) -> Value:
     Source: Jacot, Súkeník, Wang and Mondelli 2024 (their NC3).
     """
     W, stats = view.rows, view.stats
-    stats.require_every_class()
-    _require_nonzero_rows(W)
+    _require_nonzero_rows(W, stats)
     return {"samples": _sample_cosine(stats), "means": _mean_cosine(W, stats)}
 
 
@@ -99,10 +98,11 @@ def nc3_uniform(view: LayerView) -> float:
 
     Returns: in [0, 1]; 0 at collapse, also where all cosines are the same and not 1.
 
-    Raises: Undefined when a class has no samples or sits at the global mean, or a row of W is zero.
+    Raises: Undefined when a class sits at the global mean, or a row of W is zero.
 
     Source: Wu and Papyan 2024.
     """
+    view.require_free_rows()
     return float(np.var(class_cosines(view)))
 
 
@@ -125,12 +125,12 @@ def _directed(
 ) -> tuple[Float64[np.ndarray, "K d"], Float64[np.ndarray, "K d"], Float64[np.ndarray, "K"]]:
     """W, M̃ and the lengths of its columns; Undefined where one has no direction."""
     stats = view.stats
-    W, M = view.rows, stats.means - stats.global_mean(view.weighting)
-    _require_nonzero_rows(W)
+    W, M = view.frame_rows, stats.means - stats.global_mean(view.weighting)
+    _require_nonzero_rows(W, stats)
     norms = np.linalg.norm(stats.centred(view.weighting), axis=1)
     at_centre = np.flatnonzero(norms <= stats.tolerance)
     if len(at_centre):
-        raise Undefined(f"the mean of class {at_centre[0]} is the global mean: it has no direction")
+        raise Undefined(f"the mean of class {stats.classes[at_centre[0]]} is the global mean: it has no direction")
     return W, M, norms
 
 
@@ -145,7 +145,7 @@ def nc3_subspace(view: LayerView) -> float:
 
     Returns: in [0, 1], a mean cosine of principal angles; 1 at collapse. Random directions read about 8/(3π)·√(K/d).
 
-    Raises: Undefined when a class has no samples, the class means coincide, W is zero or not finite, or j = d.
+    Raises: Undefined when the class means coincide, W is zero or not finite, or j = d.
 
     Source: Rangamani, Lindegaard, Galanti and Poggio 2023.
     """
@@ -186,18 +186,18 @@ def _mean_cosine(W: Float64[np.ndarray, "K d"], stats: LayerStats) -> float | Un
     norms = np.linalg.norm(M, axis=1)
     zero = np.flatnonzero(norms == 0)
     if len(zero):
-        return Undefined(f"the mean of class {zero[0]} is zero: no direction")
+        return Undefined(f"the mean of class {stats.classes[zero[0]]} is zero: no direction")
     return float(np.mean(np.einsum("kd,kd->k", W, M) / norms / np.linalg.norm(W, axis=1)))
 
 
-def _require_nonzero_rows(W: Float64[np.ndarray, "K d"]) -> None:
+def _require_nonzero_rows(W: Float64[np.ndarray, "K d"], stats: LayerStats) -> None:
     zero = np.flatnonzero(np.linalg.norm(W, axis=1) == 0)
     if len(zero):
-        raise Undefined(f"row {zero[0]} of the classifier is zero: it has no direction")
+        raise Undefined(f"row {stats.classes[zero[0]]} of the classifier is zero: it has no direction")
 
 
 def _nonzero(view: LayerView) -> Float64[np.ndarray, "K d"]:
-    W = view.rows
+    W = view.frame_rows
     if np.linalg.norm(W) == 0:
-        raise Undefined("the classifier is zero")
+        raise Undefined("the classifier is zero" if not view.is_partial else "the rows of W are all the same")
     return W

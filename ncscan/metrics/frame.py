@@ -21,7 +21,7 @@ def nc2_equinorm(view: LayerView) -> float:
 
     Returns: ≥ 0, no unit; 0 at collapse.
 
-    Raises: Undefined when a class has no samples, the class means coincide, or K = 2 with class weighting.
+    Raises: Undefined when the class means coincide, or K = 2 with class weighting.
 
     Source: Papyan, Han and Donoho 2020.
     """
@@ -36,7 +36,7 @@ def nc2_equiangular(view: LayerView) -> float:
 
     Returns: in [0, 1 + 1/(K−1)]; 0 at collapse.
 
-    Raises: Undefined when a class has no samples or sits at the global mean, d < K − 1, or K = 2.
+    Raises: Undefined when a class sits at the global mean, d < K − 1, or K = 2.
 
     Source: Papyan, Han and Donoho 2020.
     """
@@ -54,7 +54,7 @@ def nc2_etf(view: LayerView) -> float:
 
     Returns: in [0, √2]; 0 at collapse. Random means in a wide layer read √(2 − 2/√(1+K/d)).
 
-    Raises: Undefined when a class has no samples, the class means coincide, d < K − 1, or K = 2 with class weighting.
+    Raises: Undefined when the class means coincide, d < K − 1, or K = 2 with class weighting.
 
     Source: Zhu et al. 2021; Kothapalli 2023.
     """
@@ -70,7 +70,7 @@ def nc2_etf_unit(view: LayerView) -> float:
 
     Returns: in [0, √2]; 0 at collapse, also where lengths differ.
 
-    Raises: Undefined when a class has no samples or sits at the global mean, d < K − 1, or K = 2.
+    Raises: Undefined when a class sits at the global mean, d < K − 1, or K = 2.
 
     Source: Súkeník, Mondelli and Lampert 2023 (deep neural collapse).
     """
@@ -86,13 +86,12 @@ def nc2_orthogonal(view: LayerView) -> float:
 
     Returns: in [0, √2]; 0 at collapse after a ReLU. Random means in a wide layer read √(2 − 2/√(1+(K+1)/d)).
 
-    Raises: Undefined when a class has no samples, all class means are zero, or d < K.
+    Raises: Undefined when all class means are zero, or d < K.
 
     Source: Jacot, Súkeník, Wang and Mondelli 2024; Tirer and Bruna 2022 (features after a ReLU).
     """
     stats = view.stats
     K, d = stats.n_classes, stats.n_features
-    stats.require_every_class()
     if d < K:
         raise Undefined(f"d = {d} < K = {K}: no orthogonal frame fits")
     size = np.abs(stats.means).max()
@@ -111,7 +110,7 @@ def gnc2_uniformity(view: LayerView) -> Value:
 
     Returns: mean ≥ −½ log(2K/(K−1)), its value on a simplex; var ≥ 0, and 0 on a simplex.
 
-    Raises: Undefined when a class has no samples or sits at the global mean, two lie in one direction, or K = 2.
+    Raises: Undefined when a class sits at the global mean, two lie in one direction, or K = 2.
 
     Source: Liu et al. 2023; Wu and Papyan 2024.
     """
@@ -121,7 +120,7 @@ def gnc2_uniformity(view: LayerView) -> Value:
         apart = distances[~not_above_diagonal(distances)]  # each pair once
         if not apart.all():
             one, other = crowding(unit).pair
-            raise Undefined(f"classes {one} and {other} lie in one direction")
+            raise Undefined(f"classes {view.stats.classes[one]} and {view.stats.classes[other]} lie in one direction")
         if len(apart):  # the last row has no pair left
             logs = -np.log(apart)
             parts.append((len(logs), float(logs.mean()), float(logs.var())))
@@ -138,8 +137,7 @@ def nc2_condition(view: LayerView) -> float:
 
     Returns: ≥ 1, no unit; 1 for orthogonal means of one length.
 
-    Raises: Undefined when a class has no samples, or when fewer than K singular values stand above the storage
-        precision, so that κ is infinite.
+    Raises: Undefined when fewer than K singular values stand above the storage precision, so that κ is infinite.
 
     Source: Jacot, Súkeník, Wang and Mondelli 2024 (their NC2).
     """
@@ -250,13 +248,12 @@ def centred_directions(view: LayerView) -> Float64[np.ndarray, "K r"]:
     """û_c = μ̃_c/‖μ̃_c‖; Undefined where one has no direction, or K = 2, where they always point apart."""
     stats = view.stats
     if stats.n_classes == 2:
-        stats.require_every_class()
         raise Undefined("trivial at K = 2")
     vectors = _centred(view)
     norms = np.linalg.norm(vectors, axis=1)
     at_centre = np.flatnonzero(norms <= stats.tolerance)
     if len(at_centre):
-        raise Undefined(f"the mean of class {at_centre[0]} is the global mean: it has no direction")
+        raise Undefined(f"the mean of class {stats.classes[at_centre[0]]} is the global mean: it has no direction")
     unit: Float64[np.ndarray, "K r"] = vectors / norms[:, None]
     return unit
 

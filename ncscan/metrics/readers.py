@@ -4,9 +4,10 @@ In: the graph of a traced pass, and the weights. Out: what a LayerView compares 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 
 from ncscan.graph import TapGraph
 from ncscan.metrics.view import Classifier, Reader
@@ -56,6 +57,30 @@ def readers(graph: TapGraph, weights: Weights, n_classes: int) -> dict[str, tupl
             reader = Reader(linear_map.name, W, max(n_classes - 1, 1))
             found[linear_map.reads] = (*found.get(linear_map.reads, ()), reader)
     return found
+
+
+def of_members(
+    reading: tuple[Reader, ...], classes: Int64[np.ndarray, "K"], outputs: int, classifier: Classifier | None
+) -> tuple[Reader, ...]:
+    """Return the maps that read a layer as they are to be compared with the means of these classes.
+
+    Where the network knows others too, a map listens for all of them, and which K − 1 of its directions come first says
+    nothing: of the classifier the rows of these classes count, minus their mean; no other map can be compared.
+    """
+    if outputs == len(classes):
+        return reading
+    return tuple(_of_members(reader, classes, outputs, classifier) for reader in reading)
+
+
+def _of_members(reader: Reader, classes: Int64[np.ndarray, "K"], outputs: int, classifier: Classifier | None) -> Reader:
+    W = reader.weight
+    if classifier is None or reader.name != classifier.name or len(W) <= classes.max():
+        few = f"the data has {len(classes)} of the network's {outputs} classes"
+        return replace(reader, obstacle=f"{few}, and {reader.name} reads for all of them")
+    with np.errstate(over="ignore", invalid="ignore"):  # the reader says it: see its directions
+        rows = W[classes].astype(np.float64)
+        rows = (rows - rows.mean(axis=0)).astype(W.dtype)
+    return replace(reader, weight=rows, directions=len(classes) - 1)
 
 
 def _outputs(graph: TapGraph) -> int:

@@ -123,20 +123,13 @@ def norms(view: LayerView) -> Value:
     Returns: the first three ≥ 0 in the unit of the activations, `zeros` in [0, 1]. At collapse onto a simplex around
         zero `global_mean` is 0, onto an orthogonal frame `mean`/√K; `std` is 0 on both.
 
-    Raises: `global_mean` alone is Undefined when a class has no samples.
-
     Source: –
     """
     stats = view.stats
-    centre: float | Undefined
-    try:
-        mean = stats.global_mean(view.weighting)
-        size = float(np.abs(mean).max())
-        centre = _true(stats, size * float(np.linalg.norm(mean / size)) if size else 0.0)
-    except Undefined as why:
-        centre = why
+    mean = stats.global_mean(view.weighting)
+    size = float(np.abs(mean).max())
     return {
-        "global_mean": centre,
+        "global_mean": _true(stats, size * float(np.linalg.norm(mean / size)) if size else 0.0),
         "mean": _true(stats, stats.norms.mean),
         "std": _true(stats, float(np.sqrt(stats.norms.spread / stats.norms.count))),
         "zeros": stats.zeros / (stats.n_samples * stats.n_features),

@@ -30,7 +30,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="Σ_B⁺ over the directions of M̃ above τ, at most K−1",
         source="Papyan, Han, Donoho 2020; Zhu et al. 2021; Kothapalli 2023",
         reading="Noise within classes in units of the distance between them, where classes differ at all.",
-        undefined="a class has no samples, or all have one; the class means coincide",
+        undefined="every class has one sample; the class means coincide",
     ),
     Metric(
         name="nc1_trace",
@@ -43,7 +43,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="all directions count, also those in which classes do not differ",
         source="Tirer & Bruna 2022; Jacot, Súkeník, Wang, Mondelli 2024 (their NC1)",
         reading="Total noise over total signal. Permuted labels read about (N−K)/(K−1).",
-        undefined="a class has no samples, or all have one; the class means coincide",
+        undefined="every class has one sample; the class means coincide",
     ),
     Metric(
         name="nc1_normalized",
@@ -55,7 +55,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="all directions count",
         source="Rangamani, Lindegaard, Galanti, Poggio 2023",
         reading="The share of noise in all variance; comparable over depth, where tr Σ_B may vanish.",
-        undefined="a class has no samples, or all have one; all samples are one point",
+        undefined="every class has one sample; all samples are one point",
     ),
     Metric(
         name="cdnv",
@@ -66,7 +66,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="every pair of classes counts alike, whatever their sizes",
         source="Galanti, György, Hutter 2021",
         reading="Noise over distance, pair by pair: two classes that are close dominate it.",
-        undefined="a class has no samples, or all have one; two class means coincide",
+        undefined="every class has one sample; two class means coincide",
     ),
     Metric(
         name="separation",
@@ -80,7 +80,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="always weighted by samples; Σ_B⁺ as in nc1_pinv, without 1/K",
         source="He & Su 2023",
         reading="The D of the law of data separation: it shrinks by about the same factor from layer to layer.",
-        undefined="a class has no samples, or all have one; the class means coincide",
+        undefined="every class has one sample; the class means coincide",
     ),
     Metric(
         name="nc2_equinorm",
@@ -93,7 +93,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="ddof 1",
         source="Papyan, Han, Donoho 2020",
         reading="Whether all classes are equally far from the centre; imbalanced classes usually are not.",
-        undefined="a class has no samples; the class means coincide; K = 2 with class weighting (0 by construction)",
+        undefined="the class means coincide; K = 2 with class weighting (0 by construction)",
     ),
     Metric(
         name="nc2_equiangular",
@@ -106,7 +106,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="",
         source="Papyan, Han, Donoho 2020",
         reading="Whether all classes are equally far from each other, seen from the centre.",
-        undefined="a class has no samples or its mean is μ_G; d < K − 1; K = 2 (0 by construction)",
+        undefined="the mean of a class is μ_G; d < K − 1; K = 2 (0 by construction)",
     ),
     Metric(
         name="nc2_etf",
@@ -119,7 +119,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="ETF_K = (I − 11ᵀ/K)/√(K−1)",
         source="Zhu et al. 2021; Kothapalli 2023",
         reading="Lengths and angles in one number. Random means read √(2 − 2/√(1+K/d)): little in a wide layer.",
-        undefined="a class has no samples; the class means coincide; d < K − 1; K = 2 with class weighting",
+        undefined="the class means coincide; d < K − 1; K = 2 with class weighting",
     ),
     Metric(
         name="nc2_etf_unit",
@@ -132,7 +132,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="each centred class mean first scaled to length 1",
         source="Súkeník, Mondelli, Lampert 2023",
         reading="Angles alone; beside nc2_etf it shows what unequal lengths add.",
-        undefined="a class has no samples or its mean is μ_G; d < K − 1; K = 2 (0 by construction)",
+        undefined="the mean of a class is μ_G; d < K − 1; K = 2 (0 by construction)",
     ),
     Metric(
         name="nc2_orthogonal",
@@ -144,7 +144,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="not centred: what features after a ReLU become",
         source="Tirer & Bruna 2022; Jacot, Súkeník, Wang, Mondelli 2024",
         reading="Lengths and right angles in one number. Random means read √(2 − 2/√(1+(K+1)/d)).",
-        undefined="a class has no samples; all class means are zero; d < K",
+        undefined="all class means are zero; d < K",
     ),
     Metric(
         name="nc2_condition",
@@ -157,7 +157,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="an infinite κ is said as rank < K",
         source="Jacot, Súkeník, Wang, Mondelli 2024 (their NC2)",
         reading="Whether the class means form an orthogonal frame, as features after a ReLU do at collapse.",
-        undefined="a class has no samples; the rank of M is under K",
+        undefined="the rank of M is under K",
     ),
     Metric(
         name="gnc2_uniformity",
@@ -171,7 +171,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="ddof 0",
         source="Liu et al. 2023; Wu & Papyan 2024",
         reading="How evenly classes share the sphere; it takes over where d < K − 1 and no simplex fits.",
-        undefined="a class has no samples or its mean is μ_G; two classes lie in one direction; K = 2",
+        undefined="the mean of a class is μ_G; two classes lie in one direction; K = 2",
     ),
     Metric(
         name="ncc_error",
@@ -219,7 +219,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="only where classes are imbalanced",
         source="Fang, He, Long, Su 2021",
         reading="Minority collapse: `cosine_minority` rises with the ratio, and small classes are told apart no more.",
-        undefined="a class has no samples; `cosine` where only one class is of that size",
+        undefined="`cosine` where only one class is of that size; `variance`, `error` where they have one sample each",
     ),
 )
 """What is measured of every layer against its labels."""

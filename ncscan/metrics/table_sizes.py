@@ -113,7 +113,7 @@ SIZES: tuple[Metric, ...] = (
         convention="mean and std (ddof 0) over samples, zeros over all N·d numbers",
         source="–",
         reading="Sizes, for judging all the others; zeros are what a ReLU leaves of a half space.",
-        undefined="`global_mean` where a class has no samples",
+        undefined="only where activations are not finite",
     ),
     Metric(
         name="negativity",

@@ -21,7 +21,7 @@ def nc1_pinv(view: LayerView) -> float:
 
     Returns: ≥ 0, no unit; 0 at collapse. Not changed by any scaling or rotation of the features.
 
-    Raises: Undefined when a class has no samples, all have but one, or the class means coincide.
+    Raises: Undefined when every class has one sample, or the class means coincide.
 
     Source: Papyan, Han and Donoho 2020; Zhu et al. 2021; Kothapalli 2023.
     """
@@ -36,7 +36,7 @@ def separation(view: LayerView) -> float:
 
     Returns: ≥ 0, no unit; 0 at collapse. K times `nc1_pinv` where classes are balanced.
 
-    Raises: Undefined when a class has no samples, all have but one, or the class means coincide.
+    Raises: Undefined when every class has one sample, or the class means coincide.
 
     Source: He and Su 2023.
     """
@@ -51,7 +51,7 @@ def nc1_trace(view: LayerView) -> float:
 
     Returns: ≥ 0, no unit; 0 at collapse. One direction with much noise counts as much as many with little.
 
-    Raises: Undefined when a class has no samples, all have but one, or the class means coincide.
+    Raises: Undefined when every class has one sample, or the class means coincide.
 
     Source: Tirer and Bruna 2022; Jacot, Súkeník, Wang and Mondelli 2024 (their NC1).
     """
@@ -69,7 +69,7 @@ def nc1_normalized(view: LayerView) -> float:
 
     Returns: in [0, 1]; 0 at collapse, 1 where class means coincide.
 
-    Raises: Undefined when a class has no samples, all have but one, or all samples are one point.
+    Raises: Undefined when every class has one sample, or all samples are one point.
 
     Source: Rangamani, Lindegaard, Galanti and Poggio 2023.
     """
@@ -94,7 +94,7 @@ def vci(view: LayerView) -> float:
     Returns: in [0, 1]; 0 at collapse. Not changed by any invertible linear map of the features. An estimate where it
         depends on directions that cannot be told from rounding: low-rank layers of few samples.
 
-    Raises: Undefined when a class has no samples, all have but one, the class means coincide, the layer is too wide
+    Raises: Undefined when every class has one sample, the class means coincide, the layer is too wide
         for a Gram matrix, or samples are too few to tell: then a linear map of the features reads any labels.
 
     Source: Xu and Liu 2023.
@@ -132,16 +132,15 @@ def cdnv(view: LayerView) -> float:
 
     Returns: ≥ 0, no unit; 0 at collapse.
 
-    Raises: Undefined when a class has no samples, all have but one, or two class means coincide.
+    Raises: Undefined when every class has one sample, or two class means coincide.
 
     Source: Galanti, György and Hutter 2021.
     """
     stats = view.stats
-    stats.require_every_class()
     _require_spread(stats)
     v, pairs = stats.within / stats.counts, stats.n_classes * (stats.n_classes - 1) / 2
     if stats.crowding.distance <= stats.tolerance:
-        one, other = stats.crowding.pair
+        one, other = stats.classes[list(stats.crowding.pair)]
         raise Undefined(f"the means of classes {one} and {other} coincide")
     return float(v @ stats.crowding.inverse_squares / 2 / pairs)  # each v_c stands in K − 1 pairs
 
@@ -172,6 +171,5 @@ def _noise_to_signal(stats: LayerStats, weighting: Weighting) -> float:
 
 def _require_spread(stats: LayerStats) -> None:
     """A class of one sample has no spread; when all are such, 0 says nothing of collapse."""
-    stats.require_every_class()
     if stats.n_samples == stats.n_classes:
         raise Undefined("one sample a class: nothing can vary within classes")

@@ -76,10 +76,14 @@ class Reader:
     """W as stored; its precision says which of its singular values are rounding."""
     directions: int
     """How many of its strongest input directions are asked: those in which class means can differ."""
+    obstacle: str = ""
+    """Why its directions cannot be compared with those of the class means, else empty."""
 
     @cached_property
     def strongest(self) -> Float64[np.ndarray, "k d"]:
         """Right singular vectors of W as rows, of its largest singular values; Undefined where all are rounding."""
+        if self.obstacle:
+            raise Undefined(self.obstacle)
         try:
             _, axes = strongest_directions(self.weight, self.directions)
         except Undefined as why:
@@ -100,17 +104,49 @@ class LayerView:
     """Why nothing can be compared with the network's decisions (logits that are not finite), else empty."""
     readers: tuple[Reader, ...] = ()
     """The linear maps that read this layer; a metric of one of them sees that one alone."""
+    n_outputs: int | None = None
+    """How many classes the network knows; None where there is no network, or its classifier says it."""
+
+    @property
+    def outputs(self) -> int:
+        """How many classes the network knows, those that the data lacks included; K where nothing says it."""
+        rows = 0 if self.classifier is None else len(self.classifier.weight)
+        return max(self.n_outputs or 0, rows, self.stats.n_classes)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the network knows classes that the data lacks."""
+        return self.outputs > self.stats.n_classes
+
+    @property
+    def whole_weight(self) -> Float64[np.ndarray, "outputs d"]:
+        """W in its unit, a row for every class that the network knows; Undefined where none is, or it is not finite."""
+        W, most = self._finite_classifier.scaled, int(self.stats.classes.max())
+        if len(W) <= most:
+            raise Undefined(f"the network has {len(W)} outputs, and there are samples of class {most}")
+        return W
 
     @property
     def rows(self) -> Float64[np.ndarray, "K d"]:
-        """W in its unit, the rows of the classifier; Undefined where none reads this layer, or W is not finite.
+        """The rows of W, in its unit, of the classes that the data has; Undefined where W is.
 
         A network may know more classes than the data has; their rows have no class mean to be compared with.
         """
-        W = self._finite_classifier.scaled
-        if len(W) < self.stats.n_classes:
-            raise Undefined(f"the network has {len(W)} outputs for {self.stats.n_classes} classes")
-        return W[: self.stats.n_classes]
+        return np.asarray(self.whole_weight[self.stats.classes])
+
+    @property
+    def frame_rows(self) -> Float64[np.ndarray, "K d"]:
+        """The same as a frame to be compared with M̃ or a simplex: minus their mean where they are not all rows of W.
+
+        At collapse all rows of W sum to zero, and some of them do not, as M̃ does by its centring.
+        """
+        W = self.rows
+        return W - W.mean(axis=0) if self.is_partial else W
+
+    def require_free_rows(self) -> None:
+        """Undefined where the frame of rows is a simplex by construction: two rows minus their mean."""
+        if self.is_partial and self.stats.n_classes == 2:
+            raise Undefined(f"trivial: of {self.outputs} rows the data has the classes of 2, a simplex once centred")
 
     @property
     def row_exponent(self) -> int:
@@ -120,12 +156,11 @@ class LayerView:
     @property
     def bias(self) -> Float64[np.ndarray, "K"]:
         """b of the same rows, zero where there is none; Undefined where it is not finite."""
-        K, b = self.stats.n_classes, self._finite_classifier.bias
-        if b is None:
-            return np.zeros(K)
-        if not np.isfinite(b[:K]).all():
+        b = self._finite_classifier.bias
+        own = np.zeros(self.stats.n_classes) if b is None else b[self.stats.classes]
+        if not np.isfinite(own).all():
             raise Undefined("the classifier's bias is not finite")
-        return b[:K]
+        return own
 
     @property
     def _finite_classifier(self) -> Classifier:

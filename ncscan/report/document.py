@@ -22,9 +22,10 @@ This page is made from the tables of definitions in `ncscan/`; a test fails when
 
 ## Notation
 
-K classes; class c has n_c samples; N = Σ n_c. At one layer the activations of a sample are a vector h ∈ R^d. μ_c is the
-mean of class c, M the d×K matrix of class means, μ_G = Σ_c w_c μ_c and M̃ = M − μ_G 1ᵀ. Z holds the activations of all
-samples, f the outputs (logits) of the network. W_ℓ, b_ℓ are weight and bias of linear map ℓ; W is the classifier's.
+K classes that have samples; class c has n_c samples; N = Σ n_c. At one layer the activations of a sample are a vector
+h ∈ R^d. μ_c is the mean of class c, M the d×K matrix of class means, μ_G = Σ_c w_c μ_c and M̃ = M − μ_G 1ᵀ. Z holds
+the activations of all samples, f the outputs (logits) of the network. W_ℓ, b_ℓ are weight and bias of linear map ℓ; W
+is the classifier's.
 
     Σ_W = (1/N) Σ_i (h_i − μ_{y_i})(·)ᵀ      Σ_B = Σ_c w_c (μ_c − μ_G)(·)ᵀ      ETF_K = (I − 11ᵀ/K)/√(K−1)
 
@@ -37,6 +38,14 @@ samples, f the outputs (logits) of the network. W_ℓ, b_ℓ are weight and bias
 - `centred`: whether a frame is made of M̃ (a simplex) or of M (an orthogonal frame, what ReLU features become).
 - `classifier`: the linear map that the layer was compared with. In a head of several linear maps each layer is compared
   with the product of those that follow, `first..last`, with the bias of the whole.
+- **Classes that the data lacks.** K counts the classes that have samples, in 1/(K−1), ETF_K, means over classes and
+  pairs of them alike, whatever their labels. Where the network knows more classes (it has more outputs), W stands for
+  the rows of the classes that the data has; as a frame, in `nc2_…_w`, `nc3_distance`, `nc3_etf`, `nc3_uniform` and
+  `nc3_subspace`, minus their mean, since only all rows together sum to zero at collapse. `classifier_row_sum`,
+  `etf_swap_error`, `error`, `loss` and the decisions of `nc4_mismatch` are over all outputs. A doubt of the report
+  says which classes are lacking.
+- **A class of one sample** is its own mean: it has no variance and no error of the nearest class mean of its own. In
+  what is summed over all samples or classes it counts as the formula has it.
 - `rank`: how many singular values a number rests on. Class means count in directions above
   τ = (√d + √K)·max(2ω_p, 16√B·ω_53), what rounding to the storage precision p (ω_p², the mean of ulp²/12) and summing B
   batches in float64 can give; at most K−1 when centred. Weights count above (√n + √m)·2ω_p.

@@ -227,7 +227,7 @@ def head_stats(
     Returns: all moments in float64; no array has N rows.
 
     Raises:
-        Undefined: when a class has no samples, a map is no finite matrix, the outputs are not one per class, a layer
+        Undefined: when an output has no samples, a map is no finite matrix, the outputs are not one per class, a layer
             is wider than 4096, or activations are not finite.
         DataError: when the second pass sees other activations than the first.
 
@@ -378,10 +378,11 @@ def _require_usable(maps: Sequence[HeadMap], counts: Int64[np.ndarray, "K"]) -> 
     for linear in maps:
         if 0 < np.abs(linear.weight).max(initial=0.0) < _VANISHING ** (1 / powers):
             raise Undefined(f"the weights of {linear.name} are so small that powers of them vanish")
-    if (counts == 0).any():
-        raise Undefined(f"class {int(np.argmin(counts))} has no samples")
-    if len(maps[-1].weight) != len(counts):
-        raise Undefined(f"{len(maps[-1].weight)} outputs for {len(counts)} classes")
+    present, outputs = int((counts > 0).sum()), len(maps[-1].weight)
+    if len(counts) > outputs:
+        raise Undefined(f"{outputs} outputs for {len(counts)} classes")
+    if present < outputs:
+        raise Undefined(f"the data has {present} of the network's {outputs} classes: it is said of all of them")
     widest = max(max(linear.weight.shape) for linear in maps)
     if widest > WIDEST:
         raise Undefined(f"a layer of the head has {widest} features; Gram matrices are formed up to {WIDEST}")

@@ -32,12 +32,12 @@ def single_classes(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[
     found = []
     for run, own, budget in _shares(single, runs, MOST_OF_CLASSES):
         layers, metrics = list(dict.fromkeys(own["layer"])), list(dict.fromkeys(own["metric"]))
-        K = int(own["class_index"].max()) + 1
-        layers, moments = _kept(own, layers, budget // (len(metrics) * K), left_out, "class by class")
+        present = sorted(own["class_index"].unique())
+        layers, moments = _kept(own, layers, budget // (len(metrics) * len(present)), left_out, "class by class")
         own = own[own["checkpoint"].isin(moments) & own["layer"].isin(layers)]
-        values = np.full((len(moments), len(layers), len(metrics), K), np.nan)
-        at = _codes(own, checkpoint=moments, layer=layers, metric=metrics)
-        values[(*at, own["class_index"].to_numpy(np.int64))] = own["value"]
+        values = np.full((len(moments), len(layers), len(metrics), len(present)), np.nan)
+        at = _codes(own, checkpoint=moments, layer=layers, metric=metrics, class_index=present)
+        values[tuple(at)] = own["value"]
         found.append(
             {
                 **_described(run, own, moments, layers),
@@ -54,15 +54,15 @@ def matrices(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) 
     pairs = pairs[pairs["layer"].isin(set(pairs["layer"][pairs["other_index"].notna()]))]
     found = []
     for run, own, budget in _shares(pairs, runs, MOST_IN_MATRICES):
-        layers, K = list(dict.fromkeys(own["layer"])), int(own["class_index"].max()) + 1
-        K = max(K, int(own["other_index"].max()) + 1)
+        layers = list(dict.fromkeys(own["layer"]))
+        own = own.assign(other_index=own["other_index"].fillna(own["class_index"]))
+        present = sorted({*own["class_index"], *own["other_index"]})
+        K = len(present)
         layers, moments = _kept(own, layers, budget // (2 * K * K), left_out, "pair by pair")
         own = own[own["checkpoint"].isin(moments) & own["layer"].isin(layers)]
         values = np.full((len(moments), len(layers), 2, K, K), np.nan)
-        step, layer = _codes(own, checkpoint=moments, layer=layers)
+        step, layer, c, other = _codes(own, checkpoint=moments, layer=layers, class_index=present, other_index=present)
         of_means = (own["metric"] == MEANS).to_numpy()
-        c = own["class_index"].to_numpy(np.int64)
-        other = own["other_index"].fillna(own["class_index"]).to_numpy(np.int64)
         values[step, layer, np.where(of_means, 0, 1), c, other] = own["value"]
         values[step[of_means], layer[of_means], 0, other[of_means], c[of_means]] = own["value"][of_means]
         known = ~np.isnan(values[:, :, 0]).all(axis=3)

@@ -19,6 +19,7 @@ from ncscan.trajectory import COLLAPSED
 from ncscan.trajectory.series import FEWEST
 
 Kind = Literal[
+    "lacking classes",
     "integrity",
     "replay",
     "rank",
@@ -33,6 +34,12 @@ Kind = Literal[
     "few checkpoints",
     "steps",
 ]
+
+_KINDS: tuple[tuple[str, Kind], ...] = (
+    ("of the network's", "lacking classes"),
+    ("the class means differ in", "rank"),
+)
+"""What the doubts of a checkpoint are recognised by; others are about its replay."""
 
 IMBALANCED = 2.0
 """From this ratio of the largest class to the smallest on, how classes are weighted decides what many numbers read."""
@@ -58,9 +65,11 @@ def doubts(
     warnings: Sequence[str],
 ) -> tuple[Doubt, ...]:
     """Everything that is doubtful about one run, what matters most first."""
+    of_checkpoints = tuple(_of_checkpoints(checkpoints))
     return (
+        *(doubt for doubt in of_checkpoints if doubt.kind == "lacking classes"),
         *_integrity(run, checkpoints, warnings),
-        *_of_checkpoints(checkpoints),
+        *(doubt for doubt in of_checkpoints if doubt.kind != "lacking classes"),
         *_fit(error),
         *_classes(checkpoints, layers),
         *_from_the_start(checkpoints, layers, judged),
@@ -93,7 +102,7 @@ def _of_checkpoints(checkpoints: Sequence[Mapping[str, Any]]) -> Iterator[Doubt]
         more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
         every = "at every checkpoint" if len(names) == len(checkpoints) > 1 else f"at {listed(names[:NAMED] + more)}"
         text = found[-1][1]
-        kind: Kind = "rank" if "the class means differ in" in text else "replay"
+        kind: Kind = next((kind for part, kind in _KINDS if part in text), "replay")
         like = ", or alike" if len({text for _, text in found}) > 1 else ""
         yield Doubt(kind, _sentence(f"{text} ({every}{like})"))
 
