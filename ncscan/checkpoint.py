@@ -1,29 +1,28 @@
 """Checkpoint files → tensors and plain notes.
 
 In: a file or a folder of files, from anybody. Out: `Checkpoint`. The only file that reads model files: the bytes
-are read once, looked at, and those very bytes are parsed; nothing in them is ever executed.
+are read once, and what archive.py and pickles.py make of those bytes is what is used; no second reader sees them, and
+nothing in them is ever executed.
 """
 
 import hashlib
-import io
 import itertools
 import json
 import math
 import os
-import pickle
 import re
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 
-from ncscan import archive, notes, pickles
+from ncscan import archive, files, notes, pickles
 from ncscan.errors import CheckpointError
 from ncscan.notes import Plain
+from ncscan.storages import Storages, shape_words
 
 ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 """What a folder is searched for; a file that is named directly may have any ending."""
@@ -36,6 +35,10 @@ WRAPPERS = (
 """Keys under which training loops keep the model's tensors; plain weights come before averaged ones."""
 MAX_SHARING = 64
 """How many times over the tensors may show the bytes of the file: tied layers do, a little."""
+MAX_HEADER = 32 * 2**20
+"""Bytes of a safetensors header: 10,000 tensors take 1.5 MB."""
+MAX_WRAPPERS = 3
+"""How deep a state may lie in others."""
 
 RESAVE = "save the weights alone: torch.save(model.state_dict(), …) or safetensors.torch.save_file(…)"
 
@@ -137,13 +140,8 @@ def load(path: Path) -> Checkpoint:
     Raises: CheckpointError when it cannot be read, is of no known format, holds anything but tensors and plain
     values, or is made to harm.
     """
-    data = _read(path)
-    for form in FORMATS:
-        if form.recognise(data):
-            wrapper, tensors, told = form.read(data, path)
-            break
-    else:
-        raise CheckpointError(f"{path}: {_no_format(data)}")
+    data, form = _read(path)
+    wrapper, tensors, told = form.read(data, path)
     _check_tensors(tensors, len(data), path)
     step, epoch = notes.step_and_epoch(told, path)
     return Checkpoint(
@@ -162,22 +160,21 @@ def load(path: Path) -> Checkpoint:
 
 
 def _torch_zip(data: bytes, path: Path) -> Found:
-    if torch.__version__ < "2.10":
-        raise CheckpointError(f"{path}: torch {torch.__version__} can be attacked by such files; install torch>=2.10")
     try:
-        contents = archive.open_archive(data)
-        pickled = archive.read_member(contents, _pickle_member(contents.namelist()))
-        if any(member.compress_type for member in contents.infolist()):
+        members = archive.members(data)
+        folder = _folder(members)
+        if any(member.deflated for member in members.values()):
             raise archive.BadArchive(f"was compressed after torch.save; {RESAVE}")
-        foreign = pickles.foreign_names(pickled)
+        storages = Storages(data, {name.removeprefix(f"{folder}/"): member for name, member in members.items()})
+        content, foreign = pickles.read(bytes(storages.member("data.pkl")), storages.tensor)
     except (archive.BadArchive, pickles.BadPickle) as error:
         raise CheckpointError(f"{path}: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        raise CheckpointError(f"{path}: torch cannot make its tensors ({_one_line(error)})") from error
     if foreign:
         raise CheckpointError(f"{path}: {_refused(foreign)}")
-    try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except _MALFORMED as error:
-        raise CheckpointError(f"{path}: torch cannot read this file ({_one_line(error)}); is it damaged?") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state_dict; {RESAVE}")
     wrapper, state, others = _state(content, path)
     told = notes.of_content(content, state)
     if others:
@@ -187,14 +184,18 @@ def _torch_zip(data: bytes, path: Path) -> Found:
 
 def _safetensors(data: bytes, path: Path) -> Found:
     try:
+        # The library takes the last of two entries of one name, so the header is read here first.
+        if (length := _header_length(data)) > MAX_HEADER:
+            raise ValueError(f"a header of {length:,} bytes; at most {MAX_HEADER:,} are read")
+        header = files.parse_json(data[8 : 8 + length])
         tensors = safetensors.torch.load(data)
+        told = notes.of_metadata(header.pop("__metadata__", None) or {})
+        if tensors.keys() != header.keys():
+            raise ValueError("its header has two readings")
+        # The library gives the tensors in an order that differs from run to run; the file's is where their bytes lie.
+        ordered = sorted(tensors, key=lambda name: (header[name]["data_offsets"], name))
     except (safetensors.SafetensorError, *_MALFORMED) as error:
         raise CheckpointError(f"{path}: a damaged or hostile safetensors file ({_one_line(error)})") from error
-    # The library has checked the header, so it is small, flat and JSON; it just does not hand the notes out.
-    header = json.loads(data[8 : 8 + _header_length(data)])
-    told = notes.of_metadata(header.pop("__metadata__", None) or {})
-    # It also gives the tensors in an order that differs from run to run; the file's is where their bytes lie.
-    ordered = sorted(tensors, key=lambda name: (header[name]["data_offsets"], name))
     return Found("", _named_tensors({name: tensors[name] for name in ordered}, path), told)
 
 
@@ -202,13 +203,14 @@ class Format(NamedTuple):
     """One kind of file."""
 
     name: str
-    recognise: Callable[[bytes], bool]
+    recognise: Callable[[bytes, int], bool]
+    """From the first bytes, `HEAD` of them, and the size of the file."""
     read: Callable[[bytes, Path], Found]
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("torch-zip", lambda data: data[:4] == b"PK\x03\x04", _torch_zip),
-    Format("safetensors", lambda data: data[8:9] == b"{" and _header_length(data) <= len(data) - 8, _safetensors),
+    Format("torch-zip", lambda head, _: head[:4] == b"PK\x03\x04", _torch_zip),
+    Format("safetensors", lambda head, size: head[8:9] == b"{" and _header_length(head) <= size - 8, _safetensors),
 )
 """The formats that are read, told apart by their first bytes, never by their names."""
 
@@ -224,39 +226,27 @@ NO_FORMATS: tuple[tuple[int, bytes, str], ...] = (
 )
 """What is met under a checkpoint's name: where its mark lies, the mark, what to say."""
 
-_MALFORMED = (
-    pickle.UnpicklingError,
-    struct.error,
-    RuntimeError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    AssertionError,
-    ArithmeticError,
-    ImportError,
-    OSError,
-    MemoryError,
-)
-"""What torch and safetensors have been seen to raise on bytes that are not what they claim."""
+_MALFORMED = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, MemoryError)
+"""What safetensors has been seen to raise on bytes that are not what they claim."""
+
+HEAD = 512
+"""Bytes that are looked at before a file is read: a file of another kind may be large."""
 
 
-def _read(path: Path) -> bytes:
-    # A pipe or a device would be read forever.
-    if not path.is_file():
-        raise CheckpointError(f"{path}: {'not a regular file' if path.exists() else 'there is no such file'}")
+def _read(path: Path) -> tuple[bytes, Format]:
     if re.search(r"-\d{5}-of-\d{5}\.", path.name):
         raise CheckpointError(f"{path}: one shard of several; merge them into one file first")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except MemoryError as error:
-        raise CheckpointError(f"{path}: {path.stat().st_size:,} bytes do not fit into memory") from error
-    if not data:
-        raise CheckpointError(f"{path}: is empty, 0 bytes; was it cut off?")
-    return data
+    with files.opened(path, CheckpointError) as (file, size):
+        head = file.read(HEAD)
+        if not head:
+            raise CheckpointError(f"{path}: is empty, 0 bytes; was it cut off?")
+        form = next((form for form in FORMATS if form.recognise(head, size)), None)
+        if form is None:
+            raise CheckpointError(f"{path}: {_no_format(head)}")
+        data = files.read_rest(path, file, size, CheckpointError)
+        if data[:HEAD] != head:
+            raise CheckpointError(f"{path}: was changed while it was read")
+        return data, form
 
 
 def _files(folder: Path, unreadable: list[CheckpointError]) -> Iterator[Path]:
@@ -281,8 +271,8 @@ def _no_format(data: bytes) -> str:
     return f"neither a torch.save file nor safetensors, or cut off at the start; {RESAVE}"
 
 
-def _pickle_member(names: Iterable[str]) -> str:
-    """Where in a torch.save archive the pickle lies; everything must lie in one folder, as torch writes it."""
+def _folder(names: Iterable[str]) -> str:
+    """The one folder in which everything lies in a torch.save archive."""
     names = list(names)
     tails = {name.partition("/")[2] for name in names}
     if any(tail == "constants.pkl" or tail.startswith("code/") for tail in tails):
@@ -296,7 +286,7 @@ def _pickle_member(names: Iterable[str]) -> str:
     folders = {name.partition("/")[0] for name in names}
     if "data.pkl" not in tails or len(folders) != 1:
         raise archive.BadArchive(f"is a zip archive, but not one that torch.save wrote; {RESAVE}")
-    return f"{folders.pop()}/data.pkl"
+    return folders.pop()
 
 
 def _refused(foreign: tuple[str, ...]) -> str:
@@ -309,12 +299,13 @@ def _refused(foreign: tuple[str, ...]) -> str:
 
 
 def _state(
-    content: object, path: Path, above: tuple[str, ...] = ()
+    content: Mapping[object, Any], path: Path, above: tuple[str, ...] = ()
 ) -> tuple[str, Mapping[object, object], tuple[str, ...]]:
     """The wrapper, the model's state, and the names of other states that were passed over."""
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state_dict; {RESAVE}")
-    inner = [key for key, value in content.items() if isinstance(key, str) and _holds_tensors(value)]
+    if len(above) > MAX_WRAPPERS:
+        raise CheckpointError(f"{path}: wraps its tensors more than {MAX_WRAPPERS} times; {RESAVE}")
+    looked: dict[tuple[int, int], bool] = {}
+    inner = [key for key, value in content.items() if isinstance(key, str) and _holds_tensors(value, looked)]
     known = [key for key in WRAPPERS if key in inner]
     if not known and _is_state(content):
         return ".".join(above), content, ()
@@ -337,11 +328,16 @@ def _is_state(value: object) -> bool:
     return isinstance(value, Mapping) and any(isinstance(v, torch.Tensor) and v.dim() for v in value.values())
 
 
-def _holds_tensors(value: object, depth: int = 3) -> bool:
-    """Whether a state lies here or under wrappers further in; three deep, since a dict can hold itself."""
+def _holds_tensors(value: object, looked: dict[tuple[int, int], bool], depth: int = MAX_WRAPPERS) -> bool:
+    """Whether a state lies here or under wrappers further in, each looked at once: a dict can hold itself."""
     if not isinstance(value, Mapping) or not depth:
         return False
-    return _is_state(value) or any(_holds_tensors(value.get(key), depth - 1) for key in WRAPPERS)
+    place = (id(value), depth)
+    if place not in looked:
+        looked[place] = False
+        inner = (value.get(key) for key in WRAPPERS)
+        looked[place] = _is_state(value) or any(_holds_tensors(each, looked, depth - 1) for each in inner)
+    return looked[place]
 
 
 def _named_tensors(state: Mapping[str, torch.Tensor] | Mapping[object, object], path: Path) -> dict[str, torch.Tensor]:
@@ -369,7 +365,7 @@ def _check_tensors(tensors: Mapping[str, torch.Tensor], n_bytes: int, path: Path
         claimed = math.prod(tensor.shape) * tensor.itemsize
         if claimed > storage.nbytes():
             raise CheckpointError(
-                f"{path}: tensor {name!a:.100} of shape {_shape(tensor)} shows {claimed:,} bytes of which "
+                f"{path}: tensor {name!a:.100} of shape {shape_words(tensor.shape)} shows {claimed:,} bytes of which "
                 f"{storage.nbytes():,} are stored; save a .contiguous() copy of it"
             )
         shown += claimed
@@ -395,12 +391,6 @@ def _listed(names: Iterable[object]) -> str:
     return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
 
 
-def _shape(tensor: torch.Tensor) -> str:
-    return "×".join(map(str, tensor.shape))
-
-
 def _one_line(error: BaseException) -> str:
-    """The heart of a library's message, without its advice: torch's is to try again unsafely."""
-    text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-    text = " ".join(text.partition("\n\n")[0].split())[:200]
-    return type(error).__name__ if not text or "weights_only" in text else text
+    """The heart of a library's message."""
+    return " ".join(str(error).partition("\n\n")[0].split())[:200] or type(error).__name__

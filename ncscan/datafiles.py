@@ -9,6 +9,7 @@ import io
 import math
 import re
 import struct
+import sys
 import tokenize
 import zlib
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ncscan import archive
+from ncscan import archive, files
 from ncscan.errors import DataError
 
 INPUT_KEYS = ("inputs", "input", "x", "images", "image", "data", "features")
@@ -39,17 +40,17 @@ def read_npz(path: Path) -> Arrays:
     Raises: DataError when the file is damaged or hostile, holds Python objects, or does not tell which arrays to use.
     """
     try:
-        contents = archive.open_archive(_read(path))
-        members = {name.removesuffix(".npy"): name for name in contents.namelist()}
+        data = files.read(path, DataError)
+        found = archive.members(data)
+        members = {name.removesuffix(".npy"): member for name, member in found.items()}
+        if len(members) < len(found):
+            raise archive.BadArchive("is a zip archive that holds two members of one name")
         chosen = [_only(members, INPUT_KEYS, "inputs"), _only(members, LABEL_KEYS, "labels")]
         chosen += [key for key in members if key.casefold() == "class_names"]
-        arrays = [_array(key, archive.read_member(contents, members[key])) for key in chosen]
-    except (archive.BadArchive, ValueError) as error:
+        arrays = [_array(key, archive.read(data, members[key])) for key in chosen]
+        return Arrays(arrays[0], arrays[1], _texts(arrays[2]) if len(arrays) > 2 else ())
+    except ValueError as error:
         raise DataError(f"{path}: {error}") from error
-    names = arrays[2] if len(arrays) > 2 else np.array([], dtype=str)
-    if names.dtype.kind != "U" or names.ndim != 1:
-        raise DataError(f"{path}: class_names is {names.dtype} of shape {names.shape}; expected a list of strings")
-    return Arrays(arrays[0], arrays[1], tuple(names.tolist()))
 
 
 def read_idx(folder: Path, split: str = "train") -> Arrays:
@@ -64,14 +65,12 @@ def read_idx(folder: Path, split: str = "train") -> Arrays:
     return Arrays(images[:, np.newaxis], labels, ())
 
 
-def _read(path: Path) -> bytes:
-    # A pipe or a device would be read forever.
-    if not path.is_file():
-        raise DataError(f"{path}: {'not a regular file' if path.exists() else 'there is no such file'}")
-    try:
-        return path.read_bytes()
-    except (OSError, MemoryError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+def _texts(names: np.ndarray) -> tuple[str, ...]:
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise ValueError(f"class_names is {names.dtype!s:.100} of shape {names.shape}; expected a list of strings")
+    if names.size and names.astype(names.dtype.newbyteorder("="), copy=True).view(np.uint32).max() > sys.maxunicode:
+        raise ValueError("class_names holds characters beyond Unicode; is it damaged?")
+    return tuple(names.tolist())
 
 
 def _only(names: Iterable[str], wanted: tuple[str, ...], what: str) -> str:
@@ -85,7 +84,7 @@ def _only(names: Iterable[str], wanted: tuple[str, ...], what: str) -> str:
     raise ValueError(f"no array of {what} (it has {told or 'none'}); name it one of {', '.join(wanted)}")
 
 
-def _array(name: str, data: bytes) -> np.ndarray:
+def _array(name: str, data: memoryview) -> np.ndarray:
     """One .npy member. Its header is judged before numpy allocates what it claims."""
     stream = io.BytesIO(data)
     try:
@@ -97,14 +96,17 @@ def _array(name: str, data: bytes) -> np.ndarray:
     if dtype.hasobject:
         raise ValueError(f"array {name!a:.60} holds Python objects, which could run anything; save it as plain numbers")
     if math.prod(shape) * dtype.itemsize != len(data) - stream.tell() or min(shape, default=0) < 0:
-        raise ValueError(f"array {name!a:.60} claims shape {shape} of {dtype}, which its bytes do not hold")
+        raise ValueError(f"array {name!a:.60} claims shape {shape!s:.80} of {dtype!s:.80}, which its bytes do not hold")
     stream.seek(0)
     return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _idx_path(folder: Path, name: str, n_dims: int) -> Path:
     pattern = re.compile(rf"(.+-)?{name}[-.]idx{n_dims}-ubyte(\.gz)?")
-    found = sorted(file for file in folder.iterdir() if pattern.fullmatch(file.name))
+    try:
+        found = sorted(file for file in folder.iterdir() if pattern.fullmatch(file.name))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
     # The same file may lie there twice, packed and unpacked.
     found = [file for file in found if file.suffix != ".gz" or file.with_suffix("") not in found]
     if len(found) == 1:
@@ -115,7 +117,7 @@ def _idx_path(folder: Path, name: str, n_dims: int) -> Path:
 
 
 def _idx(path: Path, n_dims: int) -> np.ndarray:
-    data = _read(path)
+    data = files.read(path, DataError)
     stored = len(data)
     try:
         with gzip.open(io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data) as stream:

@@ -23,6 +23,8 @@ MAX_LIST = 16
 _MAX_VISITS = 20_000
 """Values looked at or waiting: seven nested lists of sixteen are a quarter of a billion values in a few bytes."""
 _MAX_DEPTH = 8
+_MAX_STATES = 100_000
+"""Parameters whose counts of updates are looked at."""
 
 _STEPS = ("global_step", "step", "iteration", "iter", "iter_num", "n_iter", "steps", "num_steps", "train_steps")
 _EPOCHS = ("epoch", "current_epoch", "epochs_trained")
@@ -62,7 +64,8 @@ def of_content(content: Mapping[object, object], state: object) -> dict[str, Pla
     own (`optimizer.0.lr`). Where training was counted by Adam alone, `step` is its count.
     """
     notes: dict[str, Plain] = {}
-    optimizers: list[Mapping[object, object]] = []
+    optimizers: dict[int, Mapping[object, object]] = {}
+    large: set[int] = set()
     waiting: deque[tuple[str, object, int]] = deque([("", content, 0)])
     for _ in range(_MAX_VISITS):
         if not waiting or len(notes) >= MAX_NOTES:
@@ -73,9 +76,12 @@ def of_content(content: Mapping[object, object], state: object) -> dict[str, Pla
             children = [(key, item) for key, item in state.items() if not isinstance(item, torch.Tensor)][:MAX_NOTES]
         elif isinstance(value, Mapping):
             if isinstance(value.get("param_groups"), list):
-                optimizers.append(value)
-            elif depth < _MAX_DEPTH and not _is_tensors(value):
-                children = list(value.items())[:MAX_NOTES]
+                if len(optimizers) < MAX_LIST:
+                    optimizers[id(value)] = value
+            elif depth < _MAX_DEPTH and id(value) not in large and not _is_tensors(value):
+                children = itertools.islice(value.items(), MAX_NOTES)
+            if len(value) > MAX_NOTES:  # it can be met again and again, in a few bytes
+                large.add(id(value))
         elif isinstance(value, list | tuple) and len(value) <= MAX_LIST and depth < _MAX_DEPTH:
             children = enumerate(value)
         elif name and (note := plain(value)) is not None:
@@ -83,9 +89,9 @@ def of_content(content: Mapping[object, object], state: object) -> dict[str, Pla
         for key, child in children if len(waiting) < _MAX_VISITS else ():
             if isinstance(part := plain(key), str | int):
                 waiting.append((f"{name}.{part}".strip(".")[:MAX_TEXT], child, depth + 1))
-    told = _of_optimizers(optimizers)
+    told = _of_optimizers(optimizers.values())
     notes = dict(itertools.islice((told | {n: v for n, v in notes.items() if n not in told}).items(), MAX_NOTES))
-    if _first(notes, _STEPS) is None and (step := _adam_step(optimizers)) is not None:
+    if _first(notes, _STEPS) is None and (step := _adam_step(optimizers.values())) is not None:
         notes["step"] = step
     return notes
 
@@ -130,12 +136,13 @@ def _is_tensors(value: Mapping[object, object]) -> bool:
     )
 
 
-def _of_optimizers(optimizers: list[Mapping[object, object]]) -> dict[str, Plain]:
+def _of_optimizers(optimizers: Iterable[Mapping[object, object]]) -> dict[str, Plain]:
     groups: list[Mapping[object, object]] = []
     for optimizer in optimizers:
         listed = optimizer["param_groups"]
         if isinstance(listed, list):
-            groups += [group for group in listed if isinstance(group, Mapping)][: MAX_LIST - len(groups)]
+            found = (group for group in listed if isinstance(group, Mapping))
+            groups += itertools.islice(found, MAX_LIST - len(groups))
     notes: dict[str, Plain] = {}
     for name in _GROUP_NOTES:
         told: dict[str, Plain] = {}
@@ -158,15 +165,12 @@ def _of_optimizers(optimizers: list[Mapping[object, object]]) -> dict[str, Plain
     return notes
 
 
-def _adam_step(optimizers: list[Mapping[object, object]]) -> int | None:
+def _adam_step(optimizers: Iterable[Mapping[object, object]]) -> int | None:
     """The largest count of updates among the parameters: some may have been frozen for a while."""
-    counts: list[int] = []
-    for optimizer in optimizers:
-        states = optimizer.get("state")
-        each = states.values() if isinstance(states, Mapping) else ()
-        told = (_whole(plain(state.get("step"))) for state in each if isinstance(state, Mapping))
-        counts += [count for count in told if count is not None]
-    return max(counts, default=None)
+    states = (states for optimizer in optimizers if isinstance(states := optimizer.get("state"), Mapping))
+    each = itertools.islice(itertools.chain.from_iterable(state.values() for state in states), _MAX_STATES)
+    told = (_whole(plain(state.get("step"))) for state in each if isinstance(state, Mapping))
+    return max((count for count in told if count is not None), default=None)
 
 
 def _first(notes: Mapping[str, Plain], names: tuple[str, ...]) -> int | None:

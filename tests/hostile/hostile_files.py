@@ -38,9 +38,9 @@ def call(name: str, argument: str) -> bytes:
     return b"\x80\x02c%s\n%s\nX%s%s\x85R." % (module.encode(), function.encode(), struct.pack("<I", len(text)), text)
 
 
-def whole(number: int) -> bytes:
+def whole(number: int, n_bytes: int = 9) -> bytes:
     """The opcode of an integer of any size."""
-    return b"\x8a\x09" + number.to_bytes(9, "little", signed=True)
+    return b"\x8a" + bytes([n_bytes]) + number.to_bytes(n_bytes, "little", signed=True)
 
 
 def view(shape: tuple[int, ...], strides: tuple[int, ...], offset: int = 0) -> bytes:
@@ -106,6 +106,41 @@ def overlapping() -> bytes:
             contents.filelist.append(again)
             contents.NameToInfo[again.filename] = again
     return stream.getvalue()
+
+
+def two_directories(seen: bytes, loaded: bytes) -> bytes:
+    """One file, two archives: a reader that believes the offset at the end finds the second, others the first.
+
+    Both are of the same members in the same lengths but for `data.pkl`, which comes in the file one after the other.
+    """
+    first, second = (archive(pickled) for pickled in (seen, loaded))
+    start, size = (struct.unpack("<L", first[at : at + 4])[0] for at in (len(first) - 6, len(first) - 10))
+    other = struct.unpack("<L", second[-6:-2])[0]
+    assert size == struct.unpack("<L", second[-10:-6])[0]
+    return second[:other] + second[other : other + size] + first[start : start + size] + second[-22:]
+
+
+def wide(data: bytes) -> bytes:
+    """The same archive with an end of 64 bits before its end, as archives above 4 GB have it."""
+    count, size, start = struct.unpack("<H2L", data[-12:-2])
+    at = len(data) - 22
+    end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, at, 1)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return data[:at] + end64 + locator + end
+
+
+def text(value: str) -> bytes:
+    """The opcode of a text."""
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+def doubled(times: int) -> bytes:
+    """1 kB of text that the pickle encodes as hexadecimal digits again and again."""
+    value = b"c_codecs\nencode\n(" + text("A" * 1000) + text("latin1") + b"tR"
+    for _ in range(times):
+        value = b"c_codecs\nencode\n(" + value + text("hex_codec") + b"tR"
+    return value
 
 
 def tarred(data: bytes) -> bytes:

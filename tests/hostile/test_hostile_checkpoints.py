@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from hostile_files import (
     archive,
     bomb,
     call,
+    doubled,
     entry,
     flagged,
     laughs,
@@ -24,9 +26,12 @@ from hostile_files import (
     safetensors,
     saved,
     tarred,
+    text,
     twice,
+    two_directories,
     view,
     whole,
+    wide,
 )
 
 from ncscan.checkpoint import find, load
@@ -70,29 +75,49 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "eval": (archive(call("builtins.eval", "open('marker', 'w')")), "builtins.eval"),
     "torch-load": (archive(call("torch.serialization.load", "other.pt")), "torch.serialization.load"),
     "getattr-chain": (bare(b"cbuiltins\ngetattr\n(cos\nsystem\nX\x01\x00\x00\x00atR"), "builtins.getattr, os.system"),
-    "protocol-4": (archive(b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x01a\x85R."), "SHORT_BINUNICODE"),
+    "protocol-4": (archive(b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x01a\x85R."), "posix.system"),
     "old-instance": (archive(b"(X\x05\x00\x00\x00lsmarios\nsystem\n."), "INST"),
     "bytearray": (bare(b"}" + KEY + b"c__builtin__\nbytearray\n" + whole(10**12) + b"\x85Rs"), "__builtin__.bytearray"),
-    "tensor-of-size": (bare(b"}" + KEY + b"ctorch\nTensor\n" + whole(10**10) + b"\x85Rs"), "memory|file has"),
-    "tensor-of-chance": (bare(b"}" + KEY + b"ctorch\nTensor\n" + whole(1000) + b"\x85Rs"), "show 4,000 bytes"),
+    "tensor-of-size": (bare(b"}" + KEY + b"ctorch\nTensor\n" + whole(10**10) + b"\x85Rs"), "torch.Tensor"),
+    "tensor-of-chance": (bare(b"}" + KEY + b"ctorch\nTensor\n" + whole(1000) + b"\x85Rs"), "torch.Tensor"),
     "storage-of-size": (
         bare(b"}" + KEY + b"ctorch.storage\nUntypedStorage\n" + whole(10**11) + b"\x85Rs"),
-        "memory|no tensors",
+        "torch.storage.UntypedStorage",
     ),
-    "deep-tuple": (bare(b")" + b"\x85" * DEEP), "nests tuples"),
+    "deep-tuple": (bare(b")" + b"\x85" * DEEP), "holds a tuple, not"),
     "deep-key": (bare(b"})" + b"\x85" * DEEP + b"K\x01s"), "nests tuples"),
     "deep-list": (bare(b"]" * DEEP + b"a" * (DEEP - 1)), "holds a list"),
     "deep-dict": (bare(b"}" + b"K\x01}" * DEEP + b"s" * DEEP), "holds no tensors"),
+    "shared-key": (bare(b"}(" + b")q\x01" + b"h\x01h\x01\x86q\x01" * 90 + b"tK\x01s"), "nests tuples"),
+    "keys-of-one-hash": (
+        bare(b"}(" + b"".join(whole(n * (2**61 - 1), 10) + b"N" for n in range(1, 12_000)) + b"u"),
+        "more than 10,000 keys",
+    ),
+    "long-key": (bare(b"}\x8b" + struct.pack("<i", 10**6) + bytes(10**6 - 1) + b"\x01Ns"), "more than 1,000 bits"),
+    "encodes-its-text": (bare(b"}" + KEY + doubled(36) + b"s"), "encodes a text"),
+    "encodes-as-punycode": (
+        bare(b"}" + KEY + b"c_codecs\nencode\n" + text("a" * 10**6 + "ü") + text("punycode") + b"\x86Rs"),
+        "encodes a text",
+    ),
+    "attribute-of-a-dict": (bare(b"ccollections\nOrderedDict\n)R}" + text("items") + b"K\x01sb"), "holds no tensors"),
+    "long-name": (bare(text("m" * 2000) + text("f") + b"\x93"), "imports a name of 2,001 characters"),
+    "pairs-again-and-again": (
+        bare(b"](" + b"NN\x86" * 10_000 + b"e\x85q\x01" + b"ccollections\nOrderedDict\nq\x02h\x01R" * 900),
+        "more than 10,000 keys",
+    ),
+    "behind-the-end": (bare(b"}.}"), "something behind its end"),
+    "no-end": (archive(b"\x80\x02}"), "damaged pickle"),
+    "storage-of-another-size": (GOOD.replace(b"cpuK\x06", b"cpuK\x05"), "does not have its checksum"),
     "long-pickle": (bare(b"N0" * 1000 + b"]" * (33 * 2**20)), "far more than any state_dict"),
     "holds-itself": (bare(b"}q\x00X\x05\x00\x00\x00modelh\x00s"), "holds no tensors"),
     "damaged-pickle": (archive(b"\x80\x02}q"), "damaged pickle"),
     "empty-stack": (bare(b"\x85"), "damaged pickle"),
     "no-such-memo": (bare(b"h\x07"), "damaged pickle"),
     "stride-0": (view((10**6, 10**6), (0, 0)), "of shape 1000000×1000000 shows 4,000,000,000,000 bytes of which 24"),
-    "overflowing-shape": (view((2**32, 2**32), (0, 0)), "overflow"),
-    "beyond-storage": (view((6,), (1,), 3), "torch cannot read"),
-    "negative-offset": (view((1,), (1,), -3), "torch cannot read"),
-    "negative-shape": (view((-1,), (1,)), "torch cannot read"),
+    "overflowing-shape": (view((2**32, 2**32), (0, 0)), "reaches beyond the 24 bytes"),
+    "beyond-storage": (view((6,), (1,), 3), "reaches beyond the 24 bytes"),
+    "negative-offset": (view((1,), (1,), -3), "at the offset -3"),
+    "negative-shape": (view((-1,), (1,)), "of the size -1"),
     "sparse": (saved({"w": torch.eye(3).to_sparse()}), "not dense"),
     "meta": (saved({"w": torch.zeros(3, device="meta")}), "not dense"),
     "zip-bomb": (bomb(), "inflates from 260,916 to 268,435,456"),
@@ -101,6 +126,9 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "member-in-capitals": (twice("data.twi", "DATA.TWI"), "two members of one name"),
     "encrypted": (flagged(1), "encrypted"),
     "overlapping": (overlapping(), "overlap"),
+    "two-directories": (two_directories(b"\x80\x02}.", b"\x80\x02]."), "or that holds a second one"),
+    "two-ends": (wide(GOOD)[:-22] + GOOD[-22:-6] + b"\1\0\0\0\0\0", "two ends that contradict"),
+    "hidden-before-a-member": (GOOD[:-22] + b"x" + GOOD[-22:], "second one"),
     "two-folders": (GOOD.replace(b"archive/version", b"brchive/version"), "not one that torch.save wrote"),
     "tar": (tarred(GOOD), "tar archive"),
     "polyglot-front": (b"GIF89a" + GOOD, "neither a torch.save file nor safetensors"),
@@ -129,7 +157,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "safetensors-hole": (safetensors({"a": entry(0, 4, [1]), "b": entry(8, 12, [1])}, bytes(12)), "damaged or hostile"),
     "safetensors-shape": (safetensors({"a": entry(0, 4, [2**40])}, bytes(4)), "damaged or hostile"),
     "safetensors-type": (safetensors({"a": entry(0, 8, [2], "F77")}, bytes(8)), "F77"),
-    "safetensors-deep": (safetensors(b'{"a":' + b"[" * 50_000), "recursion limit"),
+    "safetensors-deep": (safetensors(b'{"a":' + b"[" * 50_000), "nested too deep"),
     "safetensors-no-json": (safetensors(b"{" + b"\xff" * 20), "damaged or hostile"),
     "safetensors-notes": (safetensors({"a": entry(0, 4, [1]), "__metadata__": {"a": {}}}, bytes(4)), "damaged or host"),
     "safetensors-nothing": (safetensors({}), "no tensors"),
@@ -208,6 +236,35 @@ def test_a_file_with_any_byte_changed_is_read_or_refused(whole_file: bytes, tmp_
         except CheckpointError:
             outcomes.add("refused")
     assert outcomes == {"read", "refused"}
+
+
+def test_an_archive_with_an_end_of_64_bits_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(wide(GOOD))
+    assert list(load(tmp_path / "a.pt").tensors) == ["w"]
+
+
+def test_attributes_of_a_dictionary_do_not_stand_in_its_way(tmp_path: Path) -> None:
+    """BUILD sets attributes; one called `items` would be found in the place of the method."""
+    tensor = GOOD[GOOD.index(b"ctorch._utils") : GOOD.index(b"Rs.")] + b"R"
+    shadows = b"}" + text("items") + b"K\x01sb"
+    (tmp_path / "a.pt").write_bytes(bare(b"ccollections\nOrderedDict\n)R" + KEY + tensor + shadows + b"s" + shadows))
+    assert list(load(tmp_path / "a.pt").tensors) == ["w"]
+
+
+def test_another_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with (tmp_path / "a.pt").open("wb") as file:
+        file.write(b"\x89HDF\r\n\x1a\n")
+        file.truncate(2**40)
+    with pytest.raises(CheckpointError, match="is an HDF5 file"):
+        load(tmp_path / "a.pt")
+
+
+def test_a_file_larger_than_the_memory_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.pt").open("wb") as file:
+        file.write(GOOD[:100])
+        file.truncate(2**42)
+    with pytest.raises(CheckpointError, match="do not fit into memory"):
+        load(tmp_path / "a.pt")
 
 
 def test_lists_that_multiply_are_not_followed(tmp_path: Path) -> None:
