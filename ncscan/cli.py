@@ -197,7 +197,8 @@ def report(
     with _troubles(trace=trace):
         from ncscan.jobs import gating, reporting
         from ncscan.jobs.measuring import Options
-        from ncscan.jobs.pictures import CHARTS, Pictures
+        from ncscan.jobs.pictures import Pictures
+        from ncscan.report.own import CHARTS
 
         gates = gating.asked("report", fail_if)
         _set_threads(threads)
@@ -342,13 +343,14 @@ def _troubles(*, trace: bool) -> Iterator[None]:
     """Whatever ends a command becomes one line and an exit code; `trace` adds the traceback of what nobody foresaw."""
     try:
         _import_all()
-        yield
+        with _endings():
+            yield
     except NcscanError as error:
         err.print(f"[bold red]error:[/] {_shown(str(error))}", soft_wrap=True)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as interrupt:
         err.print(INTERRUPTED_WORDS, soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from interrupt
+        raise typer.Exit(interrupt.exit_code if isinstance(interrupt, _Ended) else INTERRUPTED) from interrupt
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
@@ -356,6 +358,33 @@ def _troubles(*, trace: bool) -> Iterator[None]:
         if trace:
             err.print(_shown(traceback.format_exc()), soft_wrap=True)
         raise typer.Exit(1) from error
+
+
+class _Ended(KeyboardInterrupt):
+    """The end that a batch system or a terminal that closes asks for: as an interrupt, with its own exit code."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def _endings() -> Iterator[None]:
+    """Inside, a process that is told to end takes along what is unfinished; a signal that is ignored stays so."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for told in changed:  # once is enough: what follows is the way out
+            signal.signal(told, signal.SIG_IGN)
+        raise _Ended(number)
+
+    changed = [told for told in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(told) is signal.SIG_DFL]
+    for told in changed:
+        signal.signal(told, end)
+    try:
+        yield
+    finally:
+        for told in changed:
+            signal.signal(told, signal.SIG_DFL)
 
 
 def _import_all() -> None:

@@ -10,8 +10,9 @@ from large_audit import large_audit
 from report_samples import RUNS, checkpoints, entries, weight_entries
 
 from ncscan import report
-from ncscan.jobs.pictures import CHARTS, Pictures, draw
+from ncscan.jobs.pictures import Pictures, draw
 from ncscan.report.figures.charted import ALL_RUNS, charted
+from ncscan.report.own import CHARTS
 from ncscan.report.rendering import as_file
 from ncscan.report.tables import complete
 
@@ -83,11 +84,15 @@ def test_the_same_tables_give_the_same_bytes_and_old_charts_go(tmp_path: Path) -
     folder = tmp_path / "report"
     own = tables(RUNS[:1])
     own["metrics"] = own["metrics"][own["metrics"]["metric"].isin(["nc1_pinv", "error"])]
-    first = draw(Pictures((CHARTS,)), own, folder)
+    first = draw(Pictures((CHARTS,)), own, folder, "c0ffee")
     assert first.troubles == []
-    before = {path.relative_to(folder): path.read_bytes() for path in first.files}
+    report.put(folder, first.files)
+    before = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.svg")}
+    assert before == first.files
     (folder / "figures" / CHARTS / "gone").mkdir()
     (folder / "figures" / CHARTS / "gone" / "old-steps.svg").write_text("of another run", encoding="utf-8")
-    again = draw(Pictures((CHARTS,)), own, folder)
-    assert before == {path.relative_to(folder): path.read_bytes() for path in again.files}
-    assert sorted(again.files) == sorted((folder / "figures" / CHARTS).rglob("*.svg"))
+    again = draw(Pictures((CHARTS,)), own, folder, "c0ffee")
+    assert before == again.files
+    written = report.put(folder, again.files)
+    assert sorted(written) == sorted((folder / "figures" / CHARTS).rglob("*.svg"))
+    assert not (folder / "figures" / CHARTS / "gone").exists()

@@ -4,7 +4,6 @@ In: paths and flags. Out: dumps (extraction.py), reports (reporting.py), and fac
 each step as it happens. An input that cannot be used is skipped with its reason, and the others go on.
 """
 
-import errno
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from ncscan.errors import NcscanError, NoRoom, RefusedPlan, UsageError, unexpected
+from ncscan.errors import NcscanError, NoRoom, UsageError, unexpected
+from ncscan.whole import cannot_write
 
 Result = TypeVar("Result")
 
@@ -151,5 +151,4 @@ def writing(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        kind = NoRoom if error.errno in (errno.ENOSPC, errno.EDQUOT) else RefusedPlan
-        raise kind(f"{folder}: cannot write there: {error.strerror or error}; choose another --out") from error
+        raise cannot_write(folder, error) from error

@@ -7,7 +7,6 @@ dump yet is extracted first, into a hidden folder that goes once it is measured:
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import pandas as pd
@@ -18,7 +17,6 @@ from ncscan.jobs import Event, Finished, Tell, writing
 from ncscan.jobs.extraction import Flags, dump_of, extract, find_targets
 from ncscan.jobs.measuring import Options
 from ncscan.jobs.reporting import DUMP_SUFFIX, Reported, find_dumps, measure
-from ncscan.report import write_whole
 from ncscan.report.compare import DIFF_COLUMNS, Comparison, compare
 from ncscan.report.diff_page import diff_page
 from ncscan.report.gate_grammar import Gate
@@ -26,6 +24,7 @@ from ncscan.report.gates import judge_all
 from ncscan.report.reading import REPORT_NAME, read_report
 from ncscan.report.tables import complete, csv_text
 from ncscan.theory import ALWAYS_TRUE
+from ncscan.whole import claimed, pending, remove_left, replace_files, scratch
 
 Kind = Literal["report", "dumps", "checkpoints"]
 
@@ -68,21 +67,23 @@ def diff(
     kinds = [kind_of(a), kind_of(b)]
     if set(kinds) == {"report"} and options.bootstrap:
         raise UsageError("both sides are reports, so nothing is measured here: give --bootstrap to `ncscan report`")
-    with writing(out):
-        outcome = Compared(names=_names(a, b), kinds=kinds)
-    first, second = (
-        _tables(path, kind, side, out, outcome, tell, flags, options)
-        for path, kind, side in zip((a, b), kinds, SIDES, strict=True)
-    )
-    outcome.comparison = found = compare(first, second)
-    outcome.gates = judge_all(gates, found.field) if gates else []
-    with writing(out):
-        for name, text in (
-            ("diff.csv", csv_text(found.frame[[name for name, _ in DIFF_COLUMNS]])),
-            ("diff.html", diff_page(found, outcome.names, outcome.gates)),
-        ):
-            write_whole(out / name, text.encode())
-            outcome.files.append(out / name)
+    outcome = Compared(names=_names(a, b), kinds=kinds)
+    with claimed(out):
+        remove_left(out, HIDDEN)
+        first, second = (
+            _tables(path, kind, side, out, outcome, tell, flags, options)
+            for path, kind, side in zip((a, b), kinds, SIDES, strict=True)
+        )
+        outcome.comparison = found = compare(first, second)
+        outcome.gates = judge_all(gates, found.field) if gates else []
+        table = csv_text(found.frame[[name for name, _ in DIFF_COLUMNS]])
+        files = {
+            "diff.csv": table.encode(),
+            "diff.html": diff_page(found, outcome.names, outcome.gates, table).encode(),
+        }
+        with writing(out):
+            replace_files(out, files, lambda _folder, _name: False)
+        outcome.files += [out / name for name in files]
     return outcome
 
 
@@ -110,7 +111,7 @@ def _report_at(path: Path) -> Path | None:
     if path.is_file():
         return path if path.suffix == ".json" else None
     places = (path / REPORT_NAME, path / "report" / REPORT_NAME)
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in map(pending, places) if place.is_file()), None)
 
 
 def _tables(
@@ -127,8 +128,8 @@ def _tables(
     if kind == "dumps":
         measured, _ = measure(find_dumps([path]), own, _of_side(side, tell), options)
     else:
-        with TemporaryDirectory(prefix=HIDDEN, dir=out) as folder:
-            dumps = _extracted(path, side, Path(folder), outcome, tell, flags)
+        with scratch(out, HIDDEN) as folder:
+            dumps = _extracted(path, side, folder, outcome, tell, flags)
             measured, _ = measure(dumps, own, _of_side(side, tell), options)
     outcome.done += own.done
     outcome.skipped += own.skipped

@@ -4,6 +4,7 @@ In: the tables of a report, and what is wanted. Out: files in its folder `figure
 its own, and the rest is drawn.
 """
 
+import errno
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,15 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from ncscan.errors import NcscanError, RefusedPlan, UsageError
+from ncscan.errors import NcscanError, UsageError
 from ncscan.report.animation import FEWEST_CLASSES, MOST_CLASSES, animation
-from ncscan.report.figures import PRESETS, figure, preset
+from ncscan.report.figures import figure, preset
 from ncscan.report.figures.charted import charted
+from ncscan.report.own import CHARTS, FIGURES
 from ncscan.report.rendering import FORMATS, as_file
-
-FOLDER = "figures"
-CHARTS = "charts"
-"""What stands for the page's own charts among the names of figures, and the folder they go to, which is ours alone."""
+from ncscan.report.stamp import stamped
+from ncscan.whole import cannot_write, write_whole
 
 
 @dataclass(frozen=True)
@@ -55,42 +55,58 @@ NONE = Pictures()
 class Drawn:
     """What was drawn, and what could not be."""
 
-    files: list[Path] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+    """By their paths below the folder of the report."""
+    elsewhere: dict[Path, bytes] = field(default_factory=dict)
+    """What goes to a path of the user's own."""
     left_out: list[str] = field(default_factory=list)
     """What an animation does not show, in words."""
     troubles: list[NcscanError] = field(default_factory=list)
 
 
-def draw(pictures: Pictures, tables: Mapping[str, pd.DataFrame], out: Path) -> Drawn:
-    """Draw what is wanted into the folder of a report; pictures of an earlier report there go."""
+def draw(pictures: Pictures, tables: Mapping[str, pd.DataFrame], out: Path, report_id: str) -> Drawn:
+    """Draw what is wanted of a report that goes to the folder `out`; nothing is written yet."""
     drawn = Drawn()
-    folder = out / FOLDER
-    for stale in _stale(folder):
-        stale.unlink()
-    for emptied in [*sorted((folder / CHARTS).rglob("*/"), reverse=True), folder / CHARTS]:
-        if emptied.is_dir() and not any(emptied.iterdir()):
-            emptied.rmdir()
-    for path, made in _wanted(pictures, tables, folder, drawn):
+    for place, made in _wanted(pictures, tables, drawn):
         try:
-            data = made()
-            _write_whole(path, data)
+            if isinstance(place, str):
+                _check(out, place)
+            picture = stamped(str(place), made(), report_id)
         except NcscanError as trouble:
             drawn.troubles.append(trouble)
         else:
-            drawn.files.append(path)
+            if isinstance(place, str):
+                drawn.files[place] = picture
+            else:
+                drawn.elsewhere[place] = picture
     return drawn
 
 
+def put_elsewhere(drawn: Drawn) -> list[Path]:
+    """Write what goes to paths of the user's own, each whole or not at all; give those that could be written."""
+    written = []
+    for path, content in drawn.elsewhere.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content)
+        except OSError as error:
+            drawn.troubles.append(cannot_write(path, error, "place"))
+        else:
+            written.append(path)
+    return written
+
+
 def _wanted(
-    pictures: Pictures, tables: Mapping[str, pd.DataFrame], folder: Path, drawn: Drawn
-) -> Iterator[tuple[Path, Callable[[], bytes]]]:
+    pictures: Pictures, tables: Mapping[str, pd.DataFrame], drawn: Drawn
+) -> Iterator[tuple[str | Path, Callable[[], bytes]]]:
+    """Where each picture goes, as text below the folder of the report, and what draws it."""
     for name in dict.fromkeys(pictures.figures):
         if name == CHARTS:
             for chart in charted(tables):
-                path = folder / CHARTS / f"{chart.name}.{pictures.form}"
-                yield path, partial(as_file, chart.spec, pictures.form, chart.label)
+                place = f"{FIGURES}/{CHARTS}/{chart.name}.{pictures.form}"
+                yield place, partial(as_file, chart.spec, pictures.form, chart.label)
             continue
-        yield folder / f"{name}.{pictures.form}", partial(figure, name, tables, pictures.form)
+        yield f"{FIGURES}/{name}.{pictures.form}", partial(figure, name, tables, pictures.form)
     if pictures.animation:
         path = Path(pictures.animation)
         # A name with a folder, be it `./`, is a path of the user's own.
@@ -101,24 +117,14 @@ def _wanted(
             drawn.left_out += moving.left_out
             return moving.gif
 
-        yield (path if own else folder / path), made
+        yield (path if own else f"{FIGURES}/{path}"), made
 
 
-def _stale(folder: Path) -> Iterator[Path]:
-    for one in PRESETS:
-        yield from (path for form in FORMATS if (path := folder / f"{one.name}.{form}").is_file())
-    yield from sorted(folder.glob("*.gif"))
-    yield from sorted(path for form in FORMATS for path in (folder / CHARTS).rglob(f"*.{form}"))
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    unfinished = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_bytes(data)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise RefusedPlan(f"{path}: cannot write there: {error.strerror or error}; choose another place") from error
+def _check(out: Path, name: str) -> None:
+    """RefusedPlan where something of the user's own is in the way of a picture, so that the rest is written."""
+    path = out / name
+    for above in path.parents[: name.count("/")]:
+        if above.is_symlink() or (above.exists() and not above.is_dir()):
+            raise cannot_write(path, NotADirectoryError(errno.ENOTDIR, f"{above.name} is no folder"), "place")
+    if path.is_dir():
+        raise cannot_write(path, IsADirectoryError(errno.EISDIR, "a folder has that name"), "place")

@@ -21,17 +21,19 @@ from ncscan.jobs import Outcome, Tell, writing
 from ncscan.jobs.beside import beside, without
 from ncscan.jobs.gating import gated
 from ncscan.jobs.measuring import LayerRow, Measured, Options, class_index, label, measure_dump, summed_up, violated
-from ncscan.jobs.pictures import NONE, Pictures, draw
+from ncscan.jobs.pictures import NONE, Drawn, Pictures, draw, put_elsewhere
 from ncscan.report.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, THEORY_COLUMNS, WEIGHT_COLUMNS
 from ncscan.report.gate_grammar import Gate
 from ncscan.report.gates import Result, field_of, judge_all
 from ncscan.report.machine import summary_text
+from ncscan.report.own import CONVENTION
 from ncscan.report.parquet import require_parquet
 from ncscan.report.tables import complete, tidy
 from ncscan.report.verdict import NOTHING, Verdicts, verdicts
 from ncscan.statistics import LayerStats
 from ncscan.training import with_notes
 from ncscan.trajectory import Placed, integrity, place, trajectory_rows
+from ncscan.whole import claimed
 
 DUMP_SUFFIX = ".h5"
 PLAIN = Options()
@@ -66,6 +68,8 @@ class Reported(Outcome):
     judged: Verdicts = NOTHING
     """What the runs come to."""
     files: list[Path] = field(default_factory=list)
+    report_id: str = ""
+    """What the files belong to; empty where none were written."""
 
 
 def find_dumps(paths: Sequence[Path]) -> list[Path]:
@@ -108,11 +112,30 @@ def report(
     for name in conventions:
         source_of(name)
     pictures.check()
-    with writing(out):
-        outcome = Reported()
-    measured, contexts = measure(dumps, outcome, tell, options)
-    if not measured:
-        return outcome
+    outcome = Reported()
+    with claimed(out):
+        measured, contexts = measure(dumps, outcome, tell, options)
+        if measured:
+            made, drawn = _made(measured, contexts, out, outcome, options, conventions, pictures, formats, gates)
+            with writing(out):
+                outcome.files = reports.put(out, {**made.contents, **drawn.files})
+            outcome.files += put_elsewhere(drawn)
+            outcome.report_id, outcome.troubles = made.id, drawn.troubles
+    return outcome
+
+
+def _made(
+    measured: Sequence[Measured],
+    contexts: Sequence[Mapping[str, Any]],
+    out: Path,
+    outcome: Reported,
+    options: Options,
+    conventions: Sequence[str],
+    pictures: Pictures,
+    formats: Sequence[str],
+    gates: Sequence[Gate],
+) -> tuple[reports.Files, Drawn]:
+    """Every file of a report, and what is drawn beside them; what is judged and doubtful goes into `outcome`."""
     names = [one.provenance.class_names for one in measured]
     outcome.warnings += [
         f"--classes: no run has a class {name!r}"
@@ -129,23 +152,19 @@ def report(
     ]
     checkpoints = list(_checkpoints(measured, contexts))
     outcome.judged = verdicts(complete(outcome.tables), checkpoints, outcome.doubtful)
-    with writing(out):
-        outcome.files = reports.write(
-            out,
-            outcome.tables,
-            {f"convention-{name}": rows_in_convention(name, outcome.tables["metrics"]) for name in conventions},
-            checkpoints=checkpoints,
-            skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
-            warnings=outcome.doubtful,
-            judged=outcome.judged,
-            gates=outcome.gates,
-            formats=formats,
-        )
-    drawn = draw(pictures, outcome.tables, out)
-    outcome.files += drawn.files
+    made = reports.files_of(
+        outcome.tables,
+        {f"{CONVENTION}{name}": rows_in_convention(name, outcome.tables["metrics"]) for name in conventions},
+        checkpoints=checkpoints,
+        skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
+        warnings=outcome.doubtful,
+        judged=outcome.judged,
+        gates=outcome.gates,
+        formats=formats,
+    )
+    drawn = draw(pictures, outcome.tables, out, made.id)
     outcome.warnings += drawn.left_out
-    outcome.troubles = drawn.troubles
-    return outcome
+    return made, drawn
 
 
 def measure(
@@ -187,6 +206,7 @@ def summary(outcome: Reported) -> str:
     """What became of a report, as the one JSON document of `ncscan report --json`."""
     return summary_text(
         outcome.judged,
+        report_id=outcome.report_id,
         skipped=[(skipped.label, skipped.reason) for skipped in outcome.skipped],
         warnings=outcome.doubtful,
         violations=outcome.violations,

@@ -4,30 +4,65 @@ In: the tidy frames of the measures and what is known of each checkpoint. Out: f
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ncscan.report.columns import TABLES
 from ncscan.report.gates import Result
-from ncscan.report.machine import json_text
+from ncscan.report.machine import id_of, json_text
+from ncscan.report.own import TABLE_FORMATS, owns
 from ncscan.report.page import page_text
 from ncscan.report.parquet import parquet_bytes
 from ncscan.report.tables import complete, csv_text, metrics_frame, summary_frame, weights_frame
 from ncscan.report.verdict import Verdicts, verdicts
+from ncscan.whole import replace_files, write_whole
 
-__all__ = ["FORMATS", "metrics_frame", "page_text", "summary_frame", "weights_frame", "write", "write_whole"]
+__all__ = [
+    "FORMATS",
+    "Files",
+    "files_of",
+    "metrics_frame",
+    "page_text",
+    "put",
+    "summary_frame",
+    "weights_frame",
+    "write",
+    "write_whole",
+]
 
-FORMATS: Mapping[str, Callable[[pd.DataFrame], bytes]] = {
-    "csv": lambda table: csv_text(table).encode(),
-    "parquet": parquet_bytes,
-}
+FORMATS: Mapping[str, Callable[[pd.DataFrame], bytes]] = dict(
+    zip(TABLE_FORMATS, (lambda table: csv_text(table).encode(), parquet_bytes), strict=True)
+)
 """How a table can be written; the name is the ending of its file."""
 
 
-def write(
-    out: Path,
+@dataclass(frozen=True)
+class Files:
+    """What a report consists of."""
+
+    id: str
+    """Tells the files of one report from those of another: alike for alike inputs, settings and version."""
+    contents: Mapping[str, bytes]
+    """By names, in the order in which they are told."""
+
+
+def write(out: Path, tables: Mapping[str, pd.DataFrame], *arguments: Any, **settings: Any) -> list[Path]:
+    """Write every file of a report into a folder; the arguments are those of `files_of`. Give their paths."""
+    return put(out, files_of(tables, *arguments, **settings).contents)
+
+
+def put(out: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Change the files of a report in a folder, which is made when it is missing, as one; give their paths.
+
+    A reader, or an interruption, meets all of the report that was there or all of the new one. Files of no report stay.
+    """
+    replace_files(out, contents, owns)
+    return [out / name for name in contents]
+
+
+def files_of(
     tables: Mapping[str, pd.DataFrame],
     extra: Mapping[str, pd.DataFrame] | None = None,
     *,
@@ -37,14 +72,10 @@ def write(
     judged: Verdicts | None = None,
     gates: Sequence[Result] = (),
     formats: Sequence[str] = ("csv",),
-) -> list[Path]:
-    """Write every file of a report into a folder, which is made when it is missing; give their paths.
-
-    The same arguments give the same bytes. A file is there whole or not at all: a reader, or an interruption, never
-    meets half of one.
+) -> Files:
+    """Every file of a report. The same arguments give the same bytes.
 
     Args:
-        out: the folder.
         tables: by the names of `columns.TABLES`; what is missing becomes an empty table.
         extra: other tables, each written under its name, and nowhere else.
         checkpoints: what is known of each, in order.
@@ -56,16 +87,11 @@ def write(
     """
     tables = complete(tables)
     judged = verdicts(tables, checkpoints, warnings) if judged is None else judged
-    out.mkdir(parents=True, exist_ok=True)
-    _remove_stale(out, formats)
-    written = []
     files = dict(_tables(tables, extra or {}, formats))
-    files["report.json"] = json_text(tables, checkpoints, skipped, warnings, judged, gates).encode()
-    files["report.html"] = page_text(tables, checkpoints, skipped, warnings, judged, gates).encode()
-    for name, content in files.items():
-        write_whole(out / name, content)
-        written.append(out / name)
-    return written
+    text = json_text(tables, checkpoints, skipped, warnings, judged, gates, files)
+    files["report.json"] = text.encode()
+    page = page_text(tables, checkpoints, skipped, warnings, judged, gates, id_of(text))
+    return Files(id_of(text), {**files, "report.html": page.encode()})
 
 
 def _tables(
@@ -75,23 +101,3 @@ def _tables(
     for form in dict.fromkeys(formats):
         for name, table in all_of_them.items():
             yield f"{name}.{form}", FORMATS[form](table)
-
-
-def _remove_stale(out: Path, formats: Sequence[str]) -> None:
-    """Remove the tables of an earlier report that this one does not write again: they would tell of other dumps."""
-    for form in FORMATS:
-        for stale in out.glob(f"convention-*.{form}"):
-            stale.unlink()
-        if form not in formats:
-            for name in (*TABLES, "summary"):
-                (out / f"{name}.{form}").unlink(missing_ok=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """A file that is there whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

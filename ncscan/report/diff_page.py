@@ -4,6 +4,7 @@ In: what two reports say of each other. Out: the text of diff.html. Every text o
 escaping; the content security policy lets the one script run whose hash it names, and nothing else.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,8 +65,8 @@ class Line:
     """Where the noise floor comes from, or why there is no value."""
 
 
-def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[Result] = ()) -> str:
-    """The whole page."""
+def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[Result] = (), table: str = "") -> str:
+    """The whole page; `table` is the text of the diff.csv that lies beside it, which the page names by its checksum."""
     frame = comparison.frame
     moved = most_moved(frame)
     pairs = frame[["run_a", "run_b", "checkpoint_a", "checkpoint_b"]].drop_duplicates()
@@ -86,6 +87,7 @@ def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[Re
     script = inline_script(f'(() => {{\n"use strict";\n{own}}})();')
     return environment.get_template("diff.html").render(
         names=names,
+        checksum=hashlib.sha256(table.encode()).hexdigest() if table else "",
         total=len(frame),
         pairs=len(pairs),
         several=several,

@@ -4,6 +4,7 @@ In: the complete tables, what is known of each checkpoint, and the verdict. Out:
 Infinity. schema.py says what is in it.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from ncscan import __version__
 from ncscan.report.gates import Result
 from ncscan.report.tables import plain
 from ncscan.report.verdict import Verdicts, as_plain, verdicts
@@ -29,15 +31,19 @@ def json_text(
     warnings: Sequence[str],
     judged: Verdicts | None = None,
     gates: Sequence[Result] = (),
+    files: Mapping[str, bytes] | None = None,
 ) -> str:
     """All of a report as strict JSON: a table is its column names and one list per row.
 
     JSON has no token for them, so an infinite or undefined number in a checkpoint's own notes is written as text.
+
+    Args:
+        files: the tables that are written beside it, which it names with their checksums.
     """
     judged = verdicts(tables, checkpoints, warnings) if judged is None else judged
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in (files or {}).items()}
     parts = {
-        "schema": json.dumps(REPORT),
-        "schema_version": json.dumps(REPORT_VERSION),
+        "files": _object({name: json.dumps(total) for name, total in sums.items()}),
         "checkpoints": _lines([plain(checkpoint) for checkpoint in checkpoints]),
         "skipped": _lines(_skipped(skipped)),
         "warnings": _lines([plain(warning) for warning in warnings]),
@@ -45,12 +51,28 @@ def json_text(
         "gates": _lines(_gates(gates)),
         **{name: _table(table) for name, table in tables.items()},
     }
-    return _object(parts) + "\n"
+    head = {
+        "schema": json.dumps(REPORT),
+        "schema_version": json.dumps(REPORT_VERSION),
+        "id": json.dumps(identity(*parts.values())),
+    }
+    return _object(head | parts) + "\n"
+
+
+def identity(*parts: str) -> str:
+    """The id of what is written from these texts by this version: 16 hexadecimal digits, alike for alike inputs."""
+    return hashlib.sha256("\0".join((__version__, *parts)).encode()).hexdigest()[:16]
+
+
+def id_of(text: str) -> str:
+    """The id in the head of a report.json that `json_text` made."""
+    return str(json.loads(text.split("\n", 4)[3].removeprefix('"id": ').removesuffix(",")))
 
 
 def summary_text(
     judged: Verdicts,
     *,
+    report_id: str = "",
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
     violations: Sequence[str],
@@ -63,6 +85,7 @@ def summary_text(
 
     Args:
         judged: what every run and group comes to.
+        report_id: that of the files; empty where none were written.
         skipped: inputs that could not be used, with the reasons.
         warnings: what is doubtful, in words.
         violations: certificates that do not hold.
@@ -74,6 +97,7 @@ def summary_text(
     parts = {
         "schema": SUMMARY,
         "schema_version": SUMMARY_VERSION,
+        "id": report_id,
         **as_plain(judged),
         "skipped": _skipped(skipped),
         "warnings": plain(warnings),

@@ -71,6 +71,8 @@ def report_schema() -> Schema:
     properties: dict[str, Schema] = {
         "schema": {"const": REPORT},
         "schema_version": {"const": REPORT_VERSION},
+        "id": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+        "files": {"type": "object", "additionalProperties": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
         "checkpoints": {
             "type": "array",
             "items": {"type": "object", "properties": dict(_CHECKPOINT), "required": list(_CHECKPOINT)},
@@ -90,6 +92,7 @@ def summary_schema() -> Schema:
     properties: dict[str, Schema] = {
         "schema": {"const": SUMMARY},
         "schema_version": {"const": SUMMARY_VERSION},
+        "id": {"type": "string", "pattern": "^([0-9a-f]{16})?$"},
         **defs.pop("Verdicts")["properties"],
         **_TROUBLES,
         "violations": {"type": "array", "items": {"type": "string"}},

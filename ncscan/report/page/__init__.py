@@ -84,6 +84,7 @@ def page_text(
     warnings: Sequence[str],
     judged: Verdicts | None = None,
     gates: Sequence[Result] = (),
+    report_id: str = "",
 ) -> str:
     """The whole report as HTML, from the complete tables."""
     judged = verdicts(tables, checkpoints, warnings) if judged is None else judged
@@ -112,6 +113,7 @@ def page_text(
     environment.filters |= {"breakable": _breakable, "prose": _prose, "number": number}
     return environment.get_template("page.html").render(
         policy=policy(scripts),
+        report_id=report_id,
         n_runs=len(by_run),
         n_checkpoints=len(checkpoints),
         judged=judged,
