@@ -25,6 +25,7 @@ from ncscan import __version__
 from ncscan.errors import NcscanError, unexpected
 from ncscan.options import (
     AllowPartial,
+    AllowUnfinished,
     Animation,
     AsJson,
     BatchSize,
@@ -188,6 +189,7 @@ def report(
     formats: Formats = [TableFormat.csv],  # noqa: B006 - typer reads it, nobody changes it
     as_json: AsJson = False,
     fail_if: FailIf = [],  # noqa: B006 - likewise
+    allow_unfinished: AllowUnfinished = False,
     threads: Threads = None,
     quiet: Quiet = False,
     trace: Trace = False,
@@ -202,7 +204,8 @@ def report(
 
         gates = gating.asked("report", fail_if)
         _set_threads(threads)
-        found = reporting.find_dumps(dumps or [out_dir / "dumps"])
+        places = dumps or [out_dir / "dumps"]
+        found = reporting.find_dumps(places)
         with _Telling(len(found), quiet=quiet, trace=trace, results=err if as_json else out) as telling:
             chosen = tuple(name.strip() for name in classes.split(",") if name.strip())
             options = Options(bootstrap, permutations, seed, chosen)
@@ -210,7 +213,16 @@ def report(
             wanted = tuple(figure) or (() if figures is None else (CHARTS,))
             pictures = Pictures(wanted, form, animation, chosen)
             outcome = reporting.report(
-                found, out_dir / "report", telling, options, tuple(convention), pictures, tuple(formats), gates
+                found,
+                out_dir / "report",
+                telling,
+                options,
+                tuple(convention),
+                pictures,
+                tuple(formats),
+                gates,
+                reporting.find_unfinished(places),
+                allow_unfinished=allow_unfinished,
             )
         _print_doubts(outcome)
         if as_json:
@@ -231,6 +243,7 @@ def diff(
     bootstrap: Bootstrap = 0,
     seed: Seed = 0,
     fail_if: FailIf = [],  # noqa: B006 - typer reads it, nobody changes it
+    allow_unfinished: AllowUnfinished = False,
     layers: Layers = ["all"],  # noqa: B006 - likewise
     model: Model = None,
     data: Data = None,
@@ -270,7 +283,16 @@ def diff(
             batch_size=batch_size,
         )
         with _Telling(None, quiet=quiet, trace=trace) as telling:
-            outcome = comparing.diff(a, b, out_dir / "diff", telling, flags, Options(bootstrap, 0, seed), gates)
+            outcome = comparing.diff(
+                a,
+                b,
+                out_dir / "diff",
+                telling,
+                flags,
+                Options(bootstrap, 0, seed),
+                gates,
+                allow_unfinished=allow_unfinished,
+            )
         _print_doubts(outcome)
         for note in outcome.comparison.notes if outcome.comparison else ():
             _warn(f"left out: {note}")

@@ -91,6 +91,9 @@ FailIf = Annotated[
         help="Exit with 3 when it holds: 'nc1_pinv[layer=head, step=last] > 0.1'; also all(…) and any(…); repeatable.",
     ),
 ]
+AllowUnfinished = Annotated[
+    bool, typer.Option("--allow-unfinished", help="Let gates pass while dumps are unfinished beside those measured.")
+]
 Bootstrap = Annotated[
     int, typer.Option("--bootstrap", metavar="B", min=0, help="Resamples for 95 % intervals; 1000 give two digits.")
 ]

@@ -115,3 +115,26 @@ def test_a_second_report_into_a_folder_is_refused(dumped: Path) -> None:
         done = ncscan("report", cwd=dumped)
     assert (2, "") == (done.returncode, done.stdout)
     assert "another ncscan writes there" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize("subcommand", [("report",), ("diff", "ncscan-out/dumps", "ncscan-out/dumps")])
+def test_unfinished_dumps_are_named_and_fail_gates(dumped: Path, subcommand: tuple[str, ...]) -> None:
+    gate = "any(nc1_pinv[layer=head]) > 1e9"
+    half = dumped / "ncscan-out" / "dumps" / "ckpts" / "step_7.pt.h5.partial"
+    half.write_bytes(b"half")
+    try:
+        gated = ncscan(*subcommand, "--fail-if", gate, "-q", cwd=dumped)
+        allowed = ncscan(*subcommand, "--fail-if", gate, "--allow-unfinished", "-q", cwd=dumped)
+    finally:
+        half.unlink()
+    assert [3, 0] == [done.returncode for done in (gated, allowed)]
+    for done in (gated, allowed):
+        assert "unfinished and not measured: ckpts/step_7.pt.h5.partial" in done.stderr
+    assert "gate failed: every dump is finished: ckpts/step_7.pt.h5.partial: no value, unfinished" in gated.stderr
+
+
+def test_only_unfinished_dumps_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.h5.partial").write_bytes(b"half")
+    done = ncscan("report", ".", cwd=tmp_path)
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "1 dump is unfinished and not measured: a.h5.partial" in one_line(done.stderr)

@@ -15,12 +15,12 @@ from ncscan.checkpoint import ENDINGS
 from ncscan.errors import DumpError, ReportError, UsageError
 from ncscan.jobs import Event, Finished, Tell, writing
 from ncscan.jobs.extraction import Flags, dump_of, extract, find_targets
+from ncscan.jobs.gating import judged
 from ncscan.jobs.measuring import Options
-from ncscan.jobs.reporting import DUMP_SUFFIX, Reported, find_dumps, measure
+from ncscan.jobs.reporting import DUMP_SUFFIX, Reported, find_dumps, find_unfinished, measure, told_unfinished
 from ncscan.report.compare import DIFF_COLUMNS, Comparison, compare
 from ncscan.report.diff_page import diff_page
 from ncscan.report.gate_grammar import Gate
-from ncscan.report.gates import judge_all
 from ncscan.report.reading import REPORT_NAME, read_report
 from ncscan.report.tables import complete, csv_text
 from ncscan.theory import ALWAYS_TRUE
@@ -40,6 +40,8 @@ class Compared(Reported):
     comparison: Comparison | None = None
     names: tuple[str, str] = ("", "")
     """What A and B are called: the shortest ends of their paths that differ."""
+    unfinished: list[Path] = field(default_factory=list)
+    """Dumps of either side that are not whole."""
     kinds: list[Kind] = field(default_factory=list)
     """What A and B were taken for."""
 
@@ -58,6 +60,8 @@ def diff(
     flags: Flags,
     options: Options,
     gates: Sequence[Gate] = (),
+    *,
+    allow_unfinished: bool = False,
 ) -> Compared:
     """Compares two sides, judges the gates, and writes the table and the page into `out`.
 
@@ -75,7 +79,7 @@ def diff(
             for path, kind, side in zip((a, b), kinds, SIDES, strict=True)
         )
         outcome.comparison = found = compare(first, second)
-        outcome.gates = judge_all(gates, found.field) if gates else []
+        outcome.gates = judged(gates, found.field, () if allow_unfinished else outcome.unfinished)
         table = csv_text(found.frame[[name for name, _ in DIFF_COLUMNS]])
         files = {
             "diff.csv": table.encode(),
@@ -127,6 +131,9 @@ def _tables(
     own = Reported()
     if kind == "dumps":
         measured, _ = measure(find_dumps([path]), own, _of_side(side, tell), options)
+        halves = find_unfinished([path])
+        own.warnings += told_unfinished(halves)
+        outcome.unfinished += halves
     else:
         with scratch(out, HIDDEN) as folder:
             dumps = _extracted(path, side, folder, outcome, tell, flags)

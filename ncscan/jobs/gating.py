@@ -10,9 +10,12 @@ from pathlib import Path
 from ncscan.config import CONFIG_NAME, nearest_config, read_config
 from ncscan.errors import UsageError
 from ncscan.report.gate_grammar import Gate, parse
-from ncscan.report.gates import Result
+from ncscan.report.gates import MOST_ROWS, Field, Judged, Result, judge_all
+from ncscan.report.tables import visible
 
 FAILED, UNCLEAR = 3, 2
+EVERY_DUMP = "every dump is finished"
+"""The gate that comes with every other: numbers of half of a run pass for those of the whole."""
 
 
 def asked(section: str, flags: Sequence[str]) -> list[Gate]:
@@ -30,6 +33,18 @@ def asked(section: str, flags: Sequence[str]) -> list[Gate]:
         if section == "report" and gate.get("of"):
             raise UsageError(f"{gate.source} {gate}: only a diff has sides to choose; leave out of=")
     return gates
+
+
+def judged(gates: Sequence[Gate], on: Field, unfinished: Sequence[Path]) -> list[Result]:
+    """What becomes of every gate; of dumps that are unfinished beside those that were measured, a failed one more."""
+    if not gates:
+        return []
+    results = judge_all(gates, on)
+    if unfinished:
+        why = "unfinished: extract again, or pass --allow-unfinished"
+        rows = tuple(Judged(visible(str(path)), None, why) for path in unfinished[:MOST_ROWS])
+        results.append(Result(EVERY_DUMP, passed=False, matched=len(unfinished), broken=len(unfinished), rows=rows))
+    return results
 
 
 def gated(results: Sequence[Result]) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ncscan.errors import NcscanError, UsageError
+from ncscan.errors import NcscanError, UsageError, unexpected
 from ncscan.report.animation import FEWEST_CLASSES, MOST_CLASSES, animation
 from ncscan.report.figures import figure, preset
 from ncscan.report.figures.charted import charted
@@ -74,6 +74,8 @@ def draw(pictures: Pictures, tables: Mapping[str, pd.DataFrame], out: Path, repo
             picture = stamped(str(place), made(), report_id)
         except NcscanError as trouble:
             drawn.troubles.append(trouble)
+        except Exception as error:  # a bug in one picture must not cost the report
+            drawn.troubles.append(NcscanError(f"{place}: {unexpected(error)}"))
         else:
             if isinstance(place, str):
                 drawn.files[place] = picture

@@ -4,8 +4,9 @@ In: paths. Out: the files of a report, and facts. Neither model nor data are nee
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,18 @@ from ncscan.errors import DumpError, NcscanError
 from ncscan.held_out import MEANS_OF_TRAINING
 from ncscan.jobs import Outcome, Tell, writing
 from ncscan.jobs.beside import beside, without
-from ncscan.jobs.gating import gated
+from ncscan.jobs.gating import gated, judged
 from ncscan.jobs.measuring import LayerRow, Measured, Options, class_index, label, measure_dump, summed_up, violated
 from ncscan.jobs.pictures import NONE, Drawn, Pictures, draw, put_elsewhere
 from ncscan.report.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, THEORY_COLUMNS, WEIGHT_COLUMNS
 from ncscan.report.gate_grammar import Gate
-from ncscan.report.gates import Result, field_of, judge_all
+from ncscan.report.gates import Field, Result, field_of
 from ncscan.report.machine import summary_text
 from ncscan.report.own import CONVENTION
 from ncscan.report.parquet import require_parquet
 from ncscan.report.tables import complete, tidy
 from ncscan.report.verdict import NOTHING, Verdicts, verdicts
+from ncscan.sizeplan import partial_path
 from ncscan.statistics import LayerStats
 from ncscan.training import with_notes
 from ncscan.trajectory import Placed, integrity, place, trajectory_rows
@@ -80,9 +82,27 @@ def find_dumps(paths: Sequence[Path]) -> list[Path]:
             raise DumpError(f"{path!s:.200}: no such file or folder; `ncscan extract CKPTS` makes dumps")
         inside = sorted(_in_sight(path, f"*{DUMP_SUFFIX}")) if path.is_dir() else [path]
         if not inside:
-            raise DumpError(f"{path}: no dump in it (*{DUMP_SUFFIX}); `ncscan extract CKPTS` makes dumps")
+            halves = "".join(f"; {told}" for told in told_unfinished(find_unfinished([path])))
+            raise DumpError(f"{path}: no dump in it (*{DUMP_SUFFIX}); `ncscan extract CKPTS` makes dumps{halves}")
         found.update(dict.fromkeys(inside))
     return list(found)
+
+
+def find_unfinished(paths: Sequence[Path]) -> list[Path]:
+    """What lies beside the dumps in folders and is not whole, by paths below these: its extraction was stopped, or
+    goes on."""
+    ending = partial_path(Path(DUMP_SUFFIX)).name
+    folders = dict.fromkeys(path for path in paths if path.is_dir())
+    return [found.relative_to(path) for path in folders for found in sorted(_in_sight(path, f"*{ending}"))]
+
+
+def told_unfinished(dumps: Sequence[Path]) -> list[str]:
+    """A line on those dumps, if there are any."""
+    if not dumps:
+        return []
+    names = ", ".join(map(str, dumps[:3])) + (", …" if len(dumps) > 3 else "")
+    what = "1 dump is" if len(dumps) == 1 else f"{len(dumps)} dumps are"
+    return [f"{what} unfinished and not measured: {names}; the same `ncscan extract` completes them"]
 
 
 def _in_sight(folder: Path, glob: str) -> Iterator[Path]:
@@ -101,8 +121,13 @@ def report(
     pictures: Pictures = NONE,
     formats: Sequence[str] = ("csv",),
     gates: Sequence[Gate] = (),
+    unfinished: Sequence[Path] = (),
+    *,
+    allow_unfinished: bool = False,
 ) -> Reported:
     """Measures every dump, judges the gates, and writes the tables, the page and what is drawn beside it into `out`.
+
+    Dumps that are unfinished beside them are named; where there are gates they fail one, unless they are allowed.
 
     Raises: UsageError when there is no such convention or figure, or no pyarrow for Parquet; RefusedPlan when `out`
         cannot be written.
@@ -116,7 +141,9 @@ def report(
     with claimed(out):
         measured, contexts = measure(dumps, outcome, tell, options)
         if measured:
-            made, drawn = _made(measured, contexts, out, outcome, options, conventions, pictures, formats, gates)
+            outcome.warnings += told_unfinished(unfinished)
+            judge = partial(judged, gates, unfinished=() if allow_unfinished else unfinished)
+            made, drawn = _made(measured, contexts, out, outcome, options, conventions, pictures, formats, judge)
             with writing(out):
                 outcome.files = reports.put(out, {**made.contents, **drawn.files})
             outcome.files += put_elsewhere(drawn)
@@ -133,7 +160,7 @@ def _made(
     conventions: Sequence[str],
     pictures: Pictures,
     formats: Sequence[str],
-    gates: Sequence[Gate],
+    judge: Callable[[Field], list[Result]],
 ) -> tuple[reports.Files, Drawn]:
     """Every file of a report, and what is drawn beside them; what is judged and doubtful goes into `outcome`."""
     names = [one.provenance.class_names for one in measured]
@@ -143,7 +170,7 @@ def _made(
         if not pictures.animation  # which says so itself
         if all(class_index(name, known) is None for known in names)
     ]
-    outcome.gates = judge_all(gates, field_of(outcome.tables)) if gates else []
+    outcome.gates = judge(field_of(outcome.tables))
     doubts = [f"{one.finished.label}: {doubt}" for one in measured for doubt in one.finished.doubts]
     outcome.doubtful = [
         *(f"a certificate is violated: {text}" for text in outcome.violations),
