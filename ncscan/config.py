@@ -8,15 +8,21 @@ code that it names (`module:function`) counts only when the user says so.
 """
 
 import math
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ncscan import files
 from ncscan.errors import UsageError
 
 CONFIG_NAME = "ncscan.toml"
+MAX_CONFIG = 2**14
+"""Bytes of an ncscan.toml; a long one takes a page."""
+MAX_TEXT = 1000
+"""Characters of a text in it."""
 
 Plain = None | bool | int | float | str
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
@@ -97,7 +103,8 @@ def nearest_config(path: Path) -> Path | None:
     """The nearest folder with an ncscan.toml: that of a file, the folder itself, or one above it."""
     folder = path if path.is_dir() else path.parent
     for candidate in (folder, *folder.parents):
-        if (candidate / CONFIG_NAME).is_file():
+        # Whatever it is: a pipe or a folder in its place is an error, not a reason to look further up.
+        if os.path.lexists(candidate / CONFIG_NAME):
             return candidate
     return None
 
@@ -108,25 +115,36 @@ def read_config(folder: Path) -> RunConfig:
     Raises UsageError when it is not TOML, or says something that ncscan does not know.
     """
     path = folder / CONFIG_NAME
-    if not path.is_file():
+    if not os.path.lexists(path):
         return RunConfig(folder)
     try:
-        plain = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid TOML: {error}") from error
+        plain = tomllib.loads(files.read(path, UsageError, MAX_CONFIG).decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # of numbers and brackets without end, too
+        what = "nested too deep" if isinstance(error, RecursionError) else f"{error!s:.200}"
+        raise UsageError(f"{path}: not valid TOML: {what}") from error
     for section, keys in plain.items():
         if section not in SECTIONS or not isinstance(keys, dict):
-            raise UsageError(f"{path}: unknown section [{section}]; there are {_listed(SECTIONS)}")
+            raise UsageError(f"{path}: unknown section [{section:.60}]; there are {_listed(SECTIONS)}")
         for key in keys:
             if key not in SECTIONS[section]:
-                raise UsageError(f"{path}: unknown key {key} in [{section}]; there are {_listed(SECTIONS[section])}")
+                raise UsageError(
+                    f"{path}: unknown key {key:.60} in [{section}]; there are {_listed(SECTIONS[section])}"
+                )
 
     def get(section: str, key: str, *kinds: type) -> Any:
         value = plain.get(section, {}).get(key)
         # bool is an int to Python, but never a number to a user
         if value is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
             wanted = " or ".join(kind.__name__ for kind in kinds)
-            raise UsageError(f"{path}: {key} in [{section}] must be of type {wanted}, not {value!r}")
+            raise UsageError(f"{path}: {key} in [{section}] must be of type {wanted}, not {_short(value)}")
+        if isinstance(value, int | float) and not (
+            abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
+        ):
+            raise UsageError(f"{path}: {key} in [{section}] must be a finite number, not {_short(value)}")
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            raise UsageError(
+                f"{path}: {key} in [{section}] has {len(value):,} characters; at most {MAX_TEXT:,} are read"
+            )
         return value
 
     linear_head = get("model", "linear_head", int)
@@ -199,7 +217,7 @@ def parse_normalisation(text: str, where: str) -> Normalisation:
     if not mean or len(mean) != len(std) or not all(0 < s < math.inf for s in std) or not all(map(math.isfinite, mean)):
         raise UsageError(
             f"{where}: normalize must read MEAN,STD, channels divided by slashes "
-            f"(0.13,0.31 or 0.5/0.4/0.4,0.2/0.2/0.3), STD above 0, not {text!r}"
+            f"(0.13,0.31 or 0.5/0.4/0.4,0.2/0.2/0.3), STD above 0, not {_short(text)}"
         )
     return mean, std
 
@@ -208,20 +226,29 @@ def _texts(values: list[Any] | None, section: str, path: Path) -> tuple[str, ...
     """A list of texts."""
     for value in values or ():
         if not isinstance(value, str):
-            raise UsageError(f"{path}: fail_if in [{section}] must be a list of texts, and has {value!r}")
+            raise UsageError(f"{path}: fail_if in [{section}] must be a list of texts, and has {_short(value)}")
     return tuple(values or ())
 
 
 def _model(spec: str | None, base: Path, where: str, *, trusted: bool) -> Source | None:
     if spec is not None and spec != "mlp" and not _has_two_parts(spec):
-        raise UsageError(f"{where}: the model must be {MODEL_CHOICES}, not {spec!r}")
+        raise UsageError(f"{where}: the model must be {MODEL_CHOICES}, not {_short(spec)}")
     return None if spec is None else Source(spec, base, trusted)
 
 
 def _data(spec: str | None, base: Path, where: str, *, trusted: bool) -> Source | None:
     if spec is not None and not _has_two_parts(spec):
-        raise UsageError(f"{where}: the data must be {DATA_CHOICES}, not {spec!r}")
+        raise UsageError(f"{where}: the data must be {DATA_CHOICES}, not {_short(spec)}")
     return None if spec is None else Source(spec, base, trusted)
+
+
+def _short(value: object) -> str:
+    """A value of a file for a message: its type where it is no plain one, cut where it is long."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "an integer beyond 64 bits"
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a table"
+    return f"{value!r:.80}" + ("…" if isinstance(value, str) and len(value) > 80 else "")
 
 
 def _has_two_parts(spec: str) -> bool:

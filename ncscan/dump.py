@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from ncscan import hdf5, rows
+from ncscan import files, hdf5, rows
 from ncscan.config import Plain
 from ncscan.errors import DumpError, RefusedPlan
 from ncscan.graph import Tap, TapGraph
@@ -27,6 +27,10 @@ LOGITS = "logits"
 GRADIENTS = "gradients"
 ROUNDING = "rounding"
 Described = TypeVar("Described")
+MAX_DESCRIPTION = 2**26
+"""Bytes of a graph or a provenance: 10,000 layers and 100,000 class names take a quarter of it."""
+MAX_TEXT = 10_000
+"""Characters of a name, a note or a path: it comes again in every row of a table."""
 HOW = ("device", "batch_size", "versions")
 """Fields of the provenance that say how a dump was computed; all others say what was asked for."""
 STORED_AS = {
@@ -220,7 +224,7 @@ class Dump:
         return value
 
     def _json(self, name: str) -> dict[str, Any]:
-        plain = json.loads(hdf5.read_array(hdf5.dataset(self._file, name)).tobytes())
+        plain = files.parse_json(hdf5.read_array(hdf5.dataset(self._file, name), MAX_DESCRIPTION).tobytes())
         if not isinstance(plain, dict):
             raise DumpError(f"{self.path}: {name} is not an object")
         return plain
@@ -347,7 +351,8 @@ def _fits(value: object, hint: Any) -> bool:
         return isinstance(value, dict) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
     if isinstance(hint, type) and is_dataclass(hint):
         return isinstance(value, hint) and _checked(value) is value
-    return type(value) is hint
+    bounded = len(value) <= MAX_TEXT if isinstance(value, str) else not isinstance(value, int) or abs(value) < 2**63
+    return type(value) is hint and bounded
 
 
 def _decoded(stored: np.ndarray, dtype: str) -> np.ndarray:

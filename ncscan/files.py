@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from ncscan.errors import NcscanError
 
@@ -63,11 +63,13 @@ def read_rest(path: Path, file: BinaryIO, size: int, error: type[NcscanError], m
     return file.read(size)
 
 
-def parse_json(data: bytes) -> Any:
-    """The plain values that JSON bytes hold, within limits of memory; NaN and infinity are read as Python writes them.
+def parse_json(data: bytes, *, finite: bool = False) -> Any:
+    """The plain values that JSON bytes hold, within limits of memory.
+
+    NaN and infinity are read as Python writes them, unless `finite` says that there are none.
 
     Raises: ValueError when they are no UTF-8 or no JSON, are nested too deep, open more lists than their size
-        explains, hold a key twice or an integer beyond 64 bits.
+        explains, hold a key twice or an integer of thousands of digits.
 
     >>> parse_json(b'{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
@@ -76,7 +78,7 @@ def parse_json(data: bytes) -> Any:
     if containers > FREE_CONTAINERS + len(data) // BYTES_PER_CONTAINER:
         raise ValueError(f"{containers:,} lists and objects in {len(data):,} bytes")
     try:
-        return json.loads(data.decode("utf-8"), parse_int=_whole, object_pairs_hook=_once)
+        return json.loads(data.decode("utf-8"), parse_constant=_none if finite else None, object_pairs_hook=_once)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from error
     except RecursionError as error:
@@ -85,10 +87,8 @@ def parse_json(data: bytes) -> Any:
         raise ValueError("it does not fit into memory") from error
 
 
-def _whole(digits: str) -> int:
-    if len(digits) > 20 or not -(2**63) <= (value := int(digits)) < 2**63:
-        raise ValueError(f"the integer {digits:.30}{'…' * (len(digits) > 30)} is beyond 64 bits")
-    return value
+def _none(token: str) -> NoReturn:
+    raise ValueError(f"{token} is no number in JSON")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,10 +5,14 @@ No torch here: a dump is understood without the model that made it. The only fil
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from types import FrameType
 from typing import Any, Literal, get_args
 
 from ncscan.errors import UsageError
@@ -172,6 +176,14 @@ WORDS: tuple[tuple[str, Callable[[TapGraph], set[str]]], ...] = (
 """Reserved selectors, resolved from the graph: they come before modules that happen to have such a name."""
 
 
+MAX_SELECTOR = 1000
+"""Characters of a selector."""
+COMPARED = 100
+"""Characters of a selector for which similar names are looked for."""
+SEARCHING = 5.0
+"""Seconds of the processor that a regular expression may take over all names of layers."""
+
+
 def select(graph: TapGraph, selectors: Sequence[str]) -> tuple[Tap, ...]:
     """The taps that the selectors name, in execution order.
 
@@ -183,6 +195,11 @@ def select(graph: TapGraph, selectors: Sequence[str]) -> tuple[Tap, ...]:
     Raises:
         UsageError: when a selector matches nothing (close names are offered), or when nothing is left.
     """
+    for selector in selectors:
+        if len(selector) > MAX_SELECTOR:
+            raise UsageError(
+                f"--layers {selector:.60}…: {len(selector):,} characters; at most {MAX_SELECTOR:,} are read"
+            )
     chosen = _matches(graph, "all") if not selectors or selectors[0].startswith("!") else set[str]()
     for selector in selectors:
         if selector.startswith("!"):
@@ -201,11 +218,7 @@ def _matches(graph: TapGraph, selector: str) -> set[str]:
         # What an embedding reads has a name but no tap.
         found = dict(WORDS)[selector](graph) & {tap.name for tap in graph.taps}
     elif selector.startswith("re:"):
-        try:
-            wanted = re.compile(pattern)
-        except re.error as error:
-            raise UsageError(f"--layers {selector}: not a regular expression ({error})") from None
-        found = {tap.name for tap in graph.taps if any(wanted.search(name) for name in _names(tap))}
+        found = _found_by(pattern, graph)
     elif selector.startswith("type:"):
         found = {tap.name for tap in graph.taps if pattern.lower() in _types(tap)}
     else:
@@ -213,6 +226,42 @@ def _matches(graph: TapGraph, selector: str) -> set[str]:
     if not found:
         raise UsageError(f"--layers {selector} matches no layer; {_hint(graph, selector)}")
     return found
+
+
+def _found_by(pattern: str, graph: TapGraph) -> set[str]:
+    """The taps in whose names a regular expression is found, in bounded time."""
+    try:
+        with _limited(SEARCHING):
+            wanted = re.compile(pattern)
+            return {tap.name for tap in graph.taps if any(wanted.search(name) for name in _names(tap))}
+    except TimeoutError:
+        raise UsageError(f"--layers re:{pattern}: takes longer than {SEARCHING:g} seconds; write it simpler") from None
+    except (re.error, OverflowError, RecursionError, MemoryError) as error:
+        what = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise UsageError(f"--layers re:{pattern}: not a regular expression ({what})") from None
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError inside after so much time of the processor.
+
+    `re` tries an expression like `(a+)+$` in every way, and looks for signals meanwhile. They exist in the main thread
+    alone, and not on Windows: elsewhere there is no limit.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _names(tap: Tap) -> tuple[str, ...]:
@@ -229,5 +278,5 @@ def _hint(graph: TapGraph, selector: str) -> str:
         known, asked = sorted({name for tap in graph.taps for name in (tap.kind, *tap.types)}), selector[5:]
     else:
         known, asked = [word for word, _ in WORDS] + [name for tap in graph.taps for name in _names(tap)], selector
-    close = get_close_matches(asked, known, n=3)
+    close = get_close_matches(asked, known, n=3) if len(asked) <= COMPARED else []  # the search takes their square
     return f"did you mean {', '.join(close)}?" if close else "`ncscan layers` lists what there is"

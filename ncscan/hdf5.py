@@ -20,13 +20,16 @@ from h5py import Dataset as Dataset
 from h5py import File as File
 from h5py import Group as Group
 
+from ncscan import files
 from ncscan.disk import ALIGNMENT
 from ncscan.errors import DumpError
 
 MAX_CHUNK = 2**28
 """Bytes of a chunk. It is what one read unpacks, so it bounds the memory that a file can ask for."""
-MAX_OBJECTS = 100_000
+MAX_OBJECTS = 20_000
 """Groups and datasets of a file: a BERT with every tap kept has about a thousand."""
+MAX_LINKS = 100_000
+"""Names of objects; one object can have many."""
 MAX_DEPTH = 16
 MAX_ATTRIBUTE = 2**16
 """Bytes of an attribute; the format's own limit for compact ones."""
@@ -131,8 +134,8 @@ def open_safely(path: Path, *, unfinished: bool = False) -> File:
         DumpError: when it is no HDF5 file, or damaged, or holds links to elsewhere, virtual or external data, types or
             filters other than plain ones, or a dataset larger than what is stored of it.
     """
-    if not path.is_file():
-        raise DumpError(f"{path}: there is no such file")
+    with files.opened(path, DumpError):  # a pipe would be waited for
+        pass
     with explained(path, "opening"):
         file = File(path, "r", locking=False, rdcc_nbytes=0)
     try:
@@ -181,9 +184,11 @@ def set_attribute(holder: Group | Dataset, name: str, value: int | str) -> None:
         holder.attrs.modify(name, np.bytes_(value.encode("utf-8", "backslashreplace").replace(b"\0", b"\\0")))
 
 
-def read_array(source: Dataset) -> np.ndarray:
-    """All of a small dataset."""
+def read_array(source: Dataset, most: int | None = None) -> np.ndarray:
+    """All of a small dataset, of at most so many bytes."""
     where = f"{source.file.filename}: dataset {source.name!a}"
+    if most is not None and (n_bytes := source.size * source.dtype.itemsize) > most:
+        raise DumpError(f"{where} holds {n_bytes:,} bytes; at most {most:,} are read")
     if is_compressed(source) and source.size * source.dtype.itemsize > MAX_INFLATED:
         raise DumpError(f"{where} unpacks to more than {MAX_INFLATED} bytes")
     with explained(Path(source.file.filename), f"reading {source.name!a}"):
@@ -264,34 +269,37 @@ def is_compressed(source: Dataset) -> bool:
 
 
 def _objects(file: File) -> Iterator[tuple[str, Any]]:
-    """Every object below the root, by hard links alone; a group that was met before is not entered again."""
-    waiting: list[tuple[str, Any, int]] = [("", file, 0)]
+    """Every object below the root once, by hard links alone, under the first name that leads to it."""
+    waiting: list[tuple[str, Any, int]] = [("", file.id, 0)]
     met = {h5py.h5o.get_info(file.id).addr}
-    count = 0
+    n_links = 0
     while waiting:
         path, group, depth = waiting.pop()
         if depth > MAX_DEPTH:
             raise DumpError(f"{file.filename}: groups are nested deeper than {MAX_DEPTH}")
-        for name in group:
-            count += 1
-            if count > MAX_OBJECTS:
-                raise DumpError(f"{file.filename}: more than {MAX_OBJECTS} objects")
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise DumpError(f"{file.filename}: {path + name!a} is a link to elsewhere, which is not followed")
-            child = group[name]
-            yield path + name, child
-            address = h5py.h5o.get_info(child.id).addr
-            if isinstance(child, Group) and address not in met:
-                waiting.append((f"{path}{name}/", child, depth + 1))
+        for link in group:
+            n_links += 1
+            if n_links > MAX_LINKS or len(met) > MAX_OBJECTS:
+                raise DumpError(f"{file.filename}: more than {MAX_OBJECTS:,} objects, or {MAX_LINKS:,} names of them")
+            name = path + link.decode("utf-8", "surrogateescape")
+            if group.links.get_info(link).type != h5py.h5l.TYPE_HARD:
+                raise DumpError(f"{file.filename}: {name!a} is a link to elsewhere, which is not followed")
+            address = h5py.h5o.get_info(group, link).addr
+            if address in met:
+                continue
             met.add(address)
+            child = h5py.h5o.open(group, link)
+            yield name, child
+            if isinstance(child, h5py.h5g.GroupID):
+                waiting.append((f"{name}/", child, depth + 1))
 
 
 def _look_through(file: File, path: Path, *, unfinished: bool) -> None:
     size = path.stat().st_size
     for name, child in _objects(file):
-        if isinstance(child, Dataset):
-            _refuse_odd(child, f"{path}: dataset {name!a}", size, unfinished=unfinished)
-        elif not isinstance(child, Group):
+        if isinstance(child, h5py.h5d.DatasetID):
+            _refuse_odd(Dataset(child), f"{path}: dataset {name!a}", size, unfinished=unfinished)
+        elif not isinstance(child, h5py.h5g.GroupID):
             raise DumpError(f"{path}: {name!a} is neither a group nor a dataset")
 
 

@@ -9,6 +9,10 @@ from typing import Annotated
 
 import typer
 
+MOST = 1_000_000
+"""Resamples, permutations, samples of a batch."""
+MOST_THREADS = 1024
+
 
 class Reduction(StrEnum):
     """How a map becomes a vector."""
@@ -95,12 +99,15 @@ AllowUnfinished = Annotated[
     bool, typer.Option("--allow-unfinished", help="Let gates pass while dumps are unfinished beside those measured.")
 ]
 Bootstrap = Annotated[
-    int, typer.Option("--bootstrap", metavar="B", min=0, help="Resamples for 95 % intervals; 1000 give two digits.")
+    int,
+    typer.Option(
+        "--bootstrap", metavar="B", min=0, max=MOST, help="Resamples for 95 % intervals; 1000 give two digits."
+    ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of resamples and permutations.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of resamples and permutations.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples in one batch.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads for arithmetic.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, max=MOST, help="Samples in one batch.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, max=MOST_THREADS, help="Threads for arithmetic.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Troubles only.")]
 Trace = Annotated[bool, typer.Option("--traceback", help="Also show the traceback of an unexpected error.")]
 Dumps = Annotated[
@@ -110,7 +117,10 @@ Dumps = Annotated[
     ),
 ]
 Permutations = Annotated[
-    int, typer.Option("--permutations", metavar="P", help="Permuted labels for baselines: none, or 20 and more.")
+    int,
+    typer.Option(
+        "--permutations", metavar="P", min=0, max=MOST, help="Permuted labels for baselines: none, or 20 and more."
+    ),
 ]
 Convention = Annotated[
     list[str],

@@ -1,10 +1,12 @@
 """ncscan.toml and flags: what is accepted, what is refused, and in which words."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ncscan.config import RunConfig, Source, nearest_config, parse_normalisation, read_config, with_flags
+from ncscan.config import CONFIG_NAME, RunConfig, Source, nearest_config, parse_normalisation, read_config, with_flags
 from ncscan.errors import UsageError
 
 FULL = """
@@ -103,3 +105,44 @@ def test_code_named_by_the_user_is_theirs(tmp_path: Path) -> None:
 def test_parse_normalisation_refuses(text: str) -> None:
     with pytest.raises(UsageError, match="normalize must read MEAN,STD"):
         parse_normalisation(text, "--normalize")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a=" + "[" * 5000 + "]" * 5000, "not valid TOML: nested too deep"),
+        ("a=" + "{a=" * 5000, "not valid TOML: nested too deep"),
+        ("a" + ".a" * 8000 + "=1", "unknown section"),
+        ("[model]\nlinear_head=" + "9" * 5000, "not valid TOML: Exceeds the limit"),
+        ("[model]\nlinear_head=0x" + "f" * 5000, "must be a finite number, not an integer beyond 64 bits"),
+        ("[train]\nlr=nan", "lr in .train. must be a finite number, not nan"),
+        ("[train]\nlr=1e999", "lr in .train. must be a finite number, not inf"),
+        ("[train]\nlr={a={a=1}}", "must be of type .*, not a table"),
+        ("[run]\ngroup='" + "x" * 2000 + "'", "has 2,000 characters; at most 1,000"),
+        ("#" * 20_000, "at most 16,384 are read"),
+        (b"\xff\xfe[run]", "not valid TOML: 'utf-8' codec can't decode"),
+        (b"[run]\0", "not valid TOML"),
+    ],
+    ids=range(12),
+)
+def test_a_config_made_to_harm_is_one_short_line(tmp_path: Path, text: str | bytes, problem: str) -> None:
+    (tmp_path / CONFIG_NAME).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UsageError, match=problem) as caught:
+        read_config(tmp_path)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_what_lies_in_the_place_of_a_config_is_said(tmp_path: Path) -> None:
+    path = tmp_path / CONFIG_NAME
+    makers: list[tuple[Callable[[], None], str]] = [
+        (path.mkdir, "not a regular file"),
+        (lambda: os.mkfifo(path), "not a regular file"),
+        (lambda: path.symlink_to("/dev/zero"), "not a regular file"),
+        (lambda: path.symlink_to(tmp_path / "absent"), "there is no such file"),
+    ]
+    for make, problem in makers:
+        make()
+        assert nearest_config(tmp_path / "a.pt") == tmp_path
+        with pytest.raises(UsageError, match=problem):
+            read_config(tmp_path)
+        path.rmdir() if path.is_dir() else path.unlink()

@@ -307,6 +307,10 @@ def test_report_of_nothing_has_no_metric() -> None:
 
 def test_many_stars_mean_what_one_does() -> None:
     assert not Pattern("*" * 60 + "x").fits()("nc1_pinv" * 8)
+    assert not Pattern("*a" * 60 + "x").fits()("a" * 10_000)
+    assert [True, False] == [Pattern("a[b]*").fits()(name) for name in ("a[b]c", "abc")]
+    with pytest.raises(UsageError, match="at most 1,000 are read"):
+        parse("nc1_pinv > " + "(" * 5000)
     assert Pattern("nc1**").fits()("nc1_pinv")
 
 

@@ -118,3 +118,27 @@ def test_lookups_take_names_and_aliases() -> None:
 
 def test_plain_form_survives_json() -> None:
     assert TapGraph.from_plain(json.loads(json.dumps(GRAPH.to_plain()))) == GRAPH
+
+
+@pytest.mark.parametrize(
+    ("selector", "problem"),
+    [
+        ("re:a{99999999999}", "not a regular expression"),
+        ("re:" + "(?:" * 300, "not a regular expression"),
+        ("re:" + "(?:" * 3000, "at most 1,000 are read"),
+        ("re:(", "not a regular expression"),
+        ("x" * 2000, "at most 1,000 are read"),
+        ("*a" * 100 + "b", "matches no layer"),
+    ],
+    ids=range(6),
+)
+def test_a_selector_of_any_kind_is_one_line(selector: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem) as caught:
+        select(TapGraph((tap("a" * 1000, "linear"),), (), (), (), ()), (selector,))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_expression_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncscan.graph.SEARCHING", 0.1)
+    with pytest.raises(UsageError, match=r"takes longer than 0\.1 seconds"):
+        select(TapGraph((tap("a" * 1000 + "b", "linear"),), (), (), (), ()), ("re:(a+)+$",))

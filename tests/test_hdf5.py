@@ -205,7 +205,7 @@ def test_what_is_no_hdf5_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "a.h5")
-    assert "no such file" in refused(tmp_path)
+    assert "not a regular file" in refused(tmp_path)
 
 
 @given(st.data())

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Literal, NoReturn
 
 from ncscan.errors import UsageError
@@ -22,6 +23,8 @@ KEYS = (
 OF = ("difference", "ratio", "a", "b")
 """Which number of a row of a diff is judged; the first is taken when nothing is said."""
 
+MAX_LENGTH = 1000
+"""Characters of a gate."""
 OPERATORS = (">=", "<=", "==", "!=", ">", "<")
 
 Over = Literal["one", "all", "any"]
@@ -46,11 +49,9 @@ class Pattern:
         """A test for names."""
         if not self.is_glob:
             return self.text.__eq__
-        # Several stars in a row mean what one does, and a pattern of many would be tried in every way.
-        glob = re.sub(r"\*+", "*", self.text)
-        parts = ({"*": ".*", "?": "."}.get(character, re.escape(character)) for character in glob)
-        fitting = re.compile("".join(parts), re.DOTALL)
-        return lambda name: fitting.fullmatch(name) is not None
+        # Of its signs only * and ? mean something here. It never tries two ways, whatever the names are.
+        glob = self.text.replace("[", "[[]")
+        return lambda name: fnmatchcase(name, glob)
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def parse(text: str, source: str = "--fail-if") -> Gate:
 
     Raises: UsageError, which names the place that cannot be understood.
     """
+    if len(text) > MAX_LENGTH:
+        raise UsageError(f"{source} {text:.60}…: {len(text):,} characters; at most {MAX_LENGTH:,} are read")
     return _Reader(text, source).gate()
 
 

@@ -25,6 +25,9 @@ MOST_ROWS = 5
 MOST_NAMES = 8
 """Names that a message lists."""
 
+MOST_COMPARED = 100
+"""Characters of a name for which similar ones are looked for: the search takes their square."""
+
 _TRAINING = "train"
 _OF_A_SIDE = ("run", "group", "checkpoint", "step")
 """Keys that a diff has for both of its sides: a row is meant when either fits."""
@@ -273,7 +276,7 @@ def _no_such(gate: Gate, key: str, pattern: Pattern, rows: pd.DataFrame, on: Fie
 def _there_are(asked: str, known: Sequence[str], words: Sequence[str] = ()) -> str:
     """What there is; close names alone, where there are any."""
     names = list(dict.fromkeys(known))
-    close = get_close_matches(asked, [*names, *words], n=3)
+    close = get_close_matches(asked, [*names, *words], n=3) if len(asked) <= MOST_COMPARED else []
     if close:
         return f"did you mean {_listed(close)}?"
     return f"there {'is' if len(names) == 1 else 'are'} {_listed(names)}" if names else "there is none"

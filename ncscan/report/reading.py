@@ -8,10 +8,11 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 
+from ncscan import files
 from ncscan.errors import ReportError
 from ncscan.report.columns import FLAG, NUMBER, TABLES, TEXT, WHOLE, Columns
 from ncscan.report.machine import REPORT, REPORT_VERSION
@@ -25,6 +26,9 @@ NEEDED = ("metrics", "weights", "theory", "trajectory")
 MOST_BYTES = 2**31
 """A file beyond this is no report: a hundred checkpoints of two hundred layers take a quarter of it."""
 
+MOST_TEXT = 20_000
+"""Characters of a cell: a name that a dump may have, and words around it."""
+
 HEAD = 4096
 """The schema is named in the first bytes of a report, so that a file of another kind is not read to its end."""
 
@@ -34,26 +38,16 @@ def read_report(path: Path) -> dict[str, pd.DataFrame]:
 
     Raises: ReportError when the file is not there, is none of ours, is of another version, is cut off or damaged.
     """
+    with files.opened(path, ReportError) as (file, size):
+        if f'"{REPORT}"'.encode() not in file.read(HEAD):
+            raise ReportError(f"{path}: not a report of ncscan: nothing in it says {REPORT}")
+        if size > MOST_BYTES:
+            raise ReportError(f"{path}: {size / 1e9:,.1f} GB, more than any report takes; it is not read")
+        data = files.read_rest(path, file, size, ReportError)
     try:
-        if not path.is_file():  # a pipe or a device would be waited for
-            raise ReportError(f"{path}: there is no such file")
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-            if f'"{REPORT}"'.encode() not in head:
-                raise ReportError(f"{path}: not a report of ncscan: nothing in it says {REPORT}")
-            size = path.stat().st_size
-            if size > MOST_BYTES:
-                raise ReportError(f"{path}: {size / 1e9:,.1f} GB, more than any report takes; it is not read")
-            text = (head + file.read(MOST_BYTES)).decode("utf-8")
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ReportError(f"{path}: damaged: not UTF-8 at byte {error.start}") from error
-    try:
-        plain = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        what = "nested too deep" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise ReportError(f"{path}: damaged or cut off, not JSON: {what}") from error
+        plain = files.parse_json(data, finite=True)
+    except ValueError as error:
+        raise ReportError(f"{path}: damaged or cut off, not JSON: {str(error).splitlines()[0]:.200}") from error
     if not isinstance(plain, dict) or plain.get("schema") != REPORT:
         raise ReportError(f"{path}: not a report of ncscan: its schema is not {REPORT}")
     version = plain.get("schema_version")
@@ -64,10 +58,6 @@ def read_report(path: Path) -> dict[str, pd.DataFrame]:
         )
     there = {name: plain.get(name) for name in TABLES if name in plain or name in NEEDED}
     return complete({name: _table(table, TABLES[name], f"{path}: table {name}") for name, table in there.items()})
-
-
-def _no_constant(token: str) -> NoReturn:
-    raise ValueError(f"{token} is no number in JSON")
 
 
 def _table(plain: Any, columns: Columns, where: str) -> pd.DataFrame:
@@ -101,7 +91,7 @@ def _is_number(cell: Any) -> bool:
 
 
 _FITS: Mapping[str, Callable[[Any], bool]] = {
-    TEXT: lambda cell: cell is None or isinstance(cell, str),
+    TEXT: lambda cell: cell is None or (isinstance(cell, str) and len(cell) <= MOST_TEXT),
     WHOLE: _is_whole,
     NUMBER: _is_number,
     FLAG: lambda cell: cell is None or isinstance(cell, bool),
