@@ -14,7 +14,7 @@ from torch.nn import functional
 from ncscan.dataset import Inputs
 from ncscan.errors import TapError, UsageError
 from ncscan.graph import Tap, TapGraph, select
-from ncscan.taps import Trace, reduce, reduction_of, trace, watch, width
+from ncscan.taps import REDUCTIONS, Trace, reduce, reduction_of, trace, watch, width
 
 GOLDEN = Path(__file__).parent / "golden" / "taps"
 
@@ -388,6 +388,22 @@ def test_data_dependent_flow_is_an_error_that_names_the_call() -> None:
     assert clean(model)
 
 
+def test_what_a_first_pass_prepares_is_no_way_of_its_own() -> None:
+    class Prepared(nn.Linear):
+        table: torch.Tensor | None = None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.table is None:
+                self.table = torch.arange(3.0).exp()
+            logits: torch.Tensor = super().forward(x) * self.table
+            return logits
+
+    model = Prepared(4, 3).eval()
+    traced = trace(model, torch.randn(4, 4))
+    batch = torch.randn(9, 4)
+    assert torch.equal(run(model, batch), values(model, traced, batch)[traced.graph.output.name])  # type: ignore[arg-type]  # a tensor
+
+
 def test_a_pass_that_ends_early_is_an_error() -> None:
     model = Wrapped(early, fc=nn.Linear(4, 3)).eval()
     traced = trace(model, torch.ones(4, 4))
@@ -562,6 +578,19 @@ def test_reduced_values_are_those_of_a_loop() -> None:
             assert float(sequence[n, 0, c]) == float(reduce(sequence, SEQUENCE, "cls")[n, c])
             assert float(sequence[n, 3, c]) == float(reduce(sequence, SEQUENCE, "last")[n, c])
     assert torch.equal(reduce(image, IMAGE, "flatten"), image.reshape(2, 12))
+
+
+@pytest.mark.parametrize("how", REDUCTIONS)
+def test_one_number_per_sample_is_a_layer_of_one_feature(how: str) -> None:
+    class Scaled(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = super().forward(x) / x.norm(dim=1)[:, None]
+            return logits
+
+    traced = trace(Scaled(4, 3).eval(), batch := torch.randn(5, 4))
+    (tap,) = select(traced.graph, ["type:norm"])
+    assert ((), 1) == (tap.shape, width(tap, how))
+    assert torch.equal(batch.norm(dim=1, keepdim=True), reduce(batch.norm(dim=1), tap, how))
 
 
 @pytest.mark.parametrize("how", ["mean", "max", "last", "cls"])

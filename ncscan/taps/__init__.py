@@ -18,7 +18,7 @@ from ncscan.graph import Tap, TapGraph
 from ncscan.taps.anatomy import Anatomy, understand
 from ncscan.taps.following import Expected, Follower
 from ncscan.taps.layout import samples_first
-from ncscan.taps.tracing import Place, copied, hooked, logits_in, quiet, record, tensors_in
+from ncscan.taps.tracing import Place, Recording, copied, hooked, logits_in, quiet, record, tensors_in
 
 REDUCTIONS = ("mean", "flatten", "cls", "last", "max")
 """How a map becomes a vector; recorded with every number that comes of it."""
@@ -74,11 +74,15 @@ def trace(model: nn.Module, inputs: Inputs) -> Trace:
 def _route(model: nn.Module, inputs: Inputs, n: int) -> Route:
     recording, writes_input = record(model, inputs, n)
     smaller, _ = record(model, _rows(inputs, n - 1), n - 1)
-    for i, (a, b) in enumerate(zip(recording.calls, smaller.calls, strict=False)):
-        if (a.func, a.visit.module, a.reads, a.writes) != (b.func, b.visit.module, b.reads, b.writes):
+    if _ways(recording) != _ways(smaller):
+        # A model may prepare something in its very first pass, such as a table of positions, and keep it.
+        recording, writes_input = record(model, inputs, n)
+    for i, (a, b) in enumerate(zip(_ways(recording), _ways(smaller), strict=False)):
+        if a != b:
+            to = [f"{r.calls[i].visit.module}/{r.calls[i].name}" for r in (recording, smaller)]
             raise TapError(
-                f"the model's way depends on the batch size: at call {i} it goes to {a.visit.module}/{a.name} for {n} "
-                f"samples and to {b.visit.module}/{b.name} for {n - 1}"
+                f"the model's way depends on the batch size: at call {i} it goes to {to[0]} for {n} samples "
+                f"and to {to[1]} for {n - 1}"
             )
     if len(recording.calls) != len(smaller.calls):
         raise TapError(f"the model's way depends on the batch size: {n} and {n - 1} samples take different calls")
@@ -96,6 +100,11 @@ def _route(model: nn.Module, inputs: Inputs, n: int) -> Route:
         anatomy=anatomy,
         writes_input=writes_input,
     )
+
+
+def _ways(recording: Recording) -> list[tuple[object, ...]]:
+    """What a pass did, call by call, whatever the values."""
+    return [(call.func, call.visit.module, call.reads, call.writes) for call in recording.calls]
 
 
 def _other_masks(inputs: Inputs) -> list[Inputs]:
@@ -201,7 +210,7 @@ def reduce(
     """
     how = reduction_of(tap, how)
     if how in ("none", "flatten") or tap.channel_dim is None:
-        rows = value.flatten(1)
+        rows = value.reshape(len(value), -1)  # one number per sample has no second dimension
         return rows.clone() if copy else rows
     channel = tap.channel_dim + 1
     positions = [d for d in range(1, value.ndim) if d != channel]
