@@ -6,6 +6,7 @@ replay.
 """
 
 import copy
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -27,7 +28,7 @@ NEIGHBOURS = 11
 """Other samples in the other batch, which is then of another size too."""
 MEMORY = 256 * 2**20
 DRAWS = 64
-"""Passes of one batch where the model draws random numbers: what is drawn rarely must have a chance to show."""
+"""Passes of one batch where something moves between passes: what is drawn rarely must have a chance to show."""
 
 
 class Tolerance(NamedTuple):
@@ -49,7 +50,9 @@ EXACT = Tolerance(0.0, 0.0)
 """Of integers."""
 
 
-def require_repeatable(model: nn.Module, dataset: Dataset, traced: Trace, device: torch.device) -> str:
+def require_repeatable(
+    model: nn.Module, dataset: Dataset, traced: Trace, taps: Sequence[Tap], device: torch.device
+) -> str:
     """Refuse a model whose features are not a function of the sample.
 
     A few samples are replayed twice in one batch, alone, and among others, in float64 where the model runs in it, so
@@ -59,6 +62,8 @@ def require_repeatable(model: nn.Module, dataset: Dataset, traced: Trace, device
         model: in eval mode, on the device; it is not changed, what runs is a copy where it can be copied.
         dataset: where the samples come from.
         traced: the model's traced pass.
+        taps: whose features are to be kept. Others may depend on the batch (experts see its tokens in an order of their
+            own), as long as neither these nor the logits do.
         device: where to compute.
 
     Returns: a doubt, where the model draws random numbers that moved no feature; else empty.
@@ -68,7 +73,7 @@ def require_repeatable(model: nn.Module, dataset: Dataset, traced: Trace, device
     """
     try:
         twin = copy.deepcopy(model).double()
-        return _checked(twin, replace(dataset, floats=torch.float64), traced, device)
+        return _checked(twin, replace(dataset, floats=torch.float64), traced, taps, device)
     except ModelError:
         raise
     except (RuntimeError, TypeError, ValueError, AttributeError, NcscanError):
@@ -77,17 +82,17 @@ def require_repeatable(model: nn.Module, dataset: Dataset, traced: Trace, device
         twin = copy.deepcopy(model)
     except (RuntimeError, TypeError, ValueError, AttributeError):
         twin = model
-    return _checked(twin, dataset, traced, device)
+    return _checked(twin, dataset, traced, taps, device)
 
 
-def _checked(model: nn.Module, dataset: Dataset, traced: Trace, device: torch.device) -> str:
+def _checked(model: nn.Module, dataset: Dataset, traced: Trace, taps: Sequence[Tap], device: torch.device) -> str:
     """The passes, one after the other, each against the first."""
-    taps = [tap for tap in traced.graph.taps if tap.kind != "input"]
-    per_sample = 8 * sum(int(np.prod(tap.shape)) for tap in taps)
+    seen = [tap for tap in traced.graph.taps if tap.kind != "input"]
+    per_sample = 8 * sum(int(np.prod(tap.shape)) for tap in seen)
     n = int(np.clip(MEMORY // max(per_sample, 1), 2, SAMPLES))
     rows, others = _spread(dataset.n_samples, n)
-    comparison = _Comparison(taps)
-    with watch(model, traced, taps, comparison.take) as forward, torch.no_grad():
+    comparison = _Comparison(seen, frozenset({traced.graph.output.name, *(tap.name for tap in taps)}))
+    with watch(model, traced, seen, comparison.take) as forward, torch.no_grad():
 
         def run(chosen: Int64[np.ndarray, "m"], places: Sequence[int], kept: Sequence[int]) -> list[float]:
             """The samples numbered `kept`, which stand at `places` of a batch: how far each tap moved."""
@@ -98,10 +103,10 @@ def _checked(model: nn.Module, dataset: Dataset, traced: Trace, device: torch.de
 
         everyone = range(len(rows))
         run(rows, everyone, everyone)
-        before = _random_states(device)
+        before, own = _random_states(device), _own_states(model)
         again = run(rows, everyone, everyone)
         draws = _random_states(device) != before
-        for _ in range(DRAWS - 2 if draws else 0):
+        for _ in range(DRAWS - 2 if draws or _own_states(model) != own else 0):
             again = list(map(max, again, run(rows, everyone, everyone)))
         _refuse(comparison, again, "again", _RANDOM if draws else _STATE)
         for i in everyone:
@@ -131,20 +136,26 @@ _NEIGHBOURS = (
 
 
 def _refuse(comparison: "_Comparison", moved_by: Sequence[float], which: str, why: str) -> None:
-    """ModelError at the first layer that moved by more than its tolerance, that of the coarsest type up to there."""
+    """ModelError at the first layer that moved, where one that is kept did.
+
+    A layer's tolerance is that of the coarsest type up to there.
+    """
     allowed = 0.0
+    first: tuple[str, float] | None = None
     for tap, by, dtype in zip(comparison.taps, moved_by, comparison.dtypes, strict=True):
         allowed = max(allowed, getattr(TOLERANCES.get(dtype, EXACT), which))
         if by > allowed:
-            extent = f" (by {by:.2g} times the size of its features)" if np.isfinite(by) else ""
-            raise ModelError(why.format(layer=tap.name) + extent)
+            first = first or (tap.name, by)
+            if tap.name in comparison.wanted:
+                extent = f" (by {first[1]:.2g} times the size of its features)" if np.isfinite(first[1]) else ""
+                raise ModelError(why.format(layer=first[0]) + extent)
 
 
 class _Comparison:
     """The features of the first pass, and how far those of the present one are from them, tap by tap."""
 
-    def __init__(self, taps: Sequence[Tap]) -> None:
-        self.taps = taps
+    def __init__(self, taps: Sequence[Tap], wanted: frozenset[str]) -> None:
+        self.taps, self.wanted = taps, wanted
         self.moved: list[float] = []
         self.dtypes: list[torch.dtype] = [torch.float64] * len(taps)
         self._first: list[torch.Tensor | None] = [None] * len(taps)
@@ -158,7 +169,7 @@ class _Comparison:
 
     def take(self, i: int, value: torch.Tensor) -> None:
         """A tap's value (m, …), to be kept or to be compared."""
-        own = value[list(self._places)].flatten(1)
+        own = value[list(self._places)].reshape(len(self._places), -1)
         first = self._first[i]
         if first is None:
             self._first[i], self.dtypes[i] = own.clone(), value.dtype
@@ -199,7 +210,29 @@ def _among(rows: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "m"]) -> tupl
 
 
 def _random_states(device: torch.device) -> tuple[object, ...]:
-    """The states of torch's and numpy's generators. Python's own is drawn from by bystanders, such as type checkers."""
+    """The states of torch's and numpy's generators."""
     cuda = torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else b""
     _, keys, position, *rest = np.random.get_state()  # noqa: NPY002 - code of a model may draw from it
     return torch.get_rng_state().numpy().tobytes(), cuda, np.asarray(keys).tobytes(), position, rest
+
+
+def _own_states(model: nn.Module) -> list[str]:
+    """What else a pass may move that the next one sees: counters and generators in modules, Python's own generator.
+
+    Where it moves more passes are worth their time; it is no evidence: a count may be for nothing, and from Python's
+    generator bystanders draw too, such as type checkers.
+    """
+    states = [repr(random.getstate())]
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, int | float):
+                states.append(repr(value))
+            elif isinstance(value, torch.Generator):
+                states.append(value.get_state().numpy().tobytes().hex())
+            elif isinstance(value, np.random.Generator):
+                states.append(str(value.bit_generator.state))
+            elif isinstance(value, np.random.RandomState):
+                states.append(repr(value.get_state()))
+            elif isinstance(value, random.Random):
+                states.append(repr(value.getstate()))
+    return states

@@ -13,8 +13,9 @@ from dumping import CPU, D, K, network, samples
 from test_taps import EACH
 from torch import nn
 
-from ncscan.dataset import Inputs, from_arrays
+from ncscan.dataset import Dataset, Inputs, from_arrays
 from ncscan.errors import ModelError
+from ncscan.graph import select
 from ncscan.repeatable import _among, _checked, _spread, require_repeatable
 from ncscan.taps import trace
 
@@ -37,8 +38,12 @@ class Net(nn.Module):
 
 
 def checked(model: nn.Module) -> str:
-    dataset = samples()
-    return require_repeatable(model, dataset, trace(model, dataset.batch(0, 3)), CPU)
+    return looked_at(model, samples())
+
+
+def looked_at(model: nn.Module, dataset: Dataset, *selectors: str) -> str:
+    traced = trace(model, dataset.batch(0, 3))
+    return require_repeatable(model, dataset, traced, select(traced.graph, selectors or ["all"]), CPU)
 
 
 def fixed_mask(_net: nn.Module, h: torch.Tensor) -> torch.Tensor:
@@ -94,6 +99,62 @@ def test_a_pass_that_remembers_is_refused() -> None:
         checked(Net(running_mean).eval())
 
 
+class Counting(nn.Module):
+    """Is another network from its 20th pass on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = 0
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        return h * (1.0 if self.passes < 20 else 2.0)
+
+
+class Drawing(nn.Module):
+    """Drops all at a probability of 5 %, by a generator of its own."""
+
+    def __init__(self, generator: torch.Generator | np.random.Generator | random.Random) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        own = self.generator
+        drawn = torch.rand(1, generator=own).item() if isinstance(own, torch.Generator) else own.random()
+        return h * float(drawn > 0.05)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Counting(),
+        # With these seeds the first drop is between the 25th and the 36th pass.
+        Drawing(torch.Generator().manual_seed(15)),
+        Drawing(np.random.default_rng(14)),
+        Drawing(random.Random(0)),  # noqa: S311 - no secret
+    ],
+    ids=["counter", "torch", "numpy", "Python"],
+)
+def test_what_happens_once_in_many_passes_has_a_chance_to_show(module: nn.Module) -> None:
+    net = Net(lambda net, h: net.get_submodule("own")(h))
+    net.own = module
+    with pytest.raises(ModelError, match="differ from pass to pass, first at layer own: the model keeps something"):
+        checked(net.eval())
+
+
+def test_only_what_is_kept_must_be_a_function_of_its_sample() -> None:
+    """As among experts, which see the tokens of a batch in an order of their own."""
+
+    def middle(_net: nn.Module, h: torch.Tensor) -> torch.Tensor:
+        _aside = h[h.sum(1).argsort()].exp()
+        return h
+
+    net = Net(middle).eval()
+    assert looked_at(net, samples(), "all") == ""
+    with pytest.raises(ModelError, match="depend on the batch"):
+        looked_at(net, samples(), "every")
+
+
 def test_a_draw_that_moves_nothing_is_a_doubt() -> None:
     """As in wav2vec 2, which draws whether to skip a layer also where it never does."""
 
@@ -117,9 +178,10 @@ def test_honest_models_pass(
     dataset = replace(from_arrays(several, y), floats=dtype)
     model = model.to(dtype)
     traced = trace(model, dataset.batch(0, 3))
-    assert require_repeatable(model, dataset, traced, CPU) == ""
+    taps = traced.graph.taps
+    assert require_repeatable(model, dataset, traced, taps, CPU) == ""
     # The same without the float64 twin, where the tolerance is that of the type itself.
-    assert _checked(copy.deepcopy(model), dataset, traced, CPU) == ""
+    assert _checked(copy.deepcopy(model), dataset, traced, taps, CPU) == ""
 
 
 def test_a_model_that_cannot_be_copied_or_widened_is_looked_at_as_it_is() -> None:
@@ -149,7 +211,7 @@ def test_few_samples_are_enough_to_see_the_batch(n: int) -> None:
     dataset = from_arrays(torch.randn(n, D), np.arange(n) % 2)
     model = Net(lambda _, h: h - h.mean(0)).eval()
     with pytest.raises(ModelError, match="depend on the batch"):
-        require_repeatable(model, dataset, trace(model, dataset.batch(0, 3)), CPU)
+        looked_at(model, dataset)
 
 
 def test_samples_are_spread_and_stand_elsewhere_in_the_other_batch() -> None:

@@ -259,7 +259,8 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
     if not kept:
         loaded.size.check(path, dumps=left)
         if target.split == TRAINING:
-            doubt = require_repeatable(loaded.model.module, loaded.dataset, loaded.trace, loaded.device)
+            taps = [layer.tap for layer, _ in loaded.size.layers]
+            doubt = require_repeatable(loaded.model.module, loaded.dataset, loaded.trace, taps, loaded.device)
         # Before the rows: a dump is described and laid out before its first row comes.
         gradients = None if n_gradients is None else _gradients(loaded, n_gradients)
         with writing(path.parent):
