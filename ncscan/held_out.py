@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
-from scipy.stats import rankdata
 
 from ncscan.errors import DataError, Undefined
 from ncscan.metrics import Definition, Row
@@ -186,14 +185,14 @@ def confidence_rows(own: Float64[np.ndarray, "N"], inside: Float64[np.ndarray, "
 
 
 def auroc(inside: Float64[np.ndarray, "n"], outside: Float64[np.ndarray, "m"]) -> float:
-    """P[a score from inside > one from outside] + ½ P[equal].
+    """P[a score from inside > one from outside] + ½ P[equal], of finite scores.
 
     >>> auroc(np.array([3.0, 2.0]), np.array([1.0, 2.0]))
     0.875
     """
-    n, m = len(inside), len(outside)
-    ranks = rankdata(np.concatenate([inside, outside]))[:n]
-    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))
+    others = np.sort(outside)
+    below, not_above = (np.searchsorted(others, inside, side) for side in ("left", "right"))
+    return float(below.sum() + not_above.sum()) / (2 * len(inside) * len(outside))
 
 
 def undefined_rows(metrics: Iterable[tuple[str, str]], why: Undefined) -> list[Row]:
