@@ -197,6 +197,8 @@ class LayerStats:
 
 def spread(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]:
     """Singular values of M̃, class c counted √(K w_c) times, and their directions as rows; made once a layer."""
+    if stats.counts.min() == stats.counts.max():
+        weighting = "class"  # the two are one
     if weighting not in stats.spreads:
         scaled = np.sqrt(stats.n_classes * stats.weights(weighting))[:, None] * stats.centred(weighting)
         _, s, axes = np.linalg.svd(scaled, full_matrices=False)

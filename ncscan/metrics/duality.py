@@ -11,7 +11,7 @@ from ncscan.metrics.frame import cross_etf_distance
 from ncscan.metrics.simplex import require_room
 from ncscan.metrics.view import LayerView, Value
 from ncscan.pairs import product_blocks
-from ncscan.statistics import LayerStats, Rank
+from ncscan.statistics import LayerStats, Rank, spread
 
 
 def nc3_distance(view: LayerView) -> float:
@@ -162,7 +162,10 @@ def subspace_rank(view: LayerView) -> Rank:
 
 def _subspaces(view: LayerView) -> tuple[Float64[np.ndarray, "j d"], Float64[np.ndarray, "j d"]]:
     stats, (reader,) = view.stats, view.readers
-    _, s, axes = np.linalg.svd(stats.centred(view.weighting), full_matrices=False)
+    if view.weighting == "class":  # where every class counts once, as it does here
+        s, axes = spread(stats, "class")
+    else:
+        _, s, axes = np.linalg.svd(stats.centred(view.weighting), full_matrices=False)
     rank = int((s > stats.tolerance).sum())
     if rank == 0:
         raise Undefined("the class means coincide, as far as the storage precision can tell")
