@@ -172,9 +172,12 @@ def confidences(logits: Float[np.ndarray, "N K"]) -> Float64[np.ndarray, "N"]:
     >>> confidences(np.zeros((1, 4))).tolist()
     [0.25]
     """
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    largest: Float64[np.ndarray, N] = 1 / np.exp(shifted).sum(axis=1)
+    largest = np.empty(len(logits))
+    step = max(1, _BLOCK_NUMBERS // logits.shape[1])
+    for start in range(0, len(logits), step):
+        shifted = logits[start : start + step].astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        largest[start : start + step] = 1 / np.exp(shifted, out=shifted).sum(axis=1)
     return largest
 
 

@@ -1,12 +1,14 @@
 """NC4, error and loss against counting by hand and torch."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from helpers import by_name, chunked, naive_nearest, nearest_of, random_layer, rotation, stats_of, view_of
 
 from ncscan.accumulate import layer_stats
-from ncscan.metrics import LayerView, measure, network_rows
+from ncscan.metrics import LayerView, decision, measure, network_rows
 from ncscan.metrics.decision import ncc_error
 
 
@@ -98,3 +100,19 @@ def test_the_loss_says_so_when_it_overflows() -> None:
 def test_network_rows_say_why_when_logits_are_not_finite() -> None:
     rows = network_rows(np.array([[0.0, 1.0], [np.nan, 0.0]]), np.array([0, 1]))
     assert {(row.value, row.reason) for row in rows} == {(None, "1 samples have non-finite logits, first in sample 1")}
+
+
+def test_losses_of_many_logits_take_no_copy_of_them() -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((6000, 3000), np.float32), rng.integers(0, 3000, 6000)
+    tracemalloc.start()
+    rows = by_name(network_rows(logits, labels))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 8 * decision._BLOCK_NUMBERS < 8 * logits.size
+    some = logits[:50].astype(np.float64)
+    first = by_name(network_rows(logits[:50], labels[:50]))
+    assert first["loss.mse"].value == pytest.approx(np.mean((some - np.eye(3000)[labels[:50]]) ** 2), rel=1e-12)
+    assert rows["loss.cross_entropy"].value == pytest.approx(
+        float(torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))), rel=1e-5
+    )

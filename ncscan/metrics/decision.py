@@ -3,6 +3,8 @@
 In: a LayerView, or logits and labels. Out: fractions of samples, losses.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Float, Int64
 
@@ -10,6 +12,9 @@ from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView
 from ncscan.resolution import true_value, unit_exponent
 from ncscan.statistics import LayerStats
+
+_BLOCK_NUMBERS = 2**22
+"""Logits at once: 32 MiB."""
 
 
 def ncc_error(view: LayerView) -> float:
@@ -108,10 +113,13 @@ def mean_squared_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarra
     0.25
     """
     _require_finite(logits)
-    exponent = max(unit_exponent(float(np.abs(logits).max(initial=0.0))), 0)
-    off = np.ldexp(logits.astype(np.float64), -exponent)
-    off[np.arange(len(off)), labels] -= np.ldexp(1.0, -exponent)
-    return true_value(np.mean(off**2), 2 * exponent)
+    largest = max(logits.max(initial=0.0), -logits.min(initial=0.0))
+    exponent, squares = max(unit_exponent(float(largest)), 0), 0.0
+    for rows in _blocks(logits):
+        off = np.ldexp(logits[rows].astype(np.float64), -exponent)
+        off[np.arange(len(off)), labels[rows]] -= np.ldexp(1.0, -exponent)
+        squares += float(np.vdot(off, off))
+    return true_value(squares / logits.size, 2 * exponent)
 
 
 def cross_entropy(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
@@ -131,10 +139,13 @@ def cross_entropy(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N
     0.693147
     """
     _require_finite(logits)
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    own = shifted[np.arange(len(shifted)), labels]
-    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - own))
+    losses = np.empty(len(logits))
+    for rows in _blocks(logits):
+        shifted = logits[rows].astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        own = shifted[np.arange(len(shifted)), labels[rows]]
+        losses[rows] = np.log(np.exp(shifted, out=shifted).sum(axis=1)) - own
+    return float(np.mean(losses))
 
 
 def logits_obstacle(logits: Float[np.ndarray, "N K"]) -> str:
@@ -143,8 +154,16 @@ def logits_obstacle(logits: Float[np.ndarray, "N K"]) -> str:
     >>> logits_obstacle(np.array([[0.0, 1.0], [np.nan, 1.0]]))
     '1 samples have non-finite logits, first in sample 1'
     """
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    finite = [np.isfinite(logits[rows]).all(axis=1) for rows in _blocks(logits)]
+    bad = np.flatnonzero(~np.concatenate(finite)) if finite else np.zeros(0, np.int64)
     return f"{len(bad)} samples have non-finite logits, first in sample {bad[0]}" if len(bad) else ""
+
+
+def _blocks(logits: Float[np.ndarray, "N K"]) -> Iterator[slice]:
+    """Some samples at a time: what is computed of all logits of thousands of classes takes no more memory than they."""
+    step = max(1, _BLOCK_NUMBERS // logits.shape[1])
+    for start in range(0, len(logits), step):
+        yield slice(start, start + step)
 
 
 def _require_finite(logits: Float[np.ndarray, "N K"]) -> None:
