@@ -1,141 +1,41 @@
 """The dump: one HDF5 file per checkpoint. What is in it, and reading it.
 
 In: a path. Out: `Dump`, with all that a report needs: neither the model nor the data. With store.py, which writes the
-same schema, the only file that knows it; docs/dump-format.md tells it to others. No torch here.
+same schema, the only file that knows it; docs/dump-format.md tells it to others.
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from ncscan import files, hdf5, rows
-from ncscan.config import Plain
+from ncscan.agreement import Described, Stored, disagreements
+from ncscan.description import STORED_AS as STORED_AS
+from ncscan.description import GradientRow as GradientRow
+from ncscan.description import Gradients as Gradients
+from ncscan.description import Layer as Layer
+from ncscan.description import Provenance as Provenance
+from ncscan.description import checked
 from ncscan.errors import DumpError, RefusedPlan
-from ncscan.graph import Tap, TapGraph
+from ncscan.graph import TapGraph
 
 FORMAT = "ncscan dump"
 FORMAT_VERSION = 1
 LOGITS = "logits"
 GRADIENTS = "gradients"
 ROUNDING = "rounding"
-Described = TypeVar("Described")
 MAX_DESCRIPTION = 2**26
 """Bytes of a graph or a provenance: 10,000 layers and 100,000 class names take a quarter of it."""
-MAX_TEXT = 10_000
-"""Characters of a name, a note or a path: it comes again in every row of a table."""
 HOW = ("device", "batch_size", "versions")
 """Fields of the provenance that say how a dump was computed; all others say what was asked for."""
-STORED_AS = {
-    "float16": "<f2",
-    "bfloat16": "<u2",  # HDF5 has no such type: its 16 bits as they are, and the name beside them
-    "float32": "<f4",
-    "float64": "<f8",
-    "uint8": "|u1",
-    "int8": "|i1",
-    "int16": "<i2",
-    "int32": "<i4",
-    "int64": "<i8",
-    "bool": "|u1",
-}
-"""What torch computes → what the file holds."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a dump comes from, in plain values: no time, no absolute path, so the same inputs give the same bytes."""
-
-    run: str
-    group: str
-    checkpoint: str
-    checkpoint_sha256: str
-    tensors_sha256: str
-    checkpoint_format: str
-    step: int | None
-    epoch: int | None
-    file_number: int | None
-    notes: Mapping[str, Plain]
-    model_source: str
-    activation: str
-    """Of a rebuilt `mlp`; else empty."""
-    linear_head: int | None
-    prefix_map: tuple[tuple[str, str], ...]
-    matched: int
-    total: int
-    unmatched: tuple[str, ...]
-    """What a checkpoint that was loaded in part did not fill, and why."""
-    stored_dtype: str
-    compute_dtype: str
-    """Of the weights: half precision is widened, exactly."""
-    dataset: str
-    dataset_fingerprint: str
-    """Of values, labels and normalisation."""
-    split: str
-    class_names: tuple[str, ...]
-    selectors: tuple[str, ...]
-    reduction: str
-    dtype: str
-    """`as computed`, or the type that was asked for."""
-    device: str
-    batch_size: int
-    versions: Mapping[str, str]
-    train: Mapping[str, Plain]
-    """The [train] section of ncscan.toml."""
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "Provenance":
-        """What `asdict` wrote, after a round trip through JSON."""
-        known = {f.name: _tupled(plain[f.name]) for f in fields(cls)}
-        return cls(**known)
-
-
-@dataclass(frozen=True)
-class GradientRow:
-    """One number that took gradients of the model, made while it was at hand."""
-
-    layer_or_map: str
-    """A linear map, a pair of consecutive ones as `first..next`, or empty for the whole network."""
-    metric: str
-    quantity: str
-    value: float | None
-    reason: str
-    """Why there is no value, else empty."""
-    n_samples: int
-    """How many samples it was made of."""
-    estimate: bool
-    """Whether those were a part of the data, or random signs stood for many outputs: else it is exact."""
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """What `--gradients` left in a dump."""
-
-    n_samples: int
-    rows: tuple[GradientRow, ...]
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "Gradients":
-        """What `asdict` wrote, after a round trip through JSON."""
-        return cls(plain["n_samples"], tuple(GradientRow(**row) for row in plain["rows"]))
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One tap as the dump keeps it."""
-
-    index: int
-    """Which group of the file: `/layers/0007`."""
-    tap: Tap
-    reduction: str
-    dtype: str
-    n_features: int
 
 
 class Dump:
@@ -168,17 +68,37 @@ class Dump:
         self.n_samples, self.rows_written = self._count("n_samples"), self._count("rows_written")
         if not unfinished and self._count("rows_complete") != self.n_samples:
             raise DumpError(f"{self.path} is unfinished: run the same extract again, it goes on where it stopped")
-        self.provenance = _checked(Provenance.from_plain(self._json("provenance")))
-        self.graph = _checked(TapGraph.from_plain(self._json("graph")))
+        self.provenance = checked(Provenance.from_plain(self._json("provenance")))
+        self.graph = checked(TapGraph.from_plain(self._json("graph")))
         self.gradients = self._gradients() if GRADIENTS in self._file else None
         """What took gradients, where it was asked for."""
         self.layers = tuple(self._layer(index) for index in range(self._count("n_layers")))
         names = [LOGITS, *(activations(layer.index) for layer in self.layers)]
         self.tables = rows.find(self._file, names, self.n_samples, max(1, self._count("batch_rows")))
         """The logits' rows, then those of each layer."""
-        for layer, table in zip(self.layers, self.tables[1:], strict=True):
-            if table.values.shape[1] != layer.n_features:
-                raise DumpError(f"{self.path}: {table.values.name} has not {layer.n_features} features as it says")
+        described = Described(self.provenance, self.graph, self.layers, self.gradients, self.n_samples)
+        for sentence in disagreements(described, self._stored()):
+            raise DumpError(f"{self.path}: damaged or made by hand: {sentence}; extract it again")
+
+    def _stored(self) -> Stored:
+        """What the file holds, by shape and type; nothing of it is read."""
+        logits, *activations = (table.values for table in self.tables)
+        maps = [
+            {
+                name: (self._dtype(found), found.dtype, tuple(found.shape))
+                for name in ("weight", "bias")
+                if name in group and (found := hdf5.dataset(group, name)) is not None
+            }
+            for index in range(len(self.graph.maps))
+            for group in [hdf5.group(self._file, f"maps/{index:04}")]
+        ]
+        ids = hdf5.dataset(self._file, "sample_ids")
+        return Stored(
+            logits=(self._dtype(logits), logits.dtype, tuple(logits.shape)),
+            activations=tuple((values.dtype, tuple(values.shape)) for values in activations),
+            maps=tuple(maps),
+            sample_ids=(ids.dtype, tuple(ids.shape)),
+        )
 
     def __enter__(self) -> "Dump":
         return self
@@ -244,7 +164,7 @@ class Dump:
         return found
 
     def _gradients(self) -> Gradients:
-        found = _checked(Gradients.from_plain(self._json(GRADIENTS)))
+        found = checked(Gradients.from_plain(self._json(GRADIENTS)))
         for row in found.rows:
             if (row.value is None) == (not row.reason) or (row.value is not None and not math.isfinite(row.value)):
                 raise DumpError(f"{self.path}: {row.metric!a:.80} is {row.value!a} because {row.reason!a:.80}")
@@ -322,37 +242,6 @@ def activations(index: int) -> str:
 def _asked(provenance: Provenance) -> dict[str, str]:
     """As JSON texts: a NaN in a note equals itself there, and a list a tuple."""
     return {name: plain_json(value) for name, value in asdict(provenance).items() if name not in HOW}
-
-
-def _tupled(value: Any) -> Any:
-    """JSON knows no tuples: every list becomes one again."""
-    return tuple(map(_tupled, value)) if isinstance(value, list | tuple) else value
-
-
-def _checked(described: Described) -> Described:
-    """What was read from a file, when every field of it holds what it is declared to."""
-    for name, hint in get_type_hints(type(described)).items():
-        if not _fits(value := getattr(described, name), hint):
-            raise ValueError(f"{name} of a {type(described).__name__} is {value!a:.80}")
-    return described
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Whether a value read from JSON is of a declared type: plain values, tuples and mappings of them, dataclasses."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, each) for each in inner)
-    if origin is Literal:
-        return value in inner
-    if origin is tuple:
-        each = [inner[0]] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
-        return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, value, each))
-    if origin is Mapping:
-        return isinstance(value, dict) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
-    if isinstance(hint, type) and is_dataclass(hint):
-        return isinstance(value, hint) and _checked(value) is value
-    bounded = len(value) <= MAX_TEXT if isinstance(value, str) else not isinstance(value, int) or abs(value) < 2**63
-    return type(value) is hint and bounded
 
 
 def _decoded(stored: np.ndarray, dtype: str) -> np.ndarray:

@@ -66,6 +66,7 @@ def test_read_config_when_there_is_none(tmp_path: Path) -> None:
         ("[model]\nlinear_head = '3'\n", r"linear_head in \[model\] must be of type int, not '3'"),
         ("[model]\nlinear_head = true\n", r"linear_head in \[model\] must be of type int, not True"),
         ("[model]\nlinear_head = 0\n", "must be 1 or more, not 0"),
+        (f"[train]\nlr = {10**30}\n", r"lr in \[train\] must be a finite number"),
         ("[model]\nsource = 'resnet'\n", r"\[model\] source: the model must be mlp or module:function, not 'resnet'"),
         ("[data]\nsource = 'digits.npz'\n", r"\[data\] source: the data must be npz:FILE, .*, not 'digits.npz'"),
         ("[data]\nsource = 'npz:'\n", r"the data must be npz:FILE"),

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from dumping import BATCH, PROVENANCE, K, N, dump_to, network, samples, traced
 
 from ncscan import dump, hdf5, sizeplan, store
+from ncscan.dump import GradientRow, Gradients
 from ncscan.errors import DumpError
 from ncscan.store import Dump
 
@@ -193,6 +194,108 @@ def test_layer_facts_that_are_not_so_are_refused(path: Path, change: dict[str, A
     altered(path, lambda f: f["layers/0001"].attrs.update(change))
 
 
+def tap(index: int, **change: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda graph: graph["taps"][index].update(change)
+
+
+def linear(index: int, **change: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda graph: graph["maps"][index].update(change)
+
+
+GRAPHS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "head of nothing": (lambda g: g.update(head=["nowhere"]), "its linear head has 'nowhere', which is no linear map"),
+    "head reversed": (lambda g: g.update(head=["4", "2"]), "not in the order of the pass"),
+    "head twice": (lambda g: g.update(head=["4", "4"]), "not in the order of the pass"),
+    "head without its end": (lambda g: g.update(head=["2"]), "does not write the output"),
+    "head of convolutions": (linear(2, kind="convolution"), "its linear head has a map that is no matrix"),
+    "link from nothing": (lambda g: g["links"][0].update(first="zz"), "joins 'zz', which is no linear map"),
+    "link to nothing": (lambda g: g["links"][0].update(next="1"), "joins '1', which is no linear map"),
+    "no output": (lambda g: [t.update(is_output=False) for t in g["taps"]], "0 values of its graph are the output"),
+    "two outputs": (tap(0, is_output=True), "2 values of its graph are the output"),
+    "output of another width": (tap(5, shape=[5]), "there are 4 logits a sample"),
+    "output of no width": (tap(5, shape=[]), "one number, not a vector of logits"),
+    "output of another type": (tap(5, dtype="float16"), "called 'float32' and stored as float32"),
+    "two layers of one name": (tap(1, name="2"), "two layers of its graph are called '2'"),
+    "depth out of order": (tap(2, depth=1), "has depth 1 as number 2"),
+    "depth below zero": (tap(0, depth=-1), "has depth -1"),
+    "features nowhere": (tap(1, channel_dim=99), "in dimension 99 of 16"),
+    "features before the first": (tap(1, channel_dim=-1), "in dimension -1"),
+    "negative shape": (tap(1, shape=[-16]), "has the shape -16"),
+    "shape of all memory": (tap(1, shape=[2**40, 2**40]), "has the shape 1099511627776×1099511627776"),
+    "layer of another width": (tap(1, shape=[4, 4]), "was reduced by 'none', where mean was asked for"),
+    "layer of more features": (tap(1, shape=[17]), "has 16 features of 17"),
+    "map of one dimension": (linear(0, shape=[1]), "no outputs and inputs"),
+    "map of another shape": (linear(0, shape=[16, 13]), "is 16×12 and not 16×13"),
+    "map that writes nothing": (linear(1, name="9"), "writes no layer of the graph"),
+    "two maps of one name": (linear(1, name="0"), "two linear maps write '0'"),
+    "map that reads nothing": (linear(1, reads="9"), "reads '9', which is no layer of the graph"),
+    "more maps than weights": (lambda g: g["maps"].append(g["maps"][0]), "maps/0003 is missing"),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_that_contradicts_itself_is_refused(path: Path, name: str) -> None:
+    change, said = GRAPHS[name]
+    assert said in altered(path, lambda f: rewritten(f, "graph", change))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epoch": -1}, "its epoch is -1"),
+        ({"notes": {f"n{i}": i for i in range(5000)}}, "5,000 notes"),
+        ({"class_names": [str(i) for i in range(200_000)]}, "it names 200,000 classes"),
+        ({"class_names": []}, "it names 0 classes"),
+        ({"split": "validation"}, "its split is 'validation'"),
+        ({"run": ""}, "has no name"),
+        ({"reduction": "median"}, "its reduction is 'median'"),
+        ({"reduction": "max", "batch_size": 0}, "in batches of 0"),
+        ({"matched": 7}, "7 of 6 tensors were matched"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_provenance_that_nothing_wrote_is_refused(path: Path, change: dict[str, Any], said: str) -> None:
+    assert said in altered(path, lambda f: rewritten(f, "provenance", lambda own: own.update(change)))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("maps/0000/weight", np.zeros((16, 12), "S4"), "called 'float32' and stored as |S4"),
+        ("maps/0000/weight", np.zeros((16, 12), "f8"), "called 'float32' and stored as float64"),
+        ("maps/0000/weight", np.zeros((12, 16), "f4"), "is 12×16 and not 16×12"),
+        ("maps/0000/bias", np.zeros((3, 3), "f4"), "is 3×3 beside a weight of 16×12"),
+        ("maps/0000/bias", np.zeros(15, "f4"), "is 15 beside a weight of 16×12"),
+        ("sample_ids", np.arange(3), "3 sample numbers of int64"),
+        ("sample_ids", np.zeros(N, "f8"), "sample numbers of float64"),
+    ],
+)
+def test_arrays_that_are_not_what_is_said_are_refused(path: Path, name: str, data: np.ndarray, said: str) -> None:
+    def change(file: h5py.File) -> None:
+        named = dict(file[name].attrs)
+        replaced(file, name, data)
+        file[name].attrs.update(named)
+
+    assert said in altered(path, change)
+
+
+def test_layer_that_is_kept_twice_is_refused(path: Path) -> None:
+    assert "is kept twice" in altered(path, lambda f: f["layers/0003"].attrs.modify("tap", 1))
+
+
+@pytest.mark.parametrize("change", [{"n_samples": 0}, {"n_samples": N + 1}, {"layer_or_map": "nowhere"}])
+def test_gradients_of_what_is_not_there_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    row = GradientRow("0..2", "nfa", "", 0.5, "", 10, estimate=False)
+    path = tmp_path / "a.h5"
+    dump_to(path, gradients=Gradients(10, (row,)))
+    read_all(path)
+
+    def changed(plain: dict[str, Any]) -> None:
+        (plain["rows"][0] if "layer_or_map" in change else plain).update(change)
+
+    altered(path, lambda f: rewritten(f, "gradients", changed))
+
+
 def test_shape_bomb_is_refused(path: Path) -> None:
     def change(file: h5py.File) -> None:
         del file["layers/0001/activations"]
@@ -235,8 +338,16 @@ def test_description_of_blanks_is_not_unpacked(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"class_names": ["a", "b", "c", "d" * 20_000]}, {"step": 10**400}, {"epoch": 2**70}],
-    ids=["text", "digits", "integer"],
+    [
+        {"class_names": ["a", "b", "c", "d" * 20_000]},
+        {"step": 10**400},
+        {"epoch": 2**70},
+        {"file_number": 10**300},
+        {"notes": {"weight_decay": 10**30}},
+        {"train": {"lr": -(10**30)}},
+        {"notes": {"text": "x" * 20_000}},
+    ],
+    ids=["text", "digits", "integer", "file number", "note", "setting", "text of a note"],
 )
 def test_provenance_that_no_table_holds_is_refused(path: Path, change: dict[str, Any]) -> None:
     altered(path, lambda f: rewritten(f, "provenance", lambda plain: plain.update(change)))
@@ -269,8 +380,9 @@ def test_names_of_any_kind_are_kept_as_they_are(tmp_path: Path, name: str, monke
     monkeypatch.setattr("dumping.PROVENANCE", replace(PROVENANCE, class_names=(name, "b", "c", "d")))
     model, dataset = network(), samples()
     found, taps = traced(model, dataset)
-    odd = {tap.name: replace(tap, name=name if tap.name == "2" else tap.name) for tap in taps}
-    graph = replace(found.graph, taps=tuple(odd[tap.name] for tap in found.graph.taps))
+    odd = {tap.name: replace(tap, name=name if tap.name == "3" else tap.name) for tap in taps}
+    maps = tuple(replace(linear, reads=odd[linear.reads].name) for linear in found.graph.maps)
+    graph = replace(found.graph, taps=tuple(odd[tap.name] for tap in found.graph.taps), maps=maps)
     monkeypatch.setattr(
         store, "layers_of", lambda *args: tuple(replace(layer, tap=odd[layer.tap.name]) for layer in REAL(*args))
     )
