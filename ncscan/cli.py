@@ -57,6 +57,7 @@ from ncscan.options import (
     Trace,
     TrustCode,
 )
+from ncscan.streams import ready_streams
 
 if TYPE_CHECKING:
     from ncscan.jobs import Event, Skipped
@@ -81,16 +82,16 @@ app = typer.Typer(
 )
 
 
-class _Out(Console):
-    """stdout; when its reader goes away (`ncscan … | head`), the work goes on unheard."""
+class _Stream(Console):
+    """stdout or stderr; when its reader goes away (`ncscan … | head`), the work goes on unheard."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
-out = _Out(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = _Stream(highlight=False)
+err = _Stream(stderr=True, highlight=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -170,7 +171,7 @@ def extract(
             outcome = extraction.extract(targets, flags, out_dir / "dumps", telling)
         outcome.skipped += skipped
         if outcome.done and not quiet:
-            out.print(f"\n{outcome.done} of {len(targets)} dumps in {escape(str(out_dir / 'dumps'))}", soft_wrap=True)
+            out.print(f"\n{outcome.done} of {len(targets)} dumps in {_shown(str(out_dir / 'dumps'))}", soft_wrap=True)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -357,7 +358,17 @@ def metrics() -> None:
 
 def main() -> None:
     """The `ncscan` command."""
+    _keep_docstrings()
+    ready_streams()
     app()
+
+
+def _keep_docstrings() -> None:
+    """Begin anew where Python drops docstrings (-OO): Altair does not load without its own, nor has help a text."""
+    if sys.flags.optimize > 1 and ("PYTHONOPTIMIZE" in os.environ or "-OO" in sys.orig_argv):
+        arguments = [argument for argument in sys.orig_argv[1:] if argument != "-OO"]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONOPTIMIZE"}
+        os.execve(sys.executable, [sys.executable, *arguments], environment)  # noqa: S606 - the same command
 
 
 @contextmanager
@@ -539,7 +550,7 @@ def _print_plans(
         rows = [(tap.depth, tap.name, tap.kind, tap.shape, width, n_bytes) for tap, width, n_bytes in taps]
         out.print(plan(loaded.target.label, rows))
         for module in loaded.trace.graph.not_executed:
-            out.print(f"not executed: {escape(module)}", soft_wrap=True)
+            out.print(f"not executed: {_shown(module)}", soft_wrap=True)
         total = loaded.size.total
         out.print(f"a dump: {total / 1e6:,.1f} MB; {len(own)} of them: {total * len(own) / 1e6:,.1f} MB\n")
     outcome.settle(telling)
@@ -557,12 +568,12 @@ def _print_gates(outcome: "Reported", *, quiet: bool) -> None:
     """Every gate that failed with the rows that broke it, every one that cannot be judged, and how many passed."""
     for result in outcome.gates:
         if result.problem:
-            err.print(f"[bold red]error:[/] {escape(result.problem)}", soft_wrap=True)
+            err.print(f"[bold red]error:[/] {_shown(result.problem)}", soft_wrap=True)
         elif not result.passed:
             for row in result.rows:
-                err.print(f"[bold red]gate failed:[/] {escape(result.gate)}: {escape(str(row))}", soft_wrap=True)
+                err.print(f"[bold red]gate failed:[/] {_shown(result.gate)}: {_shown(str(row))}", soft_wrap=True)
             if more := result.broken - len(result.rows):
-                err.print(f"[bold red]gate failed:[/] {escape(result.gate)}: and {more:,} more rows", soft_wrap=True)
+                err.print(f"[bold red]gate failed:[/] {_shown(result.gate)}: and {more:,} more rows", soft_wrap=True)
     passed = sum(result.passed for result in outcome.gates)
     if outcome.gates and not quiet:
         failed = f" of {len(outcome.gates)}" if passed < len(outcome.gates) else ""
@@ -581,7 +592,7 @@ def _print_comparison(outcome: "Compared") -> None:
         is_table = isinstance(part, Table)
         out.print(part, width=width if is_table else None, soft_wrap=not is_table)
     page = next(path for path in outcome.files if path.suffix == ".html")
-    out.print(f"page: {escape(str(page))}", soft_wrap=True)
+    out.print(f"page: {_shown(str(page))}", soft_wrap=True)
 
 
 def _print_verdict(outcome: "Reported") -> None:
@@ -592,7 +603,7 @@ def _print_verdict(outcome: "Reported") -> None:
     for part in told(outcome.judged, width):
         out.print(part, width=width)
     page = next(path for path in outcome.files if path.suffix == ".html")
-    out.print(f"\npage: {escape(str(page))}", soft_wrap=True)
+    out.print(f"\npage: {_shown(str(page))}", soft_wrap=True)
     for picture in outcome.files[outcome.files.index(page) + 1 :]:
         if picture.suffix != ".csv":
-            out.print(f"figure: {escape(str(picture))}", soft_wrap=True)
+            out.print(f"figure: {_shown(str(picture))}", soft_wrap=True)

@@ -19,6 +19,7 @@ from tempfile import mkdtemp
 
 from ncscan.disk import sync
 from ncscan.errors import NoRoom, RefusedPlan
+from ncscan.files import parse_json, read
 
 STAGED = ".ncscan-"
 """What a folder of files begins with that are written and not yet in their place."""
@@ -295,15 +296,16 @@ def _complete(folder: Path) -> None:
 
 def _journal(folder: Path) -> tuple[list[str], list[str]] | None:
     """What is new and what goes. The folder may come from a stranger: nothing outside of it is touched."""
-    try:
-        with (folder / COMMIT / _JOURNAL).open("rb") as file:
-            plain = json.loads(file.read(_MOST_JOURNAL))
-        new, gone = plain["files"], plain["gone"]
-        inside = all((folder / name).parent.resolve().is_relative_to(folder.resolve()) for name in (*new, *gone))
-    except FileNotFoundError:
+    waiting = folder / COMMIT
+    if not os.path.lexists(waiting / _JOURNAL):
         return None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    try:
+        plain = parse_json(read(waiting / _JOURNAL, RefusedPlan, _MOST_JOURNAL))
+        new, gone = plain["files"], plain["gone"]
+        places = [place / name for name in (*new, *gone) for place in (folder, waiting)]
+        inside = all(path.parent.resolve().is_relative_to(folder.resolve()) for path in places)
+    except (ValueError, TypeError, KeyError):
         inside = False
     if not inside:
-        raise RefusedPlan(f"{folder / COMMIT}: no journal of ncscan; remove it, or choose another --out")
+        raise RefusedPlan(f"{waiting}: no journal of ncscan; remove it, or choose another --out")
     return new, gone

@@ -19,18 +19,23 @@ from ncscan.report.tables import (
     complete,
     conform,
     csv_text,
+    inert,
     metrics_frame,
     plain,
     summary_frame,
     visible,
     weights_frame,
 )
+from ncscan.report.verdict import NOTHING
 
 METRICS_HEADER = (
     "run,group,checkpoint,step,step_unit,split,layer,depth,kind,classifier,metric,quantity,value,reason,weighting,"
     "centred,reduction,rank,estimate,at_floor,low,high,baseline"
 )
 WEIGHTS_HEADER = "run,group,checkpoint,step,step_unit,map,next_map,metric,quantity,value,rank,reason,n_samples,estimate"
+
+ACTIVE = {chr(i) for i in (*range(32), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F))}
+ACTIVE |= {chr(i) for i in range(0x2066, 0x206A)}
 
 AT = {"run": "a", "group": "g", "checkpoint": "e1.pt", "step": 1, "step_unit": "epoch", "split": "train"}
 LAYER = {"layer": "fc", "depth": 3, "kind": "linear", "reduction": "none"}
@@ -66,14 +71,25 @@ def test_numbers_read_back_exactly(values: list[float]) -> None:
     assert values == [float(row["value"]) for row in read]
 
 
-@given(st.sampled_from(["", "=", "+", "-", "@", "\t", "\r", "\n", "'", '"', ","]), st.text())
+@given(st.sampled_from(["", *"=+-@\t\r\n'\",＝\u202e\x1b"]), st.text() | st.text("\u202e\u2066\u200f\x9b\x00a=,"))
 def test_text_reads_back_and_starts_no_formula(start: str, rest: str) -> None:
     name = start + rest
     frame = metrics_frame([(AT, {**LAYER, "layer": name}, Row("nc1_pinv", "", -1.0))])
     (read,) = csv.DictReader(io.StringIO(csv_text(frame), newline=""))
-    assert not read["layer"].startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-    assert name in (read["layer"], read["layer"][1:])
+    assert not read["layer"].startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠"))
+    assert inert(name) in (read["layer"], read["layer"][1:])
+    assert not set(read["layer"]) & ACTIVE
     assert read["value"] == "-1.0"
+
+
+def test_json_has_no_raw_character_that_acts_and_loses_none() -> None:
+    name = "fc" + "".join(sorted(ACTIVE))
+    frame = metrics_frame([(AT, {**LAYER, "layer": name}, Row("nc1_pinv", "", -1.0))])
+    document = json_text(complete({"metrics": frame}), [{"run": name}], [(name, "cut")], [name], NOTHING)
+    assert not set(document.replace("\n", "")) & ACTIVE
+    read = json.loads(document)
+    assert name in read["metrics"]["rows"][0]
+    assert [name, name, name] == [read["checkpoints"][0]["run"], read["skipped"][0]["input"], read["warnings"][0]]
 
 
 def test_csv_reads_back_as_the_same_frame() -> None:

@@ -180,6 +180,23 @@ def test_a_strangers_journal_touches_nothing(journal: bytes, tmp_path: Path) -> 
     assert b"kept" == (tmp_path / "precious").read_bytes()
 
 
+@pytest.mark.parametrize("what", ["a pipe", "a link"])
+def test_a_journal_that_is_no_file_is_refused(what: str, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "report", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    if what == "a pipe":
+        (folder / whole.COMMIT).mkdir()
+        os.mkfifo(folder / whole.COMMIT / "journal.json")
+    else:
+        (folder / whole.COMMIT).symlink_to(elsewhere)
+        (elsewhere / "journal.json").write_bytes(b'{"files": ["x"], "gone": []}')
+        (elsewhere / "x").write_bytes(b"kept")
+    with pytest.raises(RefusedPlan, match=r"not a regular file|no journal"), claimed(folder):
+        pass
+    assert (elsewhere / "x").exists() is (what == "a link")
+
+
 def test_a_reader_finds_what_is_still_to_be_moved(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_bytes(b"old")
     assert tmp_path / "report.json" == pending(tmp_path / "report.json")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ncscan import __version__
 from ncscan.report.gates import Result
-from ncscan.report.tables import plain
+from ncscan.report.tables import inert, plain
 from ncscan.report.verdict import Verdicts, as_plain, verdicts
 
 REPORT, REPORT_VERSION = "ncscan.report", 4
@@ -139,4 +139,5 @@ def _lines(items: Sequence[Any]) -> str:
 
 
 def _dump(item: Any) -> str:
-    return json.dumps(item, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # JSON reads an escape as its character: nothing is lost, and nothing raw moves the cursor of who looks at the file.
+    return inert(json.dumps(item, ensure_ascii=False, allow_nan=False, separators=(",", ":")))

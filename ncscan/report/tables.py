@@ -5,6 +5,7 @@ of the contract, and their text. The only file that decides how a number or a st
 """
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
@@ -24,6 +25,10 @@ from ncscan.report.columns import (
 )
 
 _NOT_FINITE = "not a finite number"
+_FORMULA = tuple("=+-@＝＋－＠")
+"""What a formula starts with; some spreadsheets take the wide forms for it too."""
+_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, line separators and direction marks. What joins letters and emojis is none of them."""
 
 Entry = tuple[Mapping[str, Any], Mapping[str, Any], object]
 WeightEntry = tuple[Mapping[str, Any], object]
@@ -109,8 +114,8 @@ def summary_frame(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
 def csv_text(frame: pd.DataFrame) -> str:
     r"""A frame as CSV: numbers that read back exactly, `true`/`false`, nothing for what is missing, `\n` line ends.
 
-    Spreadsheets run a cell that starts with `=`, `+`, `-` or `@`, also after a tab or line break, so a text cell that
-    starts with one of those gets a `'` in front. Numbers are untouched.
+    Spreadsheets run a cell that starts with `=`, `+`, `-` or `@`, so a text cell that starts with one of those gets a
+    `'` in front. What moves a cursor or turns a line round is written as its escape. Numbers are untouched.
 
     >>> print(csv_text(pd.DataFrame({"layer": ["=cmd", "fc"], "value": [-0.1, None]})), end="")
     layer,value
@@ -148,6 +153,15 @@ def encodable(text: str) -> str:
     'caf\\udce9.pt'
     """
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def inert(text: str) -> str:
+    r"""A text without raw control characters, line separators and direction marks: each becomes its escape.
+
+    >>> print(inert("fc\x1b[2J\u202e1"))
+    fc\u001b[2J\u202e1
+    """
+    return _ACTIVE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
 def number(value: float) -> str:
@@ -237,6 +251,5 @@ def _cells(column: pd.Series) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    guarded = f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
-    # Python's own writer leaves a lone \r bare when lines end in \n, and every reader then sees two rows.
-    return '"' + guarded.replace('"', '""') + '"' if any(mark in guarded for mark in ',"\r\n') else guarded
+    guarded = inert(f"'{text}" if text.startswith(_FORMULA) else text)
+    return '"' + guarded.replace('"', '""') + '"' if "," in guarded or '"' in guarded else guarded
