@@ -128,7 +128,7 @@ CLAIMS: tuple[Statement, ...] = (
         "identity",
         "tr Σ_W(Z_l) = tr(G⁺QS_WQ) + tr(A Σ_W(Z_{l−1}) Aᵀ)",
         "derived",
-        "the head has one linear map",
+        "the head has one linear map; no verdict where rounding decides",
     ),
     Statement(
         "nc1_output_share",
@@ -198,7 +198,7 @@ CLAIMS: tuple[Statement, ...] = (
         "bound",
         "cos(Vᵀu_c, Mu_c) ≥ (1−e)/hypot((κ+1/κ)/2 + eκ, s_1β_c)",
         "derived",
-        "e ≥ 1; V reads fewer than k directions; a mean or row is zero",
+        "e ≥ 1; V reads fewer than k directions; a mean or row is zero; no verdict where both are rounding",
     ),
     Statement(
         "nc3_samples",
@@ -291,7 +291,14 @@ def undefined(claim: str, why: Undefined | str, *, quantity: str = "", layer: st
 
 
 def equality(
-    claim: str, value: float, target: float, *, quantity: str = "", layer: str = "", always: bool = False
+    claim: str,
+    value: float,
+    target: float,
+    *,
+    quantity: str = "",
+    layer: str = "",
+    always: bool = False,
+    rounding: float = 0.0,
 ) -> Claim:
     """Return the claim value = target, of which no slack is said: an equality can be missed on either side.
 
@@ -304,6 +311,7 @@ def equality(
         layer: the layer or map it is about.
         always: whether it holds for every network, so that there is a verdict; else it is one of a critical point, and
             nothing says that this checkpoint is one.
+        rounding: what rounding may have done to `value − target`, absolutely. There is no verdict where that decides.
 
     >>> claim = equality("radial", 0.75, 1.0)
     >>> claim.target, claim.deviation, claim.holds, claim.slack
@@ -311,9 +319,15 @@ def equality(
     """
     apart = abs(value - target)
     deviation = apart / abs(target) if target else (None if apart else 0.0)
-    holds = apart <= TOLERANCE * max(abs(value), abs(target)) if always else None
+    allowed = TOLERANCE * max(abs(value), abs(target))
+    holds = apart <= allowed if always else None
+    reason = ""
+    if always and allowed < apart <= allowed + rounding:
+        holds, reason = None, "no verdict: value and target are equal, as far as rounding can tell"
     known = deviation is not None and math.isfinite(deviation)
-    return _finite(Claim(claim, quantity, layer, value, None, holds, None, "", target, deviation if known else None))
+    return _finite(
+        Claim(claim, quantity, layer, value, None, holds, None, reason, target, deviation if known else None)
+    )
 
 
 def distance(claim: str, value: float, *, quantity: str = "", layer: str = "") -> Claim:

@@ -19,6 +19,7 @@ from ncscan.theory import TOLERANCE, Claim, at_least, at_most, claims_of, equali
 from ncscan.theory.head import HeadStats
 from ncscan.theory.reading import (
     RESOLVED,
+    ROUNDING,
     Form,
     Frame,
     Reading,
@@ -31,9 +32,6 @@ from ncscan.theory.reading import (
 )
 
 FORMS: tuple[Form, ...] = ("orthogonal", "simplex")
-
-ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
-"""Balance under this, in units of r², is what rounding of the weights' products leaves of zero."""
 
 TIGHTER = "the tighter of two forms"
 
@@ -104,7 +102,10 @@ def _layer(reading: Reading) -> Iterator[Claim]:
         )
     noise, signal = (reading.from_outputs(F) for F in (head.outputs.noise, head.outputs.signal))
     leaked = float(np.sum((reading.unread @ below.noise) ** 2))
-    yield equality("nc1_split", layer.within, noise + leaked, always=True, **where)
+    # A map that nearly annihilates the noise below leaves its rounding, which goes with what it read.
+    local = ROUNDING * through.norm * np.sqrt(below.within)
+    rounding = float(local * (2 * np.sqrt(layer.within) + local))
+    yield equality("nc1_split", layer.within, noise + leaked, always=True, rounding=rounding, **where)
     try:
         nc1 = layer.nc1_trace
         require(signal > 0, "the outputs do not tell the classes apart")
@@ -194,7 +195,7 @@ def _frame(frame: Frame) -> Iterator[Claim]:
 def _target_free(frame: Frame) -> float:
     """(s_1/s_k(T)) hypot(s_1(T)/s_k, β)."""
     t = np.linalg.svd(frame.class_outputs, compute_uv=False)
-    require(t[frame.k - 1] > RESOLVED * t[0], "the class outputs have a lower rank")
+    require(t[frame.k - 1] > RESOLVED * frame.entered, "the class outputs have a lower rank")
     return float(frame.s[0] / t[frame.k - 1] * np.hypot(t[0] / frame.s[-1], frame.beta))
 
 
@@ -212,8 +213,9 @@ def _lower(frame: Frame) -> float:
 
 def _classes(name: str, frame: Frame, least: Float64[np.ndarray, "K"]) -> Iterator[Claim]:
     for c, (cosine, bound) in enumerate(zip(frame.duality(), least, strict=True)):
-        quantity = f"{frame.reading.form} class {c}"
-        yield at_least(name, float(cosine), float(bound), quantity=quantity, layer=frame.head.features.name)
+        quantity, layer = f"{frame.reading.form} class {c}", frame.head.features.name
+        rounding = frame.duality_rounding
+        yield at_least(name, float(cosine), float(bound), quantity=quantity, layer=layer, rounding=rounding)
 
 
 def _samples(head: HeadStats) -> Iterator[Claim]:
@@ -224,9 +226,11 @@ def _samples(head: HeadStats) -> Iterator[Claim]:
         yield undefined("nc3_samples", "a sample, a class mean or a row of W_L is zero", layer=head.features.name)
         return
     off = np.abs(head.cosines - cosines(head.classifier.weight.T, M))
+    # Samples and class means take different ways through the maps below: each has a rounding of its own.
+    rounding = 10 * ROUNDING * np.maximum(1, head.entered_features / lengths)
     for c, bound in enumerate(2 * np.sqrt(head.class_within) / lengths):
         where = {"quantity": f"class {c}", "layer": head.features.name}
-        yield at_most("nc3_samples", float(off[c]), float(bound), rounding=10 * ROUNDING, **where)
+        yield at_most("nc3_samples", float(off[c]), float(bound), rounding=float(rounding[c]), **where)
 
 
 HEAD = ("head_power", "head_condition", "nc2_head", "nc3_head")
@@ -305,6 +309,7 @@ def _relative(head: HeadStats) -> float:
     inside = (U.T @ head.product) / s[:, None] ** head.depth
     distance = norm(inside @ inside.T - np.eye(len(s)))
     require(distance < 1, f"d* = {distance:.3g}, not below 1")
+    require(1 - distance > RESOLVED * last**head.depth, "d* is 1, as far as rounding can tell")
     return float((condition_of(head.product) ** 2 * (1 + distance) / (1 - distance)) ** (1 / (2 * head.depth)))
 
 

@@ -158,6 +158,14 @@ class HeadStats:
         return self.layers[-2]
 
     @cached_property
+    def entered_features(self) -> Float64[np.ndarray, "K"]:
+        """What went into each class mean of the features before anything cancelled: norms of maps, means and biases."""
+        size = np.linalg.norm(self.layers[0].means, axis=0)
+        for linear in self.maps[:-1]:
+            size = linear.norm * size + float(np.linalg.norm(linear.bias))
+        return np.asarray(size)
+
+    @cached_property
     def outputs(self) -> HeadLayer:
         """Z_L; its means are the mean output of each class."""
         return self.layers[-1]

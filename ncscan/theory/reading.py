@@ -18,7 +18,10 @@ Form = Literal["orthogonal", "simplex"]
 """Q = I, or Q = C = I − 11ᵀ/K, which no last bias and no common shift of the outputs can disturb."""
 
 RESOLVED = 1e-7
-"""Singular values under this part of the largest do not count: their squares could not be told from rounding."""
+"""What is left of a product or a difference counts only above this part of what went into it: less is rounding."""
+
+ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
+"""Balance under this, in units of r², is what rounding of the weights' products leaves of zero."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Reading:
     s: Float64[np.ndarray, "r"]
     axes: Float64[np.ndarray, "r n"]
     """V = U diag(s) axes up to what is not resolved; P = axesᵀ axes."""
-    allowed: float
-    """What the balance of the maps allows ‖A‖² to be: Σ‖D_j‖ from here up, and ρ² of the simplex form."""
+    beyond: float
+    """What else than balance lets through: ρ² of the simplex form, and the directions that are not resolved."""
 
     @cached_property
     def layer(self) -> HeadLayer:
@@ -66,9 +69,14 @@ class Reading:
         return float(np.sqrt(self.leaks[0]))
 
     @cached_property
+    def allowed(self) -> float:
+        """What the balance of the maps allows ‖A‖² to be: Σ‖D_j‖ from here up, and what is beyond."""
+        return sum(self.head.imbalance[self.index - 1 :]) + self.beyond
+
+    @cached_property
     def allowed_with_bias(self) -> float:
         """What balance allows ‖[A, (I − P)b]‖² to be, at the layer that W_L reads."""
-        return max(self.allowed - self.head.imbalance[-1], 0.0) + self.head.imbalance_with_bias
+        return self.head.imbalance_with_bias + self.beyond
 
     def from_outputs(self, factor: Float64[np.ndarray, "K m"]) -> float:
         """tr(G⁺QSQ), G = VVᵀ, for a covariance S of the outputs given by its factor."""
@@ -79,24 +87,25 @@ def readings_of(head: HeadStats, form: Form) -> list[Reading]:
     """How the outputs read each inner layer, from the last one down."""
     readings: list[Reading] = []
     T, size, stored = None, 1.0, 0.0  # the identity, which of many classes is a large matrix
+    entered = 1.0
     for index in range(head.depth - 1, 0, -1):
         above = head.maps[index]
         stored = stored * above.norm + size * above.tolerance
         T = above.weight if T is None else T @ above.weight
         size = norm(T)
+        # Maps that nearly annihilate each other, or a row common to all classes, leave V small and not its rounding.
+        entered *= above.norm
         V = centred_rows(T, form)
         U, s, axes = np.linalg.svd(V, full_matrices=False)
-        rank = int((s > max(stored, RESOLVED * s[0])).sum())
+        rank = int((s > max(stored, RESOLVED * entered)).sum())
         left = float(s[rank]) if rank < len(s) else 0.0
         if not readings:
             # What a truncated P leaves of W_L(I − P), and the common row that the simplex form does not look at.
-            allowed = head.imbalance[index - 1] + left**2 + common_row(head, form) ** 2
+            beyond = left**2 + common_row(head, form) ** 2
         else:
             read = readings[-1].s
-            allowed = (
-                readings[-1].allowed + head.imbalance[index - 1] + ((left / float(read[-1])) ** 2 if len(read) else 0.0)
-            )
-        readings.append(Reading(head, form, index, U[:, :rank], s[:rank], axes[:rank], allowed))
+            beyond = readings[-1].beyond + ((left / float(read[-1])) ** 2 if len(read) else 0.0)
+        readings.append(Reading(head, form, index, U[:, :rank], s[:rank], axes[:rank], beyond))
     return readings
 
 
@@ -169,8 +178,13 @@ class Frame:
         Q = centred_rows(np.eye(self.head.n_classes), self.reading.form)
         e = float(np.linalg.norm(self.class_outputs / self.alpha - Q, 2))
         require(e < 1, f"e = ‖T/α − Q‖ = {e:.3g}, not below 1")
-        require(1 - e > RESOLVED, "e = ‖T/α − Q‖ is 1, as far as rounding can tell")
+        require((1 - e) * self.alpha > RESOLVED * self.entered, "e = ‖T/α − Q‖ is 1, as far as rounding can tell")
         return e
+
+    @cached_property
+    def entered(self) -> float:
+        """‖W_L‖‖M‖, what went into T: its rounding goes with this, however little of it is left."""
+        return self.head.classifier.norm * norm(self.means)
 
     @cached_property
     def bias_beside(self) -> float:
@@ -186,7 +200,10 @@ class Frame:
         if self.reading.form == "simplex":
             return direct
         with_ones = norm(np.vstack([self.means_below, np.ones(self.head.n_classes)]))
-        return min(direct, float(np.sqrt(self.reading.allowed_with_bias) * with_ones))
+        W, b = self.head.maps[-2].norm, self.head.maps[-2].bias
+        # The root of what rounding makes of exact balance is no small number.
+        rounding = ROUNDING * (self.head.classifier.norm**2 + W**2 + float(b @ b))
+        return min(direct, float(np.sqrt(self.reading.allowed_with_bias + rounding) * with_ones))
 
     @cached_property
     def condition(self) -> float:
@@ -199,6 +216,11 @@ class Frame:
         """cos(Vᵀu_c, M u_c)."""
         V = centred_rows(self.head.classifier.weight, self.reading.form)
         return cosines(V.T, self.means)
+
+    @cached_property
+    def duality_rounding(self) -> float:
+        """What rounding can do to those cosines: ‖Vᵀu_c‖ is at least s_k."""
+        return float(ROUNDING * self.head.classifier.norm / self.s[-1])
 
     def least_cosines(self, kappa: float) -> Float64[np.ndarray, "K"]:
         """(4): the least that the cosine of each class can be, when κ(V) ≤ kappa."""
