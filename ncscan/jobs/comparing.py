@@ -168,7 +168,8 @@ def _extracted(path: Path, side: str, folder: Path, outcome: Compared, tell: Tel
     made = extract(targets, flags, folder, hear)
     outcome.skipped += made.skipped
     if not made.done:
-        raise DumpError(f"{path}: no checkpoint of it could be replayed, so there is nothing to compare")
+        kind = UsageError if made.exit_code == UsageError.exit_code else DumpError
+        raise kind(f"{path}: no checkpoint of it could be replayed, so there is nothing to compare")
     return [dump_of(target, folder) for target in targets if target.label in done]
 
 
