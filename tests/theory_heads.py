@@ -160,7 +160,8 @@ def _relative_head(rng: np.random.Generator) -> HeadStats:
     maps: Maps = [
         ((above * s * (off if i == n_maps - 1 else 1)) @ below.T, None)
         for i, (above, below) in enumerate(pairwise(bases))
-    ][::-1]
+    ]
+    maps.reverse()
     return stats_of(fitted(maps, np.eye(K)[y]) + 10 ** rng.uniform(-8, -1) * rng.standard_normal((len(y), K)), y, maps)
 
 
