@@ -11,6 +11,7 @@ import re
 import struct
 import sys
 import tokenize
+import warnings
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -90,7 +91,9 @@ def _array(name: str, data: memoryview) -> np.ndarray:
     try:
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote, which are read all the same
+            shape, _, dtype = read_header(stream)
     except (ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError) as error:
         raise ValueError(f"array {name!a:.60} has a damaged header") from error
     if dtype.hasobject:
@@ -98,7 +101,9 @@ def _array(name: str, data: memoryview) -> np.ndarray:
     if math.prod(shape) * dtype.itemsize != len(data) - stream.tell() or min(shape, default=0) < 0:
         raise ValueError(f"array {name!a:.60} claims shape {shape!s:.80} of {dtype!s:.80}, which its bytes do not hold")
     stream.seek(0)
-    return np.lib.format.read_array(stream, allow_pickle=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def _idx_path(folder: Path, name: str, n_dims: int) -> Path:

@@ -7,6 +7,7 @@ No torch here: a dump is understood without the model that made it. The only fil
 import re
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -231,7 +232,8 @@ def _matches(graph: TapGraph, selector: str) -> set[str]:
 def _found_by(pattern: str, graph: TapGraph) -> set[str]:
     """The taps in whose names a regular expression is found, in bounded time."""
     try:
-        with _limited(SEARCHING):
+        with _limited(SEARCHING), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Python may read differently
             wanted = re.compile(pattern)
             return {tap.name for tap in graph.taps if any(wanted.search(name) for name in _names(tap))}
     except TimeoutError:

@@ -8,6 +8,7 @@ every object costs at least a byte of the file.
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -105,7 +106,9 @@ def read(data: bytes, tensor: Callable[[View], object]) -> tuple[object, tuple[s
         raise BadPickle(f"describes its tensors in {len(data):,} bytes, far more than any state_dict needs")
     context = _Context(tensor)
     try:
-        content, end = _run(data, context)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in texts of protocol 0, which are refused
+            content, end = _run(data, context)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         if isinstance(error, BadPickle):
             raise

@@ -25,6 +25,8 @@ OF = ("difference", "ratio", "a", "b")
 
 MAX_LENGTH = 1000
 """Characters of a gate."""
+SHOWN = 200
+"""Characters of it in a message."""
 OPERATORS = (">=", "<=", "==", "!=", ">", "<")
 
 Over = Literal["one", "all", "any"]
@@ -217,7 +219,8 @@ class _Reader:
         self._at -= back
         rest = self._text[self._at : self._at + 20]
         place = f"at character {self._at + 1}, {rest!r}" if rest else "at its end"
-        raise UsageError(f"{self._source} {self._text!r}: {place}: expected {expected}")
+        shown = f"{self._text!r}" if len(self._text) <= SHOWN else f"{self._text[:SHOWN]!r}…"
+        raise UsageError(f"{self._source} {shown}: {place}: expected {expected}")
 
 
 def _quoted(text: str) -> str:

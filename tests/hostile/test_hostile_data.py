@@ -51,6 +51,19 @@ NPZ: dict[str, tuple[bytes, str]] = {
     "two-inputs": (npz(x=LABELS, images=LABELS, y=LABELS), "several arrays could be the inputs .'x', 'images'"),
     "two-labels": (npz(x=LABELS, y=LABELS, Y_train=LABELS), "several arrays could be the labels"),
     "no-labels": (npz(x=LABELS), "no array of labels .it has 'x'"),
+    "one-name-twice": (npz_of({"x.npy": Y, "x": Y, "y.npy": Y}), "two members of one name"),
+    "names-beyond-unicode": (
+        npz_of(
+            {
+                "x.npy": Y,
+                "y.npy": Y,
+                "class_names.npy": npy(
+                    "{'descr': '<U1', 'fortran_order': False, 'shape': (2,), }", b"a\0\0\0\0\0\x11\0"
+                ),
+            }
+        ),
+        "characters beyond Unicode",
+    ),
     "no-arrays": (npz_of({}), "does not begin like a zip"),
     "no-samples": (npz(x=np.zeros((0, 2)), y=np.zeros(0, dtype=int)), "no samples"),
     "one-class": (npz(x=np.zeros((8, 2)), y=np.zeros(8, dtype=int)), "all 8 samples are of class 0"),
@@ -94,6 +107,13 @@ def test_hostile_images_end_in_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=IDX[name][1]):
         open_dataset(f"idx:{tmp_path}")
     assert time.process_time() - started < SECONDS
+
+
+def test_names_that_are_half_a_character_are_shown(tmp_path: Path) -> None:
+    names = npy("{'descr': '<U1', 'fortran_order': False, 'shape': (2,), }", b"\0\xd8\0\0b\0\0\0")
+    labels = Y[:-8] + bytes([0, 1] * 4)
+    (tmp_path / "x.npz").write_bytes(npz_of({"x.npy": Y, "y.npy": labels, "class_names.npy": names}))
+    assert open_dataset("npz:x.npz", base=tmp_path).class_names == ("\ufffd", "b")
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
