@@ -194,6 +194,20 @@ def test_a_model_that_cannot_be_copied_or_widened_is_looked_at_as_it_is() -> Non
         checked(Stubborn(lambda _, h: h - h.mean(0)).eval())
 
 
+def test_a_model_that_insists_on_its_type_or_its_batch_is_looked_at_as_it_is() -> None:
+    """Its own code may raise anything in the float64 twin, or for a sample alone."""
+
+    def insists(_net: nn.Module, h: torch.Tensor) -> torch.Tensor:
+        assert h.dtype == torch.float32
+        if len(h) < 2:
+            raise LookupError("two samples or more")
+        return h
+
+    assert checked(Net(insists).eval()) == ""
+    with pytest.raises(ModelError, match="depend on the batch"):
+        checked(Net(lambda net, h: insists(net, h) - h.mean(0)).eval())
+
+
 def test_the_model_stays_as_it_was_and_needs_no_single_samples() -> None:
     model = network().eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
