@@ -25,9 +25,10 @@ RESAMPLED = (
     *("nc1_pinv", "nc1_trace", "nc1_normalized", "cdnv", "separation"),
     *("nc2_equinorm", "nc2_equiangular", "nc2_etf", "nc2_etf_unit", "nc2_orthogonal", "nc2_condition"),
     *("gnc2_uniformity", "ncc_error", "nc4_mismatch"),
-    *("nc3_distance", "nc3_etf", "nc3_cosine", "nc3_uniform", "nc3_subspace"),
+    *("nc3_distance", "nc3_etf", "nc3_cosine", "nc3_uniform"),
 )
-"""The measures that are functions of the summaries. Those of a spectrum, of zeros or of weights alone are not."""
+"""The measures that are functions of the summaries. Those of a spectrum, of zeros or of weights alone are not, nor is
+`nc3_subspace`: it turns with the span of the means, and how that turns is not in the summaries."""
 
 MOST_MOMENTS = 2000
 """Up to so many products p_a p_b a sample their sums are resampled; beyond (K > 63) tr(Σ_W Σ_B⁺) is linearised."""
