@@ -313,4 +313,4 @@ def test_hostile_run_names_are_inert_in_every_output(reported: Path, tmp_path: P
     assert "=[bold]<script>x" in done.stderr
     page = (tmp_path / "diff" / "diff.html").read_text(encoding="utf-8")
     assert (1, 0) == (page.count("<script>"), page.count("\u202e"))
-    assert f"'{name}" == diffed(tmp_path)[0]["run_a"]
+    assert "'=[bold]<script>x\\u202e" == diffed(tmp_path)[0]["run_a"]
