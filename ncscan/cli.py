@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -86,6 +86,19 @@ class _Stream(Console):
     """stdout or stderr; when its reader goes away (`ncscan … | head`), the work goes on unheard."""
 
     def on_broken_pipe(self) -> None:
+        self.lose()
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Print; what cannot be written is no fault of the input that it is about, so the work goes on."""
+        try:
+            super().print(*objects, **settings)
+        except OSError as error:
+            self.lose()
+            if not self.stderr:
+                err.print(f"[bold red]error:[/] stdout cannot be written: {error.strerror or error}", soft_wrap=True)
+
+    def lose(self) -> None:
+        """Write nothing more."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 

@@ -80,3 +80,18 @@ def test_a_reader_of_stderr_that_goes_away_does_not_stop_the_work(extracted: Pat
     os.close(write)
     assert 0 == done.returncode
     assert (extracted / "unheard" / "report" / "report.html").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_stdout_that_is_full_is_no_fault_of_an_input(extracted: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("report", "ncscan-out/dumps", "--out", "full"),
+            cwd=extracted,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert 0 == done.returncode
+    assert 1 == done.stderr.count("error: stdout cannot be written")
+    assert "skipped" not in done.stderr

@@ -25,7 +25,7 @@ from ncscan import whole
 from ncscan.cli import app
 from ncscan.jobs import comparing  # noqa: F401 - once, and not in every child
 
-FIGURES = ("--figure", "jacot-1", "--convention", "zhu", "--animation", "etf.gif")
+FIGURES = ("--figure", "jacot-1", "--convention", "zhu")
 TOML = '[model]\nsource = "mlp"\nactivation = "relu"\nlinear_head = 1\n[data]\nsource = "npz:data.npz"\n'
 
 
@@ -94,6 +94,7 @@ def main(kills: int, seed: int) -> None:
             began = time.monotonic()
             hear, told = os.pipe()
             child = command(which, told)
+            os.close(told)
             os.read(hear, 1)
             writes = time.monotonic()
             os.read(hear, 1)
@@ -114,6 +115,7 @@ def main(kills: int, seed: int) -> None:
             shutil.copytree(place / "kept", report)
             hear, told = os.pipe()
             child = command("new", told)
+            os.close(told)  # a child that ends by itself is not waited for
             if kill % 2:
                 when = "anywhere"
                 time.sleep(rng.uniform(0, 1.2 * seconds))
@@ -124,10 +126,11 @@ def main(kills: int, seed: int) -> None:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             os.close(hear)
-            os.close(told)
             found = contents(report)
             what = next((which for which, files in sets.items() if found == files), "mixed")
             counts[when, what] += 1
+            if what == "mixed" or kill % 10 == 9:
+                print(f"{kill + 1} kills: {dict(counts)}", flush=True)
         for (when, what), count in sorted(counts.items()):
             print(f"killed {when}: {what} {count}")
         left = [path.name for path in report.parent.iterdir() if path != report]
