@@ -77,15 +77,23 @@ def test_pictures_have_the_id_where_readers_look_for_it(form: str) -> None:
         assert picture[picture.rindex(b"trailer") :].count(b"<<") == 1
 
 
+SVG = b"<svg><title>x</title></svg>"
+
+
 def test_what_belongs_to_a_report(tmp_path: Path) -> None:
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "etf.gif").write_bytes(stamped("etf.gif", b"GIF89a;", "0123456789abcdef"))
-    (tmp_path / "figures" / "mine.gif").write_bytes(b"GIF89a;")
-    os.mkfifo(tmp_path / "figures" / "pipe.gif")
+    figures = tmp_path / "figures"
+    (figures / "charts" / "run").mkdir(parents=True)
+    for name, content in {"etf.gif": b"GIF89a;", "jacot-1.svg": SVG, "charts/run/x.svg": SVG}.items():
+        (figures / name).write_bytes(stamped(name, content, "0123456789abcdef"))
+    for name in ("mine.gif", "mine.svg", "jacot-1.pdf", "charts/mine.svg", "charts/run/mine.png"):
+        (figures / name).write_bytes(SVG)
+    (figures / "link.svg").symlink_to(figures / "charts" / "run" / "x.svg")
+    os.mkfifo(figures / "pipe.gif")
     ours = ["metrics.csv", "summary.parquet", "convention-zhu.csv", "report.json", "report.html", "figures/etf.gif"]
-    ours += ["figures/jacot-1.pdf", "figures/charts/run/x.svg"]
-    theirs = ["notes.csv", "metrics.csv.bak", "convention-zhu.txt", "figures/mine.gif", "figures/pipe.gif"]
-    theirs += ["figures/mine.svg", "figures/charts/run/x.txt", "old/metrics.csv", "metrics.csv/x"]
+    ours += ["figures/jacot-1.svg", "figures/charts/run/x.svg"]
+    theirs = ["notes.csv", "metrics.csv.bak", "convention-zhu.txt", "convention-mine.csv", "figures/link.svg"]
+    theirs += ["figures/mine.gif", "figures/pipe.gif", "figures/mine.svg", "figures/jacot-1.pdf", "old/metrics.csv"]
+    theirs += ["figures/charts/mine.svg", "figures/charts/run/mine.png", "metrics.csv/x"]
     assert [True] * len(ours) == [owns(tmp_path, PurePosixPath(name)) for name in ours]
     assert [False] * len(theirs) == [owns(tmp_path, PurePosixPath(name)) for name in theirs]
 

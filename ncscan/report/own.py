@@ -5,8 +5,8 @@ In: a file below the folder of a report. Out: whether a report wrote it. Whateve
 
 from pathlib import Path, PurePosixPath
 
+from ncscan.conventions import CONVENTIONS
 from ncscan.report.columns import TABLES
-from ncscan.report.figures import PRESETS
 from ncscan.report.rendering import FORMATS as PICTURES
 from ncscan.report.stamp import MARK
 
@@ -18,29 +18,27 @@ FIGURES = "figures"
 CHARTS = "charts"
 """The page's own charts among the names of figures, and the folder they go to, which is the report's alone."""
 
-_TABLES = {f"{name}.{form}" for name in (*TABLES, "summary") for form in TABLE_FORMATS}
-_ALWAYS = {"report.json", "report.html"}
-_PRESETS = {f"{FIGURES}/{preset.name}.{form}" for preset in PRESETS for form in PICTURES}
-_END = 100
-"""Bytes at the end of a GIF that have its comment."""
+_TABLES = {*TABLES, "summary", *(f"{CONVENTION}{known.name}" for known in CONVENTIONS)}
+_FILES = {"report.json", "report.html", *(f"{name}.{form}" for name in _TABLES for form in TABLE_FORMATS)}
+_START, _END = 4096, 1024
+"""Bytes of a picture that have its id: after the title, after the header, in the trailer, before the end."""
 
 
 def owns(folder: Path, name: PurePosixPath) -> bool:
     """Whether the file of that name below the folder is a report's."""
-    ending = name.suffix.removeprefix(".")
     match name.parts:
         case (own,):
-            return own in _TABLES | _ALWAYS or (own.startswith(CONVENTION) and ending in TABLE_FORMATS)
-        case (start, other, *_) if start == FIGURES:
-            is_chart = other == CHARTS and ending in PICTURES
-            return is_chart or str(name) in _PRESETS or (ending == "gif" and _is_stamped(folder / name))
+            return own in _FILES
+        case (start, _, *_) if start == FIGURES:
+            return name.suffix.removeprefix(".") in (*PICTURES, "gif") and _is_stamped(folder / name)
     return False
 
 
-def _is_stamped(gif: Path) -> bool:
-    """Whether a GIF, whose name its user chose, was made for a report."""
-    if not gif.is_file():
+def _is_stamped(picture: Path) -> bool:
+    """Whether a picture, whose name may be its user's choice, was made for a report."""
+    if not picture.is_file() or picture.is_symlink():
         return False
-    with gif.open("rb") as file:
-        file.seek(max(0, gif.stat().st_size - _END))
-        return MARK in file.read()
+    with picture.open("rb") as file:
+        start = file.read(_START)
+        file.seek(max(0, picture.stat().st_size - _END))
+        return MARK in start or MARK in file.read()
