@@ -116,6 +116,14 @@ def write_dump(
     return DumpFacts(path, len(labels), path.stat().st_size, start)
 
 
+def remove_partial(path: Path) -> None:
+    """Remove what an extract that was ended has left beside a dump that is complete; what is being written stays."""
+    partial = partial_path(path)
+    if partial.exists():
+        with suppress(DumpError), _locked(partial):
+            partial.unlink()
+
+
 def _describe(
     file: hdf5.File,
     provenance: Provenance,

@@ -74,6 +74,16 @@ def test_five_kills_end_with_the_bytes_of_an_undisturbed_run(checkpoints: Path, 
     assert list(out.rglob("*.partial")) == []
 
 
+def test_what_an_ended_extract_left_beside_a_complete_dump_goes(checkpoints: Path, undisturbed: dict[str, str]) -> None:
+    dump = next((checkpoints / "calm").rglob("*.h5"))
+    left = dump.with_name(dump.name + ".partial")
+    left.write_bytes(b"half")
+    done = ncscan(*EXTRACT, "calm", cwd=checkpoints)
+    assert (0, "") == (done.returncode, done.stderr)
+    assert not left.exists()
+    assert undisturbed == digests(checkpoints / "calm")
+
+
 def test_interrupted_says_so_and_goes_on(checkpoints: Path, undisturbed: dict[str, str]) -> None:
     done = stopped("SIGINT", CALLS + CALLS // 2, 0, *EXTRACT, "interrupted", cwd=checkpoints)
     assert 130 == done.returncode, done.stderr

@@ -40,7 +40,7 @@ from ncscan.jobs.reporting import DUMP_SUFFIX
 from ncscan.model import LoadedModel, build
 from ncscan.repeatable import require_repeatable
 from ncscan.replay import Batch, default_batch_size, moved, pick_device, replay
-from ncscan.store import SizePlan, plan, write_dump
+from ncscan.store import SizePlan, plan, remove_partial, write_dump
 from ncscan.taps import Trace, trace, watch
 from ncscan.taps.tracing import tensors_in
 
@@ -256,7 +256,9 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
         path, loaded, force=flags.force
     )
     doubt = ""
-    if not kept:
+    if kept:
+        remove_partial(path)
+    else:
         loaded.size.check(path, dumps=left)
         if target.split == TRAINING:
             taps = [layer.tap for layer, _ in loaded.size.layers]
