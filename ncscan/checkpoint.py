@@ -9,9 +9,8 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,13 +79,13 @@ class Listing(NamedTuple):
     files: list[Path]
     """In numeric order."""
     unreadable: list[CheckpointError]
-    """Folders below the path that cannot be read."""
+    """Folders below the path that cannot be read, and links that lead to nothing or out of it."""
 
 
 def find(path: Path) -> Listing:
     """The checkpoint files at a path: the file itself, or those of a folder and its folders.
 
-    Hidden and `.partial` files are passed over, and so are links that lead out of the folder.
+    Hidden and `.partial` files are passed over. Links that lead out of the folder are not followed.
 
     Raises: CheckpointError when there is nothing at the path, or no checkpoint in the folder.
     """
@@ -105,16 +104,29 @@ def _found(path: Path) -> Listing:
     found: dict[Path, Path] = {}
     unreadable: list[CheckpointError] = []
     seen = outside = 0
-    for file in _files(path, unreadable):
-        seen += 1
-        if not file.name.endswith(ENDINGS) or NO_MODEL.fullmatch(file.name) or not file.is_file():
+
+    def note(error: OSError) -> None:
+        unreadable.append(CheckpointError(f"{error.filename!s:.200}: cannot be read ({error.strerror})"))
+
+    for file in files.in_sight(path, note):
+        seen += not file.name.endswith(".partial")
+        if not file.name.endswith(ENDINGS) or NO_MODEL.fullmatch(file.name):
             continue
-        target = file.resolve()
+        try:
+            if not file.is_file():
+                if not file.exists():
+                    unreadable.append(CheckpointError(f"{file}: a link to a file that is not there"))
+                continue
+            target = file.resolve()
+        except OSError as error:
+            note(error)
+            continue
         if not target.is_relative_to(root):
             outside += 1
+            unreadable.append(CheckpointError(f"{file}: a link out of the folder, not followed; name its target"))
         elif target not in found or found[target].is_symlink():
             found[target] = file
-    if not found and unreadable:
+    if not found and unreadable and not outside:
         raise unreadable[0]
     if not found:
         links = f" ({outside} links lead out of it and are not followed: name their targets)" if outside else ""
@@ -247,15 +259,6 @@ def _read(path: Path) -> tuple[bytes, Format]:
         if data[:HEAD] != head:
             raise CheckpointError(f"{path}: was changed while it was read")
         return data, form
-
-
-def _files(folder: Path, unreadable: list[CheckpointError]) -> Iterator[Path]:
-    def note(error: OSError) -> None:
-        unreadable.append(CheckpointError(f"{error.filename}: cannot be read ({error.strerror})"))
-
-    for parent, folders, names in os.walk(folder, onerror=note):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names if not name.startswith(".") and not name.endswith(".partial"))
 
 
 def _header_length(data: bytes) -> int:

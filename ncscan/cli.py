@@ -219,7 +219,7 @@ def report(
         gates = gating.asked("report", fail_if)
         _set_threads(threads)
         places = dumps or [out_dir / "dumps"]
-        found = reporting.find_dumps(places)
+        found, skipped = reporting.find_dumps(places)
         with _Telling(len(found), quiet=quiet, trace=trace, results=err if as_json else out) as telling:
             chosen = tuple(name.strip() for name in classes.split(",") if name.strip())
             options = Options(bootstrap, permutations, seed, chosen)
@@ -237,6 +237,7 @@ def report(
                 gates,
                 reporting.find_unfinished(places),
                 allow_unfinished=allow_unfinished,
+                skipped=skipped,
             )
         _print_doubts(outcome)
         if as_json:

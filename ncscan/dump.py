@@ -206,8 +206,11 @@ def finished(
     Raises:
         RefusedPlan: when something else stands there, and `force` does not say that it may be overwritten.
     """
-    if not path.exists():
-        return False
+    try:
+        if not path.exists():
+            return False
+    except OSError as error:
+        raise RefusedPlan(f"{path!s:.300}: cannot be written: {error.strerror}; choose another --out") from error
     try:
         with Dump(path) as dump:
             there, traced, measured = dump.provenance, dump.graph, dump.gradients

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -18,6 +18,22 @@ from ncscan.errors import NcscanError
 FREE_CONTAINERS = 200_000
 BYTES_PER_CONTAINER = 20
 """JSON beyond the free ones may open a list or an object every so many bytes: `[[],[],…` takes 30 times its size."""
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; a path that is too long is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def in_sight(folder: Path, note: Callable[[OSError], object]) -> Iterator[Path]:
+    """Every file below a folder that is not hidden, and in no hidden folder; `note` hears of folders that it cannot
+    look into."""
+    for parent, folders, names in os.walk(folder, onerror=note):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
 @contextmanager

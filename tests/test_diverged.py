@@ -73,7 +73,7 @@ def tables_of(folder: Path, names: list[str]) -> tuple[int, dict[str, pd.DataFra
     events: list[Event] = []
     made = extract(find_targets([run], Flags()).targets, Flags(gradients=24), folder / "dumps", events.append)
     found, options = Reported(), Options(bootstrap=20, permutations=20)
-    measure(find_dumps([folder / "dumps"]), found, events.append, options)
+    measure(find_dumps([folder / "dumps"]).dumps, found, events.append, options)
     assert found.violations == []
     return made.exit_code, found.tables
 

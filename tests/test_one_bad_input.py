@@ -1,6 +1,8 @@
 """One bad input is one line and exit 4; every other input is worked on as if it were alone."""
 
 import contextlib
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -109,11 +111,56 @@ def test_extract_goes_on_past_one_bad_input(name: str, runs: Path) -> None:
     assert expected == left - ({"b/step_1.pt.h5"} if make is damaged_dump else set())
 
 
-def test_a_broken_link_and_a_path_that_is_too_long_stop_nothing(runs: Path) -> None:
+def too_deep(folder: Path) -> None:
+    """Folders in folders, until no path leads to the last ones."""
+    with contextlib.chdir(folder):
+        for _ in range(25):
+            os.mkdir("d" * 200)  # noqa: PTH102 - the whole path would be too long
+            os.chdir("d" * 200)
+
+
+def skipped_lines(done: Result) -> list[str]:
+    assert "Traceback" not in done.stderr
+    return [line for line in done.stderr.splitlines() if line.startswith(("skipped", "error"))]
+
+
+def test_what_a_folder_has_beside_checkpoints_stops_nothing_and_is_named(runs: Path) -> None:
     broken_link(runs)
+    (runs / "secret.pt").write_bytes((runs / "b" / "step_1.pt").read_bytes())
+    (runs / "b" / "step_4.pt").symlink_to(runs / "secret.pt")
+    (runs / "b" / ("n" * 248 + ".pt")).write_bytes((runs / "b" / "step_1.pt").read_bytes())
+    too_deep(runs / "b")
     done = ncscan("extract", "a", "b", "x" * 5000, cwd=runs)
     assert (4, GOOD) == (done.exit_code, dumps_in(runs)), done.stderr
-    assert "Traceback" not in done.stderr
+    said = skipped_lines(done)
+    for text in ("a link to a file that is not there", "a link out of the folder", "File name too long", "xxxxx"):
+        assert any(text in line for line in said), text
+    assert len(said) == 5
+    assert not any("unexpected" in line for line in said)
+
+
+def test_report_and_diff_go_on_past_what_holds_no_dump(runs: Path) -> None:
+    assert ncscan("extract", "a", "b", cwd=runs).exit_code == 0
+    dumps = runs / "ncscan-out" / "dumps"
+    too_deep(dumps)
+    (runs / "empty").mkdir()
+    done = ncscan("report", "ncscan-out/dumps", "nowhere", "empty", "x" * 5000, "--threads", "1", cwd=runs)
+    said = skipped_lines(done)
+    assert (4, 4) == (done.exit_code, len(said)), done.stderr
+    plain = json.loads((runs / "ncscan-out" / "report" / "report.json").read_text())
+    assert (3, 4) == (len(plain["checkpoints"]), len(plain["skipped"]))
+    done = ncscan("diff", "ncscan-out/report", "ncscan-out/dumps", cwd=runs)
+    (line,) = skipped_lines(done)
+    assert (4, True) == (done.exit_code, "File name too long" in line), done.stderr
+
+
+def test_a_name_that_is_not_utf8_is_no_trouble(runs: Path) -> None:
+    path = os.fsencode(runs / "b") + b"/step_5_\xff.pt"
+    with open(path, "wb") as file:  # noqa: PTH123 - a name in bytes
+        file.write((runs / "b" / "step_1.pt").read_bytes())
+    assert ncscan("extract", "a", "b", cwd=runs).exit_code == 0
+    assert len(dumps_in(runs)) == 4
+    assert ncscan("report", cwd=runs).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -159,7 +206,7 @@ def test_an_unexpected_exception_skips_its_input_with_type_and_place(
         raise KeyError("x")
 
     monkeypatch.setattr(measuring, "network_rows", fails)
-    outcome = reporting.report(reporting.find_dumps([runs / "dumps"]), runs / "out", events.append)
+    outcome = reporting.report(reporting.find_dumps([runs / "dumps"]).dumps, runs / "out", events.append)
     assert (4, 1) == (outcome.exit_code, outcome.done)
     skipped = outcome.skipped[0]
     assert "unexpected KeyError: 'x'" in skipped.reason

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ncscan.checkpoint import ENDINGS
 from ncscan.errors import DumpError, ReportError, UsageError
+from ncscan.files import in_sight
 from ncscan.jobs import Event, Finished, Tell, writing
 from ncscan.jobs.extraction import Flags, dump_of, extract, find_targets
 from ncscan.jobs.gating import judged
@@ -100,9 +101,11 @@ def kind_of(path: Path) -> Kind:
         raise ReportError(f"{path}: there is no such file or folder; a diff takes reports, dumps or checkpoints")
     if _report_at(path) is not None:
         return "report"
-    if path.suffix == DUMP_SUFFIX if path.is_file() else any(path.rglob(f"*{DUMP_SUFFIX}")):
+    # What cannot be looked into is told by those who look for more than a kind.
+    names = [path.name] if path.is_file() else [inside.name for inside in in_sight(path, lambda _: None)]
+    if any(name.endswith(DUMP_SUFFIX) for name in names):
         return "dumps"
-    if path.is_dir() and not any(inside for ending in ENDINGS for inside in path.rglob(f"*{ending}")):
+    if path.is_dir() and not any(name.endswith(ENDINGS) for name in names):
         raise ReportError(f"{path}: there is neither a report nor a dump nor a checkpoint in it")
     if not path.is_dir() and path.suffix not in ENDINGS:
         known = f"a report ({REPORT_NAME}), a dump (*{DUMP_SUFFIX}) or a checkpoint ({', '.join(ENDINGS)})"
@@ -130,7 +133,10 @@ def _tables(
         return tables
     own = Reported()
     if kind == "dumps":
-        measured, _ = measure(find_dumps([path]), own, _of_side(side, tell), options)
+        dumps, skipped = find_dumps([path])
+        for each in skipped:
+            own.skip(each, _of_side(side, tell))
+        measured, _ = measure(dumps, own, _of_side(side, tell), options)
         halves = find_unfinished([path])
         own.warnings += told_unfinished(halves)
         outcome.unfinished += halves

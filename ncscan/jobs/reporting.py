@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -17,8 +17,9 @@ from ncscan.conventions import rows_in_convention, source_of
 from ncscan.dataset import OUTSIDE, TRAINING
 from ncscan.dump import Dump, Provenance
 from ncscan.errors import DumpError, NcscanError
+from ncscan.files import in_sight, is_folder
 from ncscan.held_out import MEANS_OF_TRAINING
-from ncscan.jobs import Outcome, Tell, writing
+from ncscan.jobs import Outcome, Skipped, Tell, writing
 from ncscan.jobs.beside import beside, without
 from ncscan.jobs.gating import gated, judged
 from ncscan.jobs.measuring import LayerRow, Measured, Options, class_index, label, measure_dump, summed_up, violated
@@ -74,26 +75,48 @@ class Reported(Outcome):
     """What the files belong to; empty where none were written."""
 
 
-def find_dumps(paths: Sequence[Path]) -> list[Path]:
-    """The dumps under the paths, but for hidden folders in them; DumpError when there is none."""
+class Found(NamedTuple):
+    """The dumps under some paths."""
+
+    dumps: list[Path]
+    skipped: list[Skipped]
+    """Paths without a dump, and folders that cannot be read."""
+
+
+def find_dumps(paths: Sequence[Path]) -> Found:
+    """The dumps under the paths, but for hidden ones and those in hidden folders.
+
+    Raises: DumpError, the first trouble that was met, when there is no dump at all.
+    """
     found: dict[Path, None] = {}
+    troubles: list[tuple[Path, DumpError]] = []
+
+    def note(error: OSError) -> None:
+        folder = Path(error.filename)
+        troubles.append((folder, DumpError(f"{folder!s:.200}: cannot be read ({error.strerror})")))
+
     for path in paths:
         if not os.path.lexists(path):
-            raise DumpError(f"{path!s:.200}: no such file or folder; `ncscan extract CKPTS` makes dumps")
-        inside = sorted(_in_sight(path, f"*{DUMP_SUFFIX}")) if path.is_dir() else [path]
+            missing = f"{path!s:.200}: no such file or folder; `ncscan extract CKPTS` makes dumps"
+            troubles.append((path, DumpError(missing)))
+            continue
+        inside = sorted(_ending(DUMP_SUFFIX, path, note)) if path.is_dir() else [path]
         if not inside:
             halves = "".join(f"; {told}" for told in told_unfinished(find_unfinished([path])))
-            raise DumpError(f"{path}: no dump in it (*{DUMP_SUFFIX}); `ncscan extract CKPTS` makes dumps{halves}")
+            empty = f"{path}: no dump in it (*{DUMP_SUFFIX}); `ncscan extract CKPTS` makes dumps{halves}"
+            troubles.append((path, DumpError(empty)))
         found.update(dict.fromkeys(inside))
-    return list(found)
+    if not found and troubles:
+        raise troubles[0][1]
+    return Found(list(found), [Skipped.because(str(path)[:200], error) for path, error in troubles])
 
 
 def find_unfinished(paths: Sequence[Path]) -> list[Path]:
     """What lies beside the dumps in folders and is not whole, by paths below these: its extraction was stopped, or
     goes on."""
     ending = partial_path(Path(DUMP_SUFFIX)).name
-    folders = dict.fromkeys(path for path in paths if path.is_dir())
-    return [found.relative_to(path) for path in folders for found in sorted(_in_sight(path, f"*{ending}"))]
+    folders = dict.fromkeys(path for path in paths if is_folder(path))
+    return [found.relative_to(path) for path in folders for found in sorted(_ending(ending, path))]
 
 
 def told_unfinished(dumps: Sequence[Path]) -> list[str]:
@@ -105,11 +128,9 @@ def told_unfinished(dumps: Sequence[Path]) -> list[str]:
     return [f"{what} unfinished and not measured: {names}; the same `ncscan extract` completes them"]
 
 
-def _in_sight(folder: Path, glob: str) -> Iterator[Path]:
-    """What is below a folder and in no hidden one."""
-    for path in folder.rglob(glob):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
+def _ending(ending: str, folder: Path, note: Callable[[OSError], object] = lambda _: None) -> Iterator[Path]:
+    """The files below a folder whose names end like this."""
+    return (path for path in in_sight(folder, note) if path.name.endswith(ending))
 
 
 def report(
@@ -124,6 +145,7 @@ def report(
     unfinished: Sequence[Path] = (),
     *,
     allow_unfinished: bool = False,
+    skipped: Sequence[Skipped] = (),
 ) -> Reported:
     """Measures every dump, judges the gates, and writes the tables, the page and what is drawn beside it into `out`.
 
@@ -138,6 +160,8 @@ def report(
         source_of(name)
     pictures.check()
     outcome = Reported()
+    for each in skipped:
+        outcome.skip(each, tell)
     with claimed(out):
         measured, contexts = measure(dumps, outcome, tell, options)
         if measured:
