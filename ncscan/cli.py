@@ -57,7 +57,7 @@ from ncscan.options import (
     Trace,
     TrustCode,
 )
-from ncscan.streams import ready_streams
+from ncscan.surroundings import keep_docstrings, ready_streams
 
 if TYPE_CHECKING:
     from ncscan.jobs import Event, Skipped
@@ -372,17 +372,9 @@ def metrics() -> None:
 
 def main() -> None:
     """The `ncscan` command."""
-    _keep_docstrings()
+    keep_docstrings()
     ready_streams()
     app()
-
-
-def _keep_docstrings() -> None:
-    """Begin anew where Python drops docstrings (-OO): Altair does not load without its own, nor has help a text."""
-    if sys.flags.optimize > 1 and ("PYTHONOPTIMIZE" in os.environ or "-OO" in sys.orig_argv):
-        arguments = [argument for argument in sys.orig_argv[1:] if argument != "-OO"]
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONOPTIMIZE"}
-        os.execve(sys.executable, [sys.executable, *arguments], environment)  # noqa: S606 - the same command
 
 
 @contextmanager

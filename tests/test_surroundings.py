@@ -44,9 +44,9 @@ def test_report_in_ascii_without_docstrings_says_all_it_has(extracted: Path) -> 
     assert not {0x1B, 0x07} & set(tables)
 
 
-def test_streams_that_are_closed_stay_closed(extracted: Path) -> None:
+def test_surroundings_that_are_closed_stay_closed(extracted: Path) -> None:
     """No file that is opened takes their numbers, or what is printed would be written into it."""
-    code = "import os, sys\nfrom ncscan.streams import ready_streams\nready_streams()\nprint('lost')\n"
+    code = "import os, sys\nfrom ncscan.surroundings import ready_streams\nready_streams()\nprint('lost')\n"
     code += "sys.stderr.write('lost')\nos._exit(os.open('file', os.O_CREAT | os.O_RDWR))"
     done = subprocess.run([sys.executable, "-c", code], cwd=extracted, preexec_fn=lambda: os.closerange(0, 3))
     assert 2 < done.returncode < 10
@@ -69,6 +69,35 @@ def test_help_without_docstrings_is_the_same(tmp_path: Path) -> None:
     plain = run(tmp_path, "report", "--help")
     assert plain.stdout == run(tmp_path, "report", "--help", PYTHONOPTIMIZE="2").stdout
     assert b"Measure dumps" in plain.stdout
+
+
+PROGRAM = "from ncscan.surroundings import keep_docstrings; keep_docstrings(); import sys; print(sys.argv, sys.flags)"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["-OO", "-c", PROGRAM],
+        ["-OOc", PROGRAM],
+        ["-O", "-O", "-c", PROGRAM],
+        ["-BOsO", "-W", "error", "-Xutf8=0", "-c", PROGRAM],
+        ["-O", "-X", "utf8=0", "-OBsWerror", "-c", PROGRAM],
+        ["--check-hash-based-pycs", "never", "-OOBs", "-c", PROGRAM],
+    ],
+)
+def test_no_flag_of_python_takes_the_docstrings(flags: list[str]) -> None:
+    done = subprocess.run([sys.executable, *flags, "-OO", "x"], capture_output=True, text=True)
+    assert 0 == done.returncode, done.stderr
+    assert "['-c', '-OO', 'x']" in done.stdout
+    assert "optimize=0" in done.stdout
+    for asked, name in {"B": "dont_write_bytecode=1", "s": "no_user_site=1", "utf8=0": "utf8_mode=0"}.items():
+        assert name in done.stdout or not any(asked in flag for flag in flags[:-1])
+
+
+def test_the_package_is_a_program(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-OOm", "ncscan", "report", "-h"], cwd=tmp_path, capture_output=True)
+    assert 0 == done.returncode
+    assert b"Measure dumps" in done.stdout
 
 
 def test_a_reader_of_stderr_that_goes_away_does_not_stop_the_work(extracted: Path) -> None:
