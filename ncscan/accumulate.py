@@ -410,6 +410,9 @@ def _second_sketch(first: Sketch | None, device: torch.device) -> SketchSum | No
 
 
 def _norm_sums(norms: Float64[torch.Tensor, "n"]) -> NormSums:
+    least, most = map(float, torch.aminmax(norms))
+    if least == most:  # no rounding of their mean stands for a spread
+        return NormSums(len(norms), least, 0.0)
     mean = float(norms.mean())
     return NormSums(len(norms), mean, float((norms - mean).square().sum()))
 

@@ -1,7 +1,7 @@
 """What a layer's activations amount to, and every decision about a rank.
 
 In: `ClassSums` and `Scatter`, the partial sums of the two passes. Out: `LayerStats`, all that a metric may know of a
-layer, a few numbers per class instead of N·d. Only this file decides which singular values of activations count.
+layer, a few numbers per class instead of N·d. Only here, and of Z in spectra.py, is it decided which singular values count.
 """
 
 from dataclasses import dataclass, replace
@@ -9,59 +9,24 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from ncscan.errors import DataError, Undefined
 from ncscan.pairs import Crowding, crowding
-from ncscan.resolution import RESOLVED, eigenvalues, float_format, in_true_units, ulp
-from ncscan.sketch import Decomposition, decompose, largest_eigenvalue
+from ncscan.resolution import float_format, in_true_units, ulp
+from ncscan.sketch import largest_eigenvalue
+from ncscan.spectra import Negative, Spectrum, negative_of, spectrum_of, storage_noise
 from ncscan.sums import ClassSums, Frame, NormSums, Permuted, PerSample, Scatter
 from ncscan.unexplained import Unexplained, unexplained
 
 _KNOWN = ("tolerance", "spreads")
 """What of the class means is made once a layer and goes along with copies of it."""
 
+_HUNDREDFOLD = 100.0
+"""A spread that is so many times the rounding of the means is known to 1 %."""
+
 Weighting = Literal["class", "sample"]
 """How much a class counts in μ_G and Σ_B: 1/K, or its share n_c/N of the samples."""
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """The singular values of Z, from its Gram matrix: exact down to what that resolves."""
-
-    values: Float64[np.ndarray, "r"]
-    """Those that are resolved, in decreasing order: non-zero beyond doubt, and right to 1 %."""
-    full: int
-    """How many Z could have: min(N, columns that are not all zero)."""
-    storage: float
-    """Under this, a singular value cannot be told from the rounding of the stored activations."""
-    resolution: float
-    """Under this, it cannot be told from the rounding of the Gram matrix: the first that is not, with its error."""
-    reason: str
-    """Why there are no values, else empty."""
-    sketch: Decomposition | None = None
-    """The top of it where the layer is too wide for a Gram matrix, with what is left."""
-
-    @property
-    def rank(self) -> int:
-        """How many singular values are resolved."""
-        return len(self.values)
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing that storage would have kept can hide under the resolution."""
-        return self.rank == self.full or self.resolution <= self.storage
-
-
-@dataclass(frozen=True)
-class Negative:
-    """The part of Z that a ReLU removes, min(Z, 0)."""
-
-    square: float
-    """Its squared Frobenius norm."""
-    largest: float | None
-    """Its operator norm, None where the layer is too wide for a Gram matrix."""
-    sketch: Decomposition | None = None
 
 
 class Rank(NamedTuple):
@@ -108,6 +73,8 @@ class LayerStats:
     """Class sums under permuted labels, where they were asked for."""
     exponent: int = 0
     """All sums are of activations in the unit 2^exponent; not 0 only where squares of them would leave float64."""
+    drift: Float64[np.ndarray, "K e"] | None = None
+    """δ_c, what rounding of its sum moved each class mean by, as the second pass measured it; None where it did not."""
     noise: float = 0.0
     """‖Σ_W‖ where a Gram matrix was accumulated, else what of it lies in the span of the means, which it makes."""
 
@@ -158,14 +125,30 @@ class LayerStats:
 
     @cached_property
     def tolerance(self) -> float:
-        """τ = (√d + √K)·max(2ω_p, 16√B·ω_53): what rounding alone can give a singular value of M.
+        """τ = max((√d + √K)·max(2ω_p, 16√B·ω_53), 2‖δ‖): what rounding alone can give a singular value of M.
 
         ω_p² = mean_{c,j} ulp_p(μ_cj)²/12 is the variance of rounding the means to the storage precision p, B the
-        number of batches that were summed. A direction under τ is below storage precision.
+        number of batches that were summed, δ what rounding moved the means by: equal numbers are all rounded to one
+        side, and a million of them move their mean by more than any batch says. A direction under τ is below storage
+        precision.
         """
         stored, summed = (np.sqrt(np.mean(self.ulps(p) ** 2) / 12) for p in (self.precision, "float64"))
         size = np.sqrt(self.n_features) + np.sqrt(self.n_classes)
-        return float(size * max(2 * stored, 16 * np.sqrt(self.batches) * summed))
+        return self.with_drift(float(size * max(2 * stored, 16 * np.sqrt(self.batches) * summed)))
+
+    def with_drift(self, rounding: float) -> float:
+        """What rounding can do to a singular value of M, never under 2‖δ‖."""
+        if self.drift is None or 2 * np.linalg.norm(self.drift) <= rounding:  # ‖δ‖ ≤ ‖δ‖_F
+            return rounding
+        return max(rounding, 2 * _norm(self.drift))
+
+    @cached_property
+    def is_one_point(self) -> bool:
+        """Whether nothing is known to vary at all: of √(tr Σ_T) rounding of the class means may be 1 % or more."""
+        drift = 0.0 if self.drift is None else self.counts @ np.einsum("kd,kd->k", self.drift, self.drift)
+        centred = self.centred("sample")
+        total = self.within.sum() + self.counts @ np.einsum("kr,kr->k", centred, centred)
+        return bool(total <= _HUNDREDFOLD**2 * drift)
 
     @cached_property
     def spreads(self) -> dict[Weighting, tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]]:
@@ -193,6 +176,12 @@ class LayerStats:
         other = replace(self, within=within, projected=projected, unexplained=unexplained)
         vars(other).update({name: getattr(self, name) for name in (*_KNOWN, "crowding")})
         return other
+
+
+def require_extent(stats: LayerStats) -> None:
+    """Undefined where all samples are one point: no share of their variance and no nearest mean says anything."""
+    if stats.is_one_point:
+        raise Undefined("all samples are one point, as far as float64 sums can tell")
 
 
 def spread(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]:
@@ -279,8 +268,11 @@ def layer_stats_from(
     Raises: DataError when the second pass saw other activations than the first.
     """
     classes = np.arange(len(of.counts)) if classes is None else classes
+    drift = None
     if not sums.obstacle:
         _check_same_samples(of, scatter, classes, precision)
+        drift = scatter.residuals / of.counts[:, None]
+        scatter = _around_own_means(of, scatter, drift)
     stats = LayerStats(
         precision=precision,
         obstacle=sums.obstacle,
@@ -301,11 +293,12 @@ def layer_stats_from(
         norms=sums.norms,
         zeros=sums.zeros,
         unexplained=None,
-        spectrum=_spectrum(of, scatter, precision, too_wide, exponent),
-        negative=_negative(scatter),
+        spectrum=spectrum_of(of, scatter, precision, too_wide, exponent),
+        negative=negative_of(scatter),
         samples=scatter.samples,
         permuted=scatter.permuted,
         exponent=exponent,
+        drift=drift,
         noise=_largest_noise(of, scatter, sums.obstacle),
     )
     with_unexplained = replace(stats, unexplained=_unexplained(stats, scatter))
@@ -313,43 +306,41 @@ def layer_stats_from(
     return with_unexplained
 
 
+def _around_own_means(of: Frame, scatter: Scatter, drift: Float64[np.ndarray, "K d"]) -> Scatter:
+    """The scatter around the means that classes have, not around those that rounding moved by δ_c.
+
+    Σ‖h − μ_c‖² = Σ‖h − (μ_c + δ_c)‖² + n_c‖δ_c‖². What is left of equal samples is the rounding of that difference: 0.
+    """
+    moved = of.counts * np.einsum("kd,kd->k", drift, drift)
+    own = scatter.within - moved
+    rounding = 4 * np.finfo(np.float64).eps * of.counts * scatter.within
+    within = np.where(own > rounding, own, 0.0)
+    if within.any():
+        return replace(scatter, within=within)
+    gram = None if scatter.gram is None else np.zeros_like(scatter.gram)
+    return replace(scatter, within=within, projected=np.zeros_like(scatter.projected), gram=gram)
+
+
+def _norm(matrix: Float64[np.ndarray, "K d"]) -> float:
+    """‖A‖ by the smaller of its Gram matrices."""
+    size = float(np.abs(matrix).max(initial=0.0))
+    A = matrix / size if size else matrix
+    return size * float(np.sqrt(largest_eigenvalue(np.triu(A @ A.T if len(A) <= A.shape[1] else A.T @ A))))
+
+
 def _check_same_samples(of: Frame, scatter: Scatter, classes: Int64[np.ndarray, "K"], precision: str) -> None:
     """Around their mean, the samples of a class sum to zero, if they are those that made the mean."""
     squares = of.counts * np.einsum("kd,kd->k", of.means, of.means) + scatter.within
     # A model replayed on a GPU may differ in the last digit of each activation; other samples differ by far more.
-    allowed = 2.0 ** (1 - float_format(precision).digits) + 64 * np.finfo(np.float64).eps * np.sqrt(of.counts)
+    # Sums of equal numbers are rounded to one side every time: n roundings, not √n.
+    summed = np.finfo(np.float64).eps * np.maximum(64 * np.sqrt(of.counts), of.counts)
+    allowed = 2.0 ** (1 - float_format(precision).digits) + summed
     off = np.linalg.norm(scatter.residuals, axis=1) > allowed * np.sqrt(of.counts * squares)
     if off.any():
         raise DataError(
             f"the second pass saw other activations than the first ({_classes(classes[off])} another mean): the "
             "source shuffles, augments or is not deterministic; give it a fixed order, without augmentation or dropout"
         )
-
-
-def _spectrum(of: Frame, scatter: Scatter, precision: str, too_wide: str, exponent: int) -> Spectrum | None:
-    """Singular values of Z, from ZᵀZ or ZZᵀ, whichever was accumulated."""
-    if too_wide:
-        found = None if scatter.sketch is None else decompose(scatter.sketch)
-        return Spectrum(np.zeros(0), min(int(of.counts.sum()), of.means.shape[1]), 0.0, 0.0, too_wide, found)
-    N, d = int(of.counts.sum()), of.means.shape[1]
-    if scatter.gram is not None:
-        # ZᵀZ = Σ x_i x_iᵀ + Σ_c n_c μ_c μ_cᵀ, the second term exact in float64.
-        gram = scatter.gram + np.triu((of.means.T * of.counts) @ of.means)
-        live = np.flatnonzero(np.diag(gram))  # a dead unit is an exact zero, which rounding must not blur
-        inside = np.ix_(live, live)
-        rounding = None if scatter.gram_error is None else scatter.gram_error[inside] * scatter.within.sum()
-        squares, errors = eigenvalues(gram[inside], rounding)
-        full = min(N, len(live))
-    elif scatter.rows is not None:
-        squares, errors = eigenvalues(_row_gram(scatter.rows), None)
-        full = min(N, int(scatter.rows.any(axis=0).sum()))
-    else:
-        return None
-    values, resolutions = (np.sqrt(np.maximum(x[:full], 0.0)) for x in (squares, RESOLVED * errors))
-    storage = _storage(float(squares.sum()), N, d, precision, exponent)
-    counted = values > np.maximum(resolutions, storage)
-    rank = full if counted.all() else int(np.argmin(counted))
-    return Spectrum(values[:rank], full, storage, float(resolutions[rank]) if rank < full else 0.0, "")
 
 
 def _largest_noise(of: Frame, scatter: Scatter, obstacle: str) -> float:
@@ -368,43 +359,10 @@ def _unexplained(stats: LayerStats, scatter: Scatter) -> Unexplained | None:
         return None
     N, d = stats.n_samples, stats.n_features
     projected = axes @ stats.projected @ axes.T
-    storage = _storage(stats.total_square, N, d, stats.precision, stats.exponent)
+    storage = storage_noise(stats.total_square, N, d, stats.precision, stats.exponent)
     above = stats.n_classes * (np.sqrt(squares) / stats.tolerance) ** 2
     freedom = N - stats.n_classes
     return unexplained(scatter.gram, scatter.gram_error, axes @ stats.basis, projected, above, freedom, storage)
-
-
-def _storage(total_square: float, N: int, d: int, precision: str, exponent: int) -> float:
-    """What rounding to the storage precision can give a singular value of Z: (√N + √d)·2ω_p.
-
-    As rounding of independent entries: N×d of them of variance ω_p² ≤ (2^{1−p} rms)²/12, and twice that to be safe.
-    Under the smallest normal number the steps of a format no longer shrink.
-    """
-    _, digits, min_exponent = float_format(precision)
-    normal = np.ldexp(1.0, min(min_exponent - exponent, 1023)) / np.sqrt(12)
-    ulps = 2.0 ** (1 - digits) * max(np.sqrt(max(total_square, 0.0) / (N * d) / 12), normal)
-    return float(2 * (np.sqrt(N) + np.sqrt(d)) * ulps)
-
-
-def _negative(scatter: Scatter) -> Negative | None:
-    if scatter.negative_square is None:
-        return None
-    gram = scatter.negative_gram
-    if gram is None and scatter.rows is not None:
-        gram = _row_gram(np.minimum(scatter.rows, 0))
-    if gram is None:
-        sketch = scatter.negative_sketch
-        return Negative(scatter.negative_square, None, None if sketch is None else decompose(sketch))
-    return Negative(scatter.negative_square, float(np.sqrt(max(largest_eigenvalue(np.triu(gram)), 0.0))))
-
-
-def _row_gram(rows: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n n"]:
-    """ZZᵀ in float64, some columns at a time: no copy of all of Z."""
-    gram = np.zeros((len(rows), len(rows)))
-    for start in range(0, rows.shape[1], 4096):
-        columns = rows[:, start : start + 4096].astype(np.float64)
-        gram += columns @ columns.T
-    return gram
 
 
 def _classes(indices: Int64[np.ndarray, "n"]) -> str:

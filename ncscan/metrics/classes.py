@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
+from ncscan.metrics.decision import require_apart
 from ncscan.metrics.duality import class_cosines, pair_cosines
 from ncscan.metrics.view import Definition, LayerView, Value
 from ncscan.pairs import distance_blocks
@@ -69,11 +70,14 @@ def imbalance(view: LayerView) -> Value:
     per_class = {
         "variance": _around_mean(stats.within / counts, stats),
         "norm": np.linalg.norm(vectors, axis=1),
-        "error": _around_mean(1 - stats.right / counts, stats),
+        "error": attempt(partial(_errors, view)),
     }
     groups = (counts == counts.min(), counts == counts.max())
     for name, values in per_class.items():
         for size, group in zip(SIZES, groups, strict=True):
+            if isinstance(values, Undefined):
+                found[f"{name}_{size}"] = values
+                continue
             mean, power = float(values[group].mean()), _POWERS.get(name, 0)
             true = attempt(partial(true_value, mean, power * stats.exponent))
             found[f"{name}_{size}"] = Undefined(ONE_SAMPLE) if np.isnan(mean) else true
@@ -170,12 +174,19 @@ def _around_mean(values: Float64[np.ndarray, "K"], stats: LayerStats) -> Float64
     return np.where(stats.counts > 1, values, np.nan)
 
 
+def _errors(view: LayerView) -> np.ndarray:
+    stats, counts = view.stats, view.stats.counts
+    require_apart(stats)
+    return _around_mean(1 - stats.right / counts, stats)
+
+
 def _disagreements(view: LayerView) -> np.ndarray:
     if view.decisions_obstacle:
         raise Undefined(view.decisions_obstacle)
     disagreements = view.stats.disagreements
     if disagreements is None:
         raise Undefined("the network's decisions are not known")
+    require_apart(view.stats)
     return _around_mean(disagreements / view.stats.counts, view.stats)
 
 
@@ -207,6 +218,7 @@ def _confusion(view: LayerView) -> np.ndarray:
     nearest, counts = view.stats.nearest, view.stats.counts
     if nearest is None:
         raise Undefined("which class is taken for which was not counted")
+    require_apart(view.stats)
     return np.asarray((nearest + nearest.T) / (counts[:, None] + counts))
 
 
@@ -256,14 +268,14 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
     ),
     ClassMetric(
         name="ncc_error",
-        function=lambda view: _around_mean(1 - view.stats.right / view.stats.counts, view.stats),
+        function=_errors,
         formula="P[c ≠ argmin_c' ‖h − μ_c'‖] over class c",
         range="[0, 1]",
         at_collapse="0",
         convention="as the metric of that name",
         source="Papyan, Han, Donoho 2020; Galanti, György, Hutter 2021",
         reading="Which classes the nearest class centre gets wrong.",
-        undefined="the class has one sample",
+        undefined="the class has one sample; as the metric of that name",
     ),
     ClassMetric(
         name="nc4_mismatch",
@@ -275,7 +287,7 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
         convention="as the metric of that name",
         source="Papyan, Han, Donoho 2020",
         reading="For which classes the network decides otherwise than the nearest class centre.",
-        undefined="the class has one sample; logits are not finite",
+        undefined="the class has one sample; logits are not finite; as the metric of that name",
     ),
     ClassMetric(
         name="nc3_class_cosine",
@@ -351,7 +363,7 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
         convention="over the samples of both; pairs are given up to 100 classes",
         source="–",
         reading="Where the errors of `ncc_error` go.",
-        undefined="only where activations are not finite",
+        undefined="as the metric `ncc_error`",
     ),
 )
 """What is given class by class and pair by pair, in the order of the rows."""

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView
 from ncscan.resolution import true_value, unit_exponent
-from ncscan.statistics import LayerStats
+from ncscan.statistics import LayerStats, require_extent
 
 _BLOCK_NUMBERS = 2**22
 """Logits at once: 32 MiB."""
@@ -27,12 +27,13 @@ def ncc_error(view: LayerView) -> float:
 
     Returns: in [0, 1]; 0 at collapse.
 
-    Raises: Undefined when float64 sums cannot tell two class means apart that are not equal.
+    Raises: Undefined when all samples are one point, or float64 sums cannot tell two class means apart that are not
+        equal.
 
     Source: Papyan, Han and Donoho 2020; Galanti, György and Hutter 2021.
     """
     stats = view.stats
-    _require_apart(stats)
+    require_apart(stats)
     return float((stats.n_samples - stats.right.sum()) / stats.n_samples)
 
 
@@ -46,7 +47,7 @@ def nc4_mismatch(view: LayerView) -> float:
 
     Returns: in [0, 1]; 0 at collapse.
 
-    Raises: Undefined when the network's decisions are not known, or its logits are not finite.
+    Raises: Undefined when the network's decisions are not known, its logits are not finite, or `ncc_error` is.
 
     Source: Papyan, Han and Donoho 2020.
     """
@@ -55,17 +56,18 @@ def nc4_mismatch(view: LayerView) -> float:
     disagreements = view.stats.disagreements
     if disagreements is None:
         raise Undefined("the network's decisions are not known")
-    _require_apart(view.stats)
+    require_apart(view.stats)
     return float(disagreements.sum() / view.stats.n_samples)
 
 
-def _require_apart(stats: LayerStats) -> None:
-    """Undefined where which of two means is nearer is rounding: a far offset, or another class far away."""
+def require_apart(stats: LayerStats) -> None:
+    """Undefined where which of two means is nearer is rounding: one point, a far offset, or another class far away."""
+    require_extent(stats)
     (one, other), means = stats.crowding.pair, stats.means
     if not len(stats.basis):  # all are as near to each other: the first two that are not equal
         others = np.flatnonzero((means != means[0]).any(axis=1))
         one, other = (0, int(others[0])) if len(others) else (one, other)
-    rounding = 16 * np.finfo(np.float64).eps * np.linalg.norm(means)
+    rounding = stats.with_drift(16 * np.finfo(np.float64).eps * float(np.linalg.norm(means)))
     unlike = (means[one] != means[other]).any() or 0 < stats.within.sum() <= stats.n_samples * rounding**2
     if stats.crowding.distance <= rounding and unlike:
         one, other = stats.classes[[one, other]]

@@ -8,7 +8,8 @@ import numpy as np
 from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView, Value
 from ncscan.resolution import true_value
-from ncscan.statistics import LayerStats, Negative, Rank, Spectrum
+from ncscan.spectra import Negative, Spectrum
+from ncscan.statistics import LayerStats, Rank
 
 _NUMERICAL_RANK = 1e-3
 """The share of s_1 above which a direction counts, as the papers on the tunnel effect have it."""
@@ -70,7 +71,8 @@ def stable_rank(view: LayerView) -> float:
 
     Source: Rudelson and Vershynin 2007.
     """
-    return float(view.stats.total_square / _nonzero_spectrum(view).values[0] ** 2)
+    found = float(view.stats.total_square / _nonzero_spectrum(view).values[0] ** 2)
+    return max(found, 1.0)  # two sums of the same squares, each with its rounding
 
 
 def effective_rank(view: LayerView) -> float:

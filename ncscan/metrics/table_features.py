@@ -182,7 +182,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="over samples; ties go to the lowest class; classes without samples are never chosen",
         source="Papyan, Han, Donoho 2020; Galanti, György, Hutter 2021",
         reading="Error of the simplest classifier on this layer; once it is the network's, later layers add little.",
-        undefined="only where activations are not finite",
+        undefined="all samples are one point; two class means differ by no more than rounding",
     ),
     Metric(
         name="nc4_mismatch",
@@ -194,7 +194,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="over samples; f are the network's real logits, bias included",
         source="Papyan, Han, Donoho 2020",
         reading="Whether the network decides as the nearest class centre of this layer does.",
-        undefined="activations or logits are not finite",
+        undefined="logits are not finite; as ncc_error",
     ),
     Metric(
         name="imbalance",
@@ -219,7 +219,7 @@ FEATURES: tuple[Metric, ...] = (
         convention="only where classes are imbalanced",
         source="Fang, He, Long, Su 2021",
         reading="Minority collapse: `cosine_minority` rises with the ratio, and small classes are told apart no more.",
-        undefined="`cosine` where only one class is of that size; `variance`, `error` where they have one sample each",
+        undefined="`cosine` where one class is of that size; `variance`, `error` of one sample; `error` as ncc_error",
     ),
 )
 """What is measured of every layer against its labels."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView
-from ncscan.statistics import LayerStats, Rank, Weighting, between, centred_rank
+from ncscan.statistics import LayerStats, Rank, Weighting, between, centred_rank, require_extent
 
 
 def nc1_pinv(view: LayerView) -> float:
@@ -75,10 +75,9 @@ def nc1_normalized(view: LayerView) -> float:
     """
     stats = view.stats
     _require_spread(stats)
+    require_extent(stats)
     noise = stats.within.sum() / stats.n_samples
     signal = stats.weights(view.weighting) @ np.square(stats.centred(view.weighting)).sum(axis=1)
-    if noise + signal == 0:
-        raise Undefined("all samples are one point")
     return float(noise / (noise + signal))
 
 

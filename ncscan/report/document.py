@@ -48,7 +48,8 @@ is the classifier's.
   what is summed over all samples or classes it counts as the formula has it.
 - `rank`: how many singular values a number rests on. Class means count in directions above
   τ = (√d + √K)·max(2ω_p, 16√B·ω_53), what rounding to the storage precision p (ω_p², the mean of ulp²/12) and summing B
-  batches in float64 can give; at most K−1 when centred. Weights count above (√n + √m)·2ω_p.
+  batches in float64 can give, or above twice what the second pass finds rounding to have moved them by, where that is
+  more; at most K−1 when centred. Weights count above (√n + √m)·2ω_p.
 - `estimate`: the singular values of Z come from a Gram matrix, whose eigenvalues have an error e: eps·s_1², and above
   N·d² = 2³³ the rounding of float32 products of the samples minus their class means, as measured on a block. Those with
   s² > 50 e are right to 1 % and count. Where something may lie between √(50 e) and the (√N + √d)·2ω_p of the stored
