@@ -74,10 +74,10 @@ def members(data: bytes) -> dict[str, Member]:
         _check_places(data, found, start)
     except (struct.error, UnicodeDecodeError) as error:
         raise BadArchive("is a damaged zip archive") from error
-    # Case is folded because zip readers differ in whether `DATA.PKL` is `data.pkl`.
-    if len({member.name.casefold() for member in found}) < len(found):
+    named = {member.name: member for member in found}
+    if len(named) < len(found):
         raise BadArchive("is a zip archive that holds two members of one name")
-    return {member.name: member for member in found}
+    return named
 
 
 def read(data: bytes, member: Member) -> memoryview:

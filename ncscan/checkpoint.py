@@ -174,6 +174,9 @@ def load(path: Path) -> Checkpoint:
 def _torch_zip(data: bytes, path: Path) -> Found:
     try:
         members = archive.members(data)
+        # Readers of zips differ in whether `DATA.PKL` is `data.pkl`.
+        if len({name.casefold() for name in members}) < len(members):
+            raise archive.BadArchive("is a zip archive that holds two members of one name")
         folder = _folder(members)
         if any(member.deflated for member in members.values()):
             raise archive.BadArchive(f"was compressed after torch.save; {RESAVE}")
@@ -200,7 +203,7 @@ def _safetensors(data: bytes, path: Path) -> Found:
         if (length := _header_length(data)) > MAX_HEADER:
             raise ValueError(f"a header of {length:,} bytes; at most {MAX_HEADER:,} are read")
         header = files.parse_json(data[8 : 8 + length])
-        tensors = safetensors.torch.load(data)
+        tensors = _loaded(data, header, path)
         told = notes.of_metadata(header.pop("__metadata__", None) or {})
         if tensors.keys() != header.keys():
             raise ValueError("its header has two readings")
@@ -209,6 +212,18 @@ def _safetensors(data: bytes, path: Path) -> Found:
     except (safetensors.SafetensorError, *_MALFORMED) as error:
         raise CheckpointError(f"{path}: a damaged or hostile safetensors file ({_one_line(error)})") from error
     return Found("", _named_tensors({name: tensors[name] for name in ordered}, path), told)
+
+
+def _loaded(data: bytes, header: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except KeyError as error:  # a type that the format has, and the library makes no tensor of
+        [kind] = error.args
+        typed = [name for name, entry in header.items() if isinstance(entry, Mapping) and entry.get("dtype") == kind]
+        if not typed:
+            raise
+        what = f"{typed[0]!a:.100} has numbers of the type {kind!s:.20}, which safetensors does not give to torch"
+        raise CheckpointError(f"{path}: {what}; save it as float32, float16 or bfloat16") from error
 
 
 class Format(NamedTuple):

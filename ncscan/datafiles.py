@@ -47,7 +47,8 @@ def read_npz(path: Path) -> Arrays:
         if len(members) < len(found):
             raise archive.BadArchive("is a zip archive that holds two members of one name")
         chosen = [_only(members, INPUT_KEYS, "inputs"), _only(members, LABEL_KEYS, "labels")]
-        chosen += [key for key in members if key.casefold() == "class_names"]
+        if any(key.casefold() == "class_names" for key in members):
+            chosen.append(_only(members, ("class_names",), "class names"))
         arrays = [_array(key, archive.read(data, members[key])) for key in chosen]
         return Arrays(arrays[0], arrays[1], _texts(arrays[2]) if len(arrays) > 2 else ())
     except ValueError as error:

@@ -25,7 +25,8 @@ MAX_ARGUMENTS = 16
 MAX_KEY = 16
 """Values in a tuple that is a key, tuples within it included."""
 MAX_ODD_KEYS = 10_000
-"""Keys that are neither text nor small integers. Of others any number can be made that share one hash."""
+"""Keys that are neither text, in tuples or not, nor small integers. Of others any number can be made that share one
+hash."""
 
 
 class BadPickle(ValueError):  # noqa: N818 - the sibling of BadArchive
@@ -195,7 +196,7 @@ class _Context:
 
     def key(self, value: Any) -> Any:
         """A key that is hashed in bounded time, and is one of few wherever a file could choose its hash."""
-        self.n_odd_keys += 1
+        self.n_odd_keys += not _is_text(value)
         if self.n_odd_keys > MAX_ODD_KEYS:
             raise BadPickle(f"has more than {MAX_ODD_KEYS:,} keys that are neither text nor small integers")
         if isinstance(value, tuple) and _size(value, MAX_KEY) > MAX_KEY:
@@ -203,6 +204,11 @@ class _Context:
         if isinstance(value, int) and value.bit_length() > MAX_KEY_BITS:
             raise BadPickle(f"has an integer of more than {MAX_KEY_BITS:,} bits as the key of a dictionary")
         return value
+
+
+def _is_text(key: Any) -> bool:
+    """Whether Python hashes a key by a secret: no file can choose many that share one hash."""
+    return isinstance(key, tuple) and all(type(part) in (str, bytes) for part in key)
 
 
 def _last(stack: list[Any], count: int) -> list[Any]:

@@ -1,6 +1,7 @@
 """Checkpoints as people have them: what is found, under which wrapper, with which notes."""
 
 import hashlib
+import json
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -192,6 +193,22 @@ def test_a_changed_weight_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(data.replace(ones, ones[:-4] + b"abcd"))
     with pytest.raises(CheckpointError, match="'a/data/0' does not have its checksum"):
         load(tmp_path / "a.pt")
+
+
+def test_keys_that_are_pairs_of_text_load_however_many(tmp_path: Path) -> None:
+    """As the merges of a tokenizer."""
+    path = tmp_path / "a.pt"
+    torch.save({"merges": {(f"a{n}", "b"): n for n in range(20_000)}, "state_dict": {"w": torch.ones(2)}}, path)
+    assert ["w"] == list(load(path).tensors)
+
+
+@pytest.mark.parametrize(("kind", "n_bytes"), [("F4", 16), ("F6_E2M3", 24), ("F8_E8M0", 32)])
+def test_numbers_that_no_tensor_can_hold_are_named(kind: str, n_bytes: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    header = json.dumps({"head.w": {"dtype": kind, "shape": [4, 8], "data_offsets": [0, n_bytes]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(n_bytes))
+    with pytest.raises(CheckpointError, match=f"a.safetensors: 'head.w' has numbers of the type {kind}, which"):
+        load(path)
 
 
 def test_order_is_the_files_when_safetensors_shuffles(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ NPZ: dict[str, tuple[bytes, str]] = {
     "pickle": (b"\x80\x02cposix\nsystem\n(X\x0c\x00\x00\x00touch markertR.", "does not begin like a zip"),
     "empty": (b"", "does not begin like a zip"),
     "two-inputs": (npz(x=LABELS, images=LABELS, y=LABELS), "several arrays could be the inputs .'x', 'images'"),
+    "two-inputs-by-case": (npz(x=LABELS, X=LABELS, y=LABELS), "several arrays could be the inputs .'x', 'X'"),
+    "two-class-names": (npz(x=LABELS, y=LABELS, class_names=["a"], CLASS_NAMES=["b"]), "several arrays"),
     "two-labels": (npz(x=LABELS, y=LABELS, Y_train=LABELS), "several arrays could be the labels"),
     "no-labels": (npz(x=LABELS), "no array of labels .it has 'x'"),
     "one-name-twice": (npz_of({"x.npy": Y, "x": Y, "y.npy": Y}), "two members of one name"),
