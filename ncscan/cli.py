@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -470,7 +471,10 @@ def _shown(text: str) -> str:
 
 
 class _Telling:
-    """Shows events as they come: bars on stderr while an input is worked on, a line on `results` once it is done."""
+    """Shows events as they come: bars on stderr while an input is worked on, a line on `results` once it is done.
+
+    What is doubtful of many inputs in the same words is told of the first, and counted at the end.
+    """
 
     def __init__(self, total: int | None, *, quiet: bool, trace: bool, results: Console = out) -> None:
         self._quiet = quiet
@@ -487,6 +491,7 @@ class _Telling:
         )
         self._inputs = self._progress.add_task("all", total=total)
         self._current = self._progress.add_task("", total=None, visible=False)
+        self._doubts: Counter[str] = Counter()
 
     def __enter__(self) -> "_Telling":
         self._progress.start()
@@ -494,6 +499,9 @@ class _Telling:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        for doubt, count in self._doubts.items():
+            if count > 1:
+                _warn(f"{count - 1} more like the first: {doubt}")
 
     def __call__(self, event: "Event") -> None:
         from ncscan.jobs import Advanced, Finished, Skipped
@@ -516,7 +524,9 @@ class _Telling:
                     words = f"[bold]{_shown(label)}[/]: {fit} of {n_samples:,}; {_shown(details)}"
                     self._results.print(words, soft_wrap=True)
                 for doubt in doubts:
-                    _warn(f"{label}: {doubt}")
+                    self._doubts[doubt] += 1
+                    if self._doubts[doubt] == 1:
+                        _warn(f"{label}: {doubt}")
         self._progress.update(self._current, visible=False)
         self._progress.advance(self._inputs)
 

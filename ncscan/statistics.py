@@ -1,7 +1,8 @@
 """What a layer's activations amount to, and every decision about a rank.
 
 In: `ClassSums` and `Scatter`, the partial sums of the two passes. Out: `LayerStats`, all that a metric may know of a
-layer, a few numbers per class instead of N·d. Only here, and of Z in spectra.py, is it decided which singular values count.
+layer, a few numbers per class instead of N·d. Only here, and of Z in spectra.py, is it decided which singular values
+count.
 """
 
 from dataclasses import dataclass, replace

@@ -1,5 +1,7 @@
 """Data of some of the network's classes: the numbers of those classes, wherever their labels lie, and a doubt first."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -204,11 +206,21 @@ def test_a_report_says_first_which_classes_are_lacking(partial: Path) -> None:
         assert numbers == pytest.approx(found[0][0], rel=1e-3, abs=1e-6, nan_ok=True)
 
 
-def test_a_spare_output_is_left_out(partial: Path) -> None:
+def test_a_spare_output_is_left_out_and_told_once_of_all_checkpoints(partial: Path) -> None:
     write_data(partial / "ckpts" / "data.npz", [*range(9)])
-    assert ncscan("extract", "ckpts", "--layers", "all", cwd=partial).returncode == 0
+    for step in (2, 3):
+        shutil.copy(partial / "ckpts" / "step_1.pt", partial / "ckpts" / f"step_{step}.pt")
+    made = ncscan("extract", "ckpts", "--layers", "all", cwd=partial)
+    assert made.returncode == 0, made.stderr
     done = ncscan("report", cwd=partial)
     assert done.returncode == 0, done.stderr
+    for said in (made.stderr, done.stderr):
+        told = [line for line in said.splitlines() if "9 of the network's 10 classes" in line]
+        assert ["warning: ckpts/step_1.pt: the", "warning: 2 more like the first: the"] == [
+            line[: line.index(" data has")] for line in told
+        ]
+    report = json.loads((partial / "ncscan-out" / "report" / "report.json").read_text())
+    assert 1 == sum(told.startswith("ckpts/step_1.pt and 2 more: the data has 9") for told in report["warnings"])
     assert "doubtful: The data has 9 of the network's 10 classes, no samples of 9" in done.stdout.replace("\n  ", " ")
     numbers = {(r["layer"], r["metric"]): r["value"] for r in rows(partial)}
     assert float(numbers["1", "nc3_distance"]) < 0.01

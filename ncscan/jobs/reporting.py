@@ -195,7 +195,14 @@ def _made(
         if all(class_index(name, known) is None for known in names)
     ]
     outcome.gates = judge(field_of(outcome.tables))
-    doubts = [f"{one.finished.label}: {doubt}" for one in measured for doubt in one.finished.doubts]
+    doubted: dict[str, list[str]] = {}
+    for one in measured:
+        for doubt in one.finished.doubts:
+            doubted.setdefault(doubt, []).append(one.finished.label)
+    doubts = [
+        f"{labels[0]}{f' and {len(labels) - 1} more' if labels[1:] else ''}: {doubt}"
+        for doubt, labels in doubted.items()
+    ]
     outcome.doubtful = [
         *(f"a certificate is violated: {text}" for text in outcome.violations),
         *doubts,
