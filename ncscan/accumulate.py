@@ -7,18 +7,19 @@ stays in the cache; no matrix is d×d but the Gram matrices of a spectrum.
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from ncscan.asides import PermutedSum, SampleRows, SketchSum
 from ncscan.blocks import Chunk, block_rows, blocks, careful, device_of, extent, in_units, type_name
 from ncscan.errors import DataError, Undefined
 from ncscan.gram import Gram
 from ncscan.metrics.simplex import nearest_simplex
-from ncscan.resolution import unit_exponent
+from ncscan.resolution import lengths, unit_exponent
 from ncscan.sketch import Sketch, decompose, first_columns
 from ncscan.statistics import LayerStats, layer_stats_from
 from ncscan.sums import MOST_PAIRED, ClassSums, Frame, Members, NormSums, Scatter, frame, members
@@ -35,8 +36,14 @@ _MOST_KEPT = 2**29
 _MOST_SKETCHED = 64
 """A sketch is made for so many directions at most: of 1,000 classes it would be as wide as a Gram matrix."""
 
+_VANISHING = 1e-140
+"""Squares of numbers below this, and of what they consist of, are no normal numbers of float64."""
+
 _HUGE = 1e150
 """Activations beyond this are as good as infinite in the unit they are in: their squares overflow."""
+
+_FARTHEST = 1e100
+"""Where samples differ in size by more, squares of what differs between the smallest leave float64 in any unit."""
 
 _SMALLEST, _LARGEST = 1e-50, 1e50
 """Between these, float64 holds fourth powers of activations, and squares of what rounding leaves of them."""
@@ -90,12 +97,15 @@ def layer_stats(
     known = members(labels, n_classes)
     first = _first_pass(chunks, known, spectrum=spectrum, negative_part=negative_part)
     precision, exponent, sums = precision or first.dtype, 0, first.sums()
-    extreme = first.overflowing > 0 or not _SMALLEST < sums.norms.mean < _LARGEST
-    if first.dtype == "float64" and extreme and first.overflowing == sums.nonfinite:
+    extreme = sums.overflowing > 0 or not _SMALLEST < sums.norms.mean < _LARGEST
+    if first.dtype == "float64" and extreme and not sums.nonfinite:
         # Squares of such numbers leave float64. Powers of two cost no digit, and so two more passes save them all.
         smallest, largest = extent(chunks())
-        if not first.overflowing or smallest > largest / _HUGE:
+        if smallest > largest / _FARTHEST:
             exponent = unit_exponent(largest)
+        elif largest:
+            sizes = f"the largest activation of a sample goes from {smallest:.1e} to {largest:.1e}"
+            sums = replace(sums, extent=f"{sizes}: no unit keeps squares of both in float64")
     if exponent:
         chunks = partial(in_units, chunks, exponent)
         first = _first_pass(chunks, known, spectrum=spectrum, negative_part=negative_part)
@@ -169,13 +179,11 @@ class FirstPass:
         self.dtype = dtype
         """Storage format of the chunks."""
         self.rows = 0
-        self.overflowing = 0
-        """Samples without NaN or infinity whose squares overflow."""
         self._labels = torch.tensor(labels, device=device)
         self._counts = torch.zeros(n_classes, dtype=torch.int64, device=device)
         self._sums = torch.zeros(n_classes, n_features, dtype=torch.float64, device=device)
-        self._bad = torch.zeros((), dtype=torch.int64, device=device)
-        self._first_bad = torch.full((), _NONE, device=device)
+        self._bad, self._first_bad = [0, 0], [_NONE, _NONE]
+        """Samples with NaN or infinities, and others whose squares overflow: how many, and the first."""
         self._norms = NormSums(0, 0.0, 0.0)
         self._zeros = 0
         self._buffer = torch.empty(block_rows(n_features), n_features, dtype=torch.float64, device=device)
@@ -199,11 +207,8 @@ class FirstPass:
         # One norm a row finds NaN and infinities; a test per number would cost as much as the sums.
         norms = torch.linalg.vector_norm(rows, dim=1)
         bad = ~(norms < _HUGE)
-        self._bad += bad.sum()
         if bad.any():
-            self.overflowing += int(torch.isfinite(rows[bad]).all(dim=1).sum())
-        indices = torch.arange(at, at + len(block), device=self.device)
-        self._first_bad = torch.minimum(self._first_bad, torch.where(bad, indices, _NONE).min())
+            self._add_bad(at, bad, torch.isfinite(rows).all(dim=1))
         self._norms += _norm_sums(norms.masked_fill(bad, 0.0))
         self._zeros += _count_zeros(rows)
         if self._sketch is not None:
@@ -213,13 +218,22 @@ class FirstPass:
         self.rows += len(block)
         self._batches += 1
 
+    def _add_bad(self, at: int, bad: Bool[torch.Tensor, "n"], finite: Bool[torch.Tensor, "n"]) -> None:
+        for of, here in enumerate((bad & ~finite, bad & finite)):
+            where = torch.nonzero(here).flatten()
+            self._bad[of] += len(where)
+            if len(where):
+                self._first_bad[of] = min(self._first_bad[of], at + int(where[0]))
+
     def sums(self) -> ClassSums:
         """What was added so far."""
         return ClassSums(
             counts=self._counts.cpu().numpy(),
             sums=self._sums.cpu().numpy(),
-            nonfinite=int(self._bad),
-            first_nonfinite=int(self._first_bad),
+            nonfinite=self._bad[0],
+            first_nonfinite=self._first_bad[0],
+            overflowing=self._bad[1],
+            first_overflowing=self._first_bad[1],
             norms=self._norms,
             zeros=self._zeros,
             batches=self._batches,
@@ -344,6 +358,10 @@ class SecondPass:
         self, h: Float64[torch.Tensor, "n d"], y: Int64[torch.Tensor, "n"], unit: Float64[torch.Tensor, "K d"]
     ) -> Float64[torch.Tensor, "n"]:
         norms = torch.linalg.vector_norm(h, dim=1)
+        small = torch.nonzero(norms < _VANISHING).flatten()
+        if len(small):  # their squares vanish; a power of two is exact
+            h = h.index_copy(0, small, h[small] * 2.0**700)
+            norms = norms.index_copy(0, small, torch.linalg.vector_norm(h[small], dim=1))
         zero = norms == 0
         along: Float64[torch.Tensor, n] = ((h * unit[y]).sum(dim=1) / norms).masked_fill(zero, 0.0)
         self._cosines.index_add_(0, y, along)
@@ -437,7 +455,7 @@ def _too_wide(n_samples: int, n_features: int) -> str:
 
 
 def _unit_rows(rows: Float64[np.ndarray, "K d"]) -> Float64[np.ndarray, "K d"]:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    norms = lengths(rows)[:, None]
     unit: Float64[np.ndarray, "K d"] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
     return unit
 

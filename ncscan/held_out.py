@@ -13,6 +13,7 @@ from jaxtyping import Float, Float64, Int64
 
 from ncscan.errors import DataError, Undefined
 from ncscan.metrics import Definition, Row
+from ncscan.resolution import lengths, unit_exponent
 from ncscan.statistics import LayerStats, between
 
 QUANTILES: Mapping[str, float] = {"p05": 0.05, "p50": 0.5, "p95": 0.95}
@@ -80,6 +81,7 @@ class Placed:
     """Of all samples."""
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows has its reason
 def placed(chunks: Callable[[], Iterable[tuple[int, Float[np.ndarray, "n d"]]]], train: LayerStats) -> Placed:
     """Where samples lie among the class means of the training set, in one pass.
 
@@ -110,9 +112,10 @@ def placed(chunks: Callable[[], Iterable[tuple[int, Float[np.ndarray, "n d"]]]],
             along -= train.coordinates[own]
             nearest.append(train.classes[own])
             squares.append(np.einsum("nr,nr->n", along, along) + np.einsum("nd,nd->n", x, x))
+            if not np.isfinite(squares[-1]).all():
+                far = "squares of distances from the class means exceed float64"
+                raise Undefined(far if np.isfinite(x).all() else "activations are not finite")
     distances = np.sqrt(np.concatenate(squares)) / radius
-    if not np.isfinite(distances).all():
-        raise Undefined("activations are not finite")
     return Placed(np.concatenate(nearest).astype(np.int64), distances, total / n_samples)
 
 
@@ -204,7 +207,8 @@ def undefined_rows(metrics: Iterable[tuple[str, str]], why: Undefined) -> list[R
 
 
 def _orthogonality(mean: Float64[np.ndarray, "d"], train: LayerStats) -> float | Undefined:
-    sizes = np.linalg.norm(train.means, axis=1) * np.linalg.norm(mean)
+    mean = np.ldexp(mean, -unit_exponent(float(np.abs(mean).max())))
+    sizes = lengths(train.means) * np.linalg.norm(mean)
     if not sizes.all():
         return Undefined("a mean is zero: it has no direction")
     return float(np.mean(np.abs(train.means @ mean / sizes)))

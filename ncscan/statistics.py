@@ -1,8 +1,7 @@
 """What a layer's activations amount to, and every decision about a rank.
 
 In: `ClassSums` and `Scatter`, the partial sums of the two passes. Out: `LayerStats`, all that a metric may know of a
-layer, a few numbers per class instead of N·d. Only here, and of Z in spectra.py, is it decided which singular values
-count.
+layer, a few numbers per class instead of N·d. Which singular values count is decided here, and of Z in spectra.py.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from jaxtyping import Float64, Int64
 
 from ncscan.errors import DataError, Undefined
 from ncscan.pairs import Crowding, crowding
-from ncscan.resolution import float_format, in_true_units, ulp
+from ncscan.resolution import float_format, ulp
 from ncscan.sketch import largest_eigenvalue
 from ncscan.spectra import Negative, Spectrum, negative_of, spectrum_of, storage_noise
 from ncscan.sums import ClassSums, Frame, NormSums, Permuted, PerSample, Scatter
@@ -119,10 +118,6 @@ class LayerStats:
         with np.errstate(under="ignore"):
             true = np.ldexp(self.means, self.exponent)
             return np.asarray(np.ldexp(ulp(true, precision), -self.exponent))
-
-    def in_true_units(self, values: Float64[np.ndarray, "..."], power: int = 1) -> Float64[np.ndarray, "..."]:
-        """Numbers in that power of the unit of the sums as they are; Undefined where one leaves float64."""
-        return in_true_units(values, power * self.exponent)
 
     @cached_property
     def tolerance(self) -> float:

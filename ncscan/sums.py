@@ -99,7 +99,7 @@ class ClassSums:
     counts: Int64[np.ndarray, "K"]
     sums: Float64[np.ndarray, "K d"]
     nonfinite: int
-    """Samples with a NaN or an infinity, or so large that squares overflow."""
+    """Samples with a NaN or an infinity."""
     first_nonfinite: int
     """The first of them; N or more when there is none."""
     norms: NormSums
@@ -110,13 +110,22 @@ class ClassSums:
     """Of Z, where it is too wide for a Gram matrix."""
     negative_sketch: Sketch | None = None
     """Of min(Z, 0)."""
+    overflowing: int = 0
+    """Other samples, so large that their squares overflow."""
+    first_overflowing: int = 2**62
+    """The first of them, likewise."""
+    extent: str = ""
+    """Why no unit holds the largest samples and the smallest, else empty."""
 
     @property
     def obstacle(self) -> str:
         """Why nothing of this layer can be measured, else empty."""
-        if not self.nonfinite:
-            return ""
-        return f"{self.nonfinite} samples have non-finite activations, first in sample {self.first_nonfinite}"
+        if self.nonfinite:
+            return f"{self.nonfinite} samples have non-finite activations, first in sample {self.first_nonfinite}"
+        if not self.overflowing:
+            return self.extent
+        large = f"squares of the activations of {self.overflowing} samples exceed float64"
+        return f"{large}, first in sample {self.first_overflowing}{self.extent and '; '}{self.extent}"
 
     def __add__(self, other: "ClassSums") -> "ClassSums":
         """The sums over both sets of samples."""
@@ -126,6 +135,9 @@ class ClassSums:
             sums=self.sums + other.sums,
             nonfinite=self.nonfinite + other.nonfinite,
             first_nonfinite=min(self.first_nonfinite, other.first_nonfinite),
+            overflowing=self.overflowing + other.overflowing,
+            first_overflowing=min(self.first_overflowing, other.first_overflowing),
+            extent=self.extent or other.extent,
             norms=self.norms + other.norms,
             zeros=self.zeros + other.zeros,
             batches=self.batches + other.batches,

@@ -1,6 +1,7 @@
 """Other data against the class means of the training set: naive oracles, and data whose place is known."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,20 @@ def test_activations_that_are_not_finite_are_placed_nowhere() -> None:
     train, labels = data(0)
     with pytest.raises(Undefined, match="not finite"), np.errstate(invalid="ignore"):
         placed(lambda: [(0, np.full((3, D), np.inf))], stats_of(train, labels))
+
+
+def test_distances_whose_squares_exceed_float64_are_said_as_they_are() -> None:
+    train, labels = data(0)
+    with pytest.raises(Undefined, match="squares of distances from the class means exceed float64"):
+        placed(lambda: [(0, 1e200 * train)], stats_of(train, labels))
+
+
+def test_orthogonality_does_not_depend_on_the_size_of_the_data() -> None:
+    train, labels = data(0)
+    stats = stats_of(train, labels)
+    here = placed(lambda: [(0, train)], stats)
+    one, other = (outside_rows(replace(here, mean=scale * here.mean), here, stats)[0] for scale in (1, 2.0**-600))
+    assert one == other
 
 
 def test_another_width_is_an_error() -> None:

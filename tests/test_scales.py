@@ -131,10 +131,61 @@ def test_subnormal_numbers_say_that_they_are_at_their_floor() -> None:
     assert LayerView(stats_of(features * 1e-300, LABELS)).stats.tolerance < 1e-13
 
 
-def test_one_sample_that_no_unit_can_hold_is_named() -> None:
+@pytest.mark.parametrize("size", [1e120, 1e200, 1e308])
+@pytest.mark.parametrize("which", ["sample", "class", "feature of a sample"])
+def test_what_no_unit_can_hold_beside_the_rest_is_said_as_it_is(size: float, which: str) -> None:
+    features, W = layer()
+    where = {"sample": np.s_[3], "class": LABELS == 4, "feature of a sample": np.s_[3, 2]}[which]
+    features[where] = features[where] / np.abs(features[where]).max() * size
+    found = measure(features, LABELS, W)
+    own = found[found.layer == "features"]
+    assert own.value.isna().all()
+    for reason in own.reason:
+        assert "non-finite" not in reason
+        assert "float64" in reason
+    if size > 1e160:
+        count, first = (9, 70) if which == "class" else (1, 3)
+        assert own.reason.iloc[0].startswith(f"squares of the activations of {count} samples exceed float64, first in")
+        assert f"sample {first}" in own.reason.iloc[0]
+    assert f"to {size:.1e}" in own.reason.iloc[0]
+
+
+@pytest.mark.parametrize("scale", [1e-155, 1e-170, 1e-300, 1e-320])
+def test_a_class_of_small_numbers_has_a_direction(scale: float) -> None:
+    features, W = layer()
+    features[LABELS == 2] *= scale
+    exact, w = features.astype(np.longdouble), W.astype(np.longdouble)[LABELS]
+    cosines = (exact * w).sum(axis=1) / np.sqrt((exact**2).sum(axis=1) * (w**2).sum(axis=1))
+    means = np.stack([exact[LABELS == c].mean(axis=0) for c in range(K)])
+    w = W.astype(np.longdouble)
+    of_means = (means * w).sum(axis=1) / np.sqrt((means**2).sum(axis=1) * (w**2).sum(axis=1))
+    found = measure(features, LABELS, W).set_index(["metric", "quantity"]).value
+    rounded = 1e-11 if scale > 1e-310 else 1e-3  # a subnormal number has few digits, and its products fewer
+    assert found["nc3_cosine", "samples"] == pytest.approx(float(cosines.mean()), rel=rounded)
+    assert found["nc3_cosine", "means"] == pytest.approx(float(of_means.mean()), rel=rounded)
+
+
+def test_one_class_that_has_no_number_takes_it_from_no_other() -> None:
     features, _ = layer()
-    features[3] *= 1e200
-    assert stats_of(features, LABELS).obstacle == "1 samples have non-finite activations, first in sample 3"
+    features *= 1e-120
+    features[LABELS == 2] *= 1e-60
+    rows = {
+        row.class_index: row
+        for row in class_rows(LayerView(stats_of(features, LABELS)))
+        if row.metric == "class_variance"
+    }
+    assert rows[2].value is None
+    assert rows[2].reason == "the value is too small for float64"
+    for c in (0, 1, 3, 4):
+        own = features[LABELS == c].astype(np.longdouble)
+        assert rows[c].value == pytest.approx(float(((own - own.mean(axis=0)) ** 2).sum() / len(own)), rel=1e-9)
+
+
+def test_samples_that_are_not_finite_are_named_before_those_that_are_large() -> None:
+    features, _ = layer()
+    features[2] *= 1e200
+    features[[5, 9], 1] = np.nan, np.inf
+    assert stats_of(features, LABELS, size=4).obstacle == "2 samples have non-finite activations, first in sample 5"
 
 
 def test_normal_sizes_take_two_passes_and_extreme_ones_two_more() -> None:

@@ -137,6 +137,8 @@ class ClassMetric(Definition):
     ordered: bool = False
     """Whether c, c' is another pair than c', c."""
     asked: Callable[[LayerView], bool] = lambda view: True
+    power: int = 0
+    """In which power of the unit of the activations its values are."""
 
 
 def _rows(metric: ClassMetric, view: LayerView) -> Iterator[ClassRow]:
@@ -149,16 +151,23 @@ def _rows(metric: ClassMetric, view: LayerView) -> Iterator[ClassRow]:
     values, reason = (None, str(found)) if isinstance(found, Undefined) else (found, "")
     for i, c in enumerate(one):
         b = None if other is None else int(other[i])
-        value = None if values is None else float(values[c] if b is None else values[c, b])
-        known = value is not None and bool(np.isfinite(value))
+        value, why = (None, reason) if values is None else _true(values[c] if b is None else values[c, b], metric, view)
         yield ClassRow(
             class_index=int(classes[c]),
             other_index=None if b is None else int(classes[b]),
             metric=metric.name,
             quantity=metric.quantity,
-            value=value if known else None,
-            reason="" if known else reason or metric.missing,
+            value=value,
+            reason=why,
         )
+
+
+def _true(value: np.floating, metric: ClassMetric, view: LayerView) -> tuple[float | None, str]:
+    """A value as it is, or why there is none."""
+    if not np.isfinite(value):
+        return None, metric.missing
+    found = attempt(partial(true_value, value, metric.power * view.stats.exponent))
+    return (None, str(found)) if isinstance(found, Undefined) else (found, "")
 
 
 def _places(metric: ClassMetric, K: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -191,7 +200,7 @@ def _disagreements(view: LayerView) -> np.ndarray:
 
 
 def _centred_norms(view: LayerView) -> np.ndarray:
-    return view.stats.in_true_units(np.linalg.norm(view.stats.centred(view.weighting), axis=1))
+    return np.asarray(np.linalg.norm(view.stats.centred(view.weighting), axis=1))
 
 
 def _distances(view: LayerView) -> np.ndarray:
@@ -244,9 +253,8 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
     ),
     ClassMetric(
         name="class_variance",
-        function=lambda view: view.stats.in_true_units(
-            _around_mean(view.stats.within / view.stats.counts, view.stats), 2
-        ),
+        function=lambda view: _around_mean(view.stats.within / view.stats.counts, view.stats),
+        power=2,
         formula="v_c = mean ‖h − μ_c‖² over class c",
         range="[0, ∞)",
         at_collapse="0",
@@ -258,6 +266,7 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
     ClassMetric(
         name="class_norm",
         function=_centred_norms,
+        power=1,
         formula="‖μ̃_c‖",
         range="[0, ∞)",
         at_collapse="the same for all",
@@ -330,7 +339,8 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
     ),
     ClassMetric(
         name="pair_distance",
-        function=lambda view: view.stats.in_true_units(_distances(view)),
+        function=_distances,
+        power=1,
         pairs=True,
         formula="‖μ_c − μ_c'‖",
         range="[0, ∞)",

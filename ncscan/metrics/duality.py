@@ -11,6 +11,7 @@ from ncscan.metrics.frame import cross_etf_distance
 from ncscan.metrics.simplex import require_room
 from ncscan.metrics.view import LayerView, Value
 from ncscan.pairs import product_blocks
+from ncscan.resolution import lengths
 from ncscan.statistics import LayerStats, Rank, spread
 
 
@@ -108,15 +109,15 @@ def nc3_uniform(view: LayerView) -> float:
 
 def class_cosines(view: LayerView) -> Float64[np.ndarray, "K"]:
     """cos(w_c, μ̃_c) of every class; Undefined where one of the two has no direction."""
-    W, M, lengths = _directed(view)
-    cosines: Float64[np.ndarray, K] = np.einsum("kd,kd->k", W, M) / lengths / np.linalg.norm(W, axis=1)
+    W, M, norms = _directed(view)
+    cosines: Float64[np.ndarray, K] = np.einsum("kd,kd->k", W, M) / norms / np.linalg.norm(W, axis=1)
     return cosines
 
 
 def pair_cosines(view: LayerView) -> Float64[np.ndarray, "K K"]:
     """cos(w_c, μ̃_c') of every row of the classifier and every class mean; Undefined where one has no direction."""
-    W, M, lengths = _directed(view)
-    cosines: Float64[np.ndarray, "K K"] = W @ M.T / lengths / np.linalg.norm(W, axis=1)[:, None]
+    W, M, norms = _directed(view)
+    cosines: Float64[np.ndarray, "K K"] = W @ M.T / norms / np.linalg.norm(W, axis=1)[:, None]
     return cosines
 
 
@@ -186,15 +187,15 @@ def _sample_cosine(stats: LayerStats) -> float | Undefined:
 
 def _mean_cosine(W: Float64[np.ndarray, "K d"], stats: LayerStats) -> float | Undefined:
     M = stats.means
-    norms = np.linalg.norm(M, axis=1)
+    norms = lengths(M)
     zero = np.flatnonzero(norms == 0)
     if len(zero):
         return Undefined(f"the mean of class {stats.classes[zero[0]]} is zero: no direction")
-    return float(np.mean(np.einsum("kd,kd->k", W, M) / norms / np.linalg.norm(W, axis=1)))
+    return float(np.mean(np.einsum("kd,kd->k", W, M) / norms / lengths(W)))
 
 
 def _require_nonzero_rows(W: Float64[np.ndarray, "K d"], stats: LayerStats) -> None:
-    zero = np.flatnonzero(np.linalg.norm(W, axis=1) == 0)
+    zero = np.flatnonzero(lengths(W) == 0)
     if len(zero):
         raise Undefined(f"row {stats.classes[zero[0]]} of the classifier is zero: it has no direction")
 

@@ -140,7 +140,7 @@ def cdnv(view: LayerView) -> float:
     v, pairs = stats.within / stats.counts, stats.n_classes * (stats.n_classes - 1) / 2
     if stats.crowding.distance <= stats.tolerance:
         one, other = stats.classes[list(stats.crowding.pair)]
-        raise Undefined(f"the means of classes {one} and {other} coincide")
+        raise Undefined(f"the means of classes {one} and {other} coincide, as far as rounding of the means can tell")
     return float(v @ stats.crowding.inverse_squares / 2 / pairs)  # each v_c stands in K − 1 pairs
 
 
