@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import serving
 import torch
 from torch import Tensor, nn
 
@@ -46,11 +47,17 @@ source = "npz:../data.npz"
 
 
 def ncscan(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=PATIENCE)
+    return serving.run([str(argument) for argument in arguments], cwd, PATIENCE)
+
+
+def hashing_anew(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """As `ncscan`, in a real process: sets have another order there than in those that are forked."""
+    env = {**os.environ, "PYTHONHASHSEED": "1"}
+    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, env=env)
 
 
 def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-c", "from ncscan.cli import main; main()", *map(str, arguments)]
+    return [sys.executable, "-c", serving.NCSCAN, *map(str, arguments)]
 
 
 def network(seed: int, width: int = 16) -> nn.Sequential:
