@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import random_layer, simplex, stats_of, view_of
+from helpers import naive_equiangular, naive_equinorm, naive_etf, random_layer, simplex, stats_of, view_of
 from test_cli import ncscan, rows
 
 from ncscan import measure
@@ -92,6 +92,21 @@ def test_rows_of_the_classifier_are_compared_minus_their_mean() -> None:
     V = np.linalg.svd(rows_, full_matrices=False)[2][:3]
     subspace = np.linalg.svd(V @ U.T, compute_uv=False).mean()
     assert found["nc3_subspace", "", "class"] == pytest.approx(subspace, rel=ROUNDING)
+
+
+@pytest.mark.parametrize("outputs", [4, 5])
+def test_the_column_centred_is_what_was_done_to_the_rows(outputs: int) -> None:
+    """One spare output, and the rows that are left are taken minus their mean."""
+    features, labels = random_layer(4, 6, 8)
+    W = 1 + np.random.default_rng(6).standard_normal((outputs, 6))
+    rows_ = W[:4]
+    found = measure(features, labels, weight=W).set_index("metric")
+    for metric in ("nc2_equinorm_w", "nc2_equiangular_w", "nc2_etf_w"):
+        assert bool(found.centred[metric]) is (outputs > 4)
+    used = rows_ - rows_.mean(axis=0) if found.centred["nc2_etf_w"] else rows_
+    assert found.value["nc2_etf_w"] == pytest.approx(naive_etf(used @ used.T), rel=ROUNDING)
+    assert found.value["nc2_equinorm_w"] == pytest.approx(naive_equinorm(used), rel=ROUNDING)
+    assert found.value["nc2_equiangular_w"] == pytest.approx(naive_equiangular(used), rel=ROUNDING)
 
 
 def test_a_simplex_by_construction_is_no_number() -> None:

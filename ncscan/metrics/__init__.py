@@ -152,7 +152,7 @@ def _rows(metric: Metric, view: LayerView) -> Iterator[Row]:
             value=value,
             reason=reason,
             weighting=view.weighting if weighted else "",
-            centred=metric.centred,
+            centred=True if metric.centred_if_partial and view.is_partial else metric.centred,
             rank=known.value if known else None,
             estimate=known is not None and not known.certain,
             classifier=_compared_with(metric, view),

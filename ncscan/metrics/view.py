@@ -203,5 +203,7 @@ class Metric(Definition):
     """The one weighting that it is defined with, whatever the view says; None where both are."""
     centred: bool | None = None
     """Whether a frame is M̃ (True) or M (False); None where no frame is meant."""
+    centred_if_partial: bool = False
+    """Whether a frame of rows of W is taken minus their mean where the data lacks classes."""
     rank: Callable[[LayerView], Rank] | None = None
     """The rank that the value rests on."""

@@ -35,7 +35,8 @@ is the classifier's.
 
 - `weighting`: w_c = 1/K (`class`, the default) or n_c/N (`sample`). Imbalanced classes have a row of each; where
   classes are balanced the two agree, and one row says `class`. Empty where they play no part.
-- `centred`: whether a frame is made of M̃ (a simplex) or of M (an orthogonal frame, what ReLU features become).
+- `centred`: whether a frame is made of M̃ (a simplex) or of M (an orthogonal frame, what ReLU features become). Of
+  rows of W: whether they are taken minus their mean.
 - `classifier`: the linear map that the layer was compared with. In a head of several linear maps each layer is compared
   with the product of those that follow, `first..last`, with the bias of the whole.
 - **Classes that the data lacks.** K counts the classes that have samples, in 1/(K−1), ETF_K, means over classes and
