@@ -1,20 +1,26 @@
 """What weight decay implies: a checkpoint whose every number is known, identities, and a net that is really trained."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from theory_heads import KINDS, random_head, stats_of
 from torch import nn
 
+from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.graph import TapGraph
+from ncscan.jobs.measuring import violated
 from ncscan.taps import trace
-from ncscan.theory import Claim, equality
-from ncscan.theory.decay import DECAY_CLAIMS, decay_claims
+from ncscan.theory import ALWAYS_TRUE, Claim, at_least, at_most, equality
+from ncscan.theory.decay import DECAY_CLAIMS, _balance_at_rest, _floor, decay_claims
 from ncscan.theory.head import HeadStats, head_stats
 from ncscan.training import Train
 from ncscan.weights import Weights
@@ -274,6 +280,43 @@ def test_balance_at_rest_bounds_the_balance_everywhere() -> None:
         assert all(claim.holds for claim in bounds)
 
 
+def test_bounds_of_every_checkpoint_count_as_certificates() -> None:
+    assert {"balance_at_rest", "floor"} <= ALWAYS_TRUE
+    broken = at_most("balance_at_rest", 2.0, 1.0, layer="a..b"), at_least("floor", 0.1, 0.2, quantity="universal")
+    assert 2 == len(violated(broken))
+
+
+def test_bounds_of_every_checkpoint_hold_for_heads_of_every_kind() -> None:
+    """Heads whose outputs sum to zero, so that `floor` has a value: W_L and its bias minus their mean over classes."""
+    judged = Counter[tuple[str, bool | None]]()
+    for kind, seed in product(KINDS, range(12)):
+        head = random_head(kind, np.random.default_rng([seed, KINDS.index(kind)]))
+        for lam in (1e-14, 1e-3, 1e6):
+            found = attempt(partial(_balance_at_rest, head, lam))
+            judged.update((claim.claim, claim.holds) for claim in (() if isinstance(found, Undefined) else found))
+    rng = np.random.default_rng(0)
+    for K, scale in product((2, 3, 10), (1e-6, 1e-3, 1.0, 1e3)):
+        y = np.repeat(np.arange(K), rng.integers(2, 9, K))
+        Z, W = rng.standard_normal((len(y), 7)), scale * rng.standard_normal((K, 7))
+        b = rng.standard_normal(K)
+        outputs_sum_to_zero = [(W - W.mean(axis=0), b - b.mean())]
+        claims = _floor(stats_of(Z, y, outputs_sum_to_zero), {"loss": "mse"})
+        judged.update((claim.claim, claim.holds) for claim in claims)
+    assert set(judged) == {("balance_at_rest", True), ("balance_at_rest", None), ("floor", True)}
+    assert judged["balance_at_rest", True] > 200
+    assert judged["floor", True] == 24
+
+
+def test_an_equality_without_a_deviation_says_why() -> None:
+    at_zero, beyond = equality("radial", 0.5, 0.0), equality("radial", 1e300, 1e-300)
+    assert (at_zero.deviation, at_zero.reason) == (None, "no deviation: it is relative, and the target is 0")
+    assert (beyond.deviation, beyond.reason) == (None, "no deviation: it exceeds the range of float64")
+    both = equality("radial", 0.0, 0.0)
+    assert (both.deviation, both.reason) == (0.0, "")
+    missed = equality("nc1_split", 0.5, 0.0, always=True)
+    assert missed.holds is False
+
+
 def test_floor_holds_for_zero_sum_outputs_and_is_met_by_a_simplex() -> None:
     y = torch.arange(4)
     net = mlp([4, 4])
@@ -338,6 +381,16 @@ def test_radial_says_what_keeps_the_outputs_from_scaling(between: tuple[nn.Modul
     assert why in claims["loss_identity.0"].reason
     assert why in claims["norm_spread"].reason
     assert claims[f"radial.{len(between) + 1}"].value is not None  # the last map scales them, bias or not
+
+
+def test_radial_has_a_reason_where_an_activation_is_no_layer_of_the_graph() -> None:
+    x, y = random_data(20, 4, 3)
+    stats, weights, graph = seen(mlp([4, 5, 3]), x, y, 3)
+    taps = tuple(replace(tap, activated_by="gone") if tap.name == "0" else tap for tap in graph.taps)
+    claims = decay_claims(stats, weights, replace(graph, taps=taps), TRAIN)
+    (reason,) = {claim.reason for claim in claims if claim.claim == "radial" and claim.layer == "0"}
+    assert reason == "0 is activated by gone, which is no layer of the graph"
+    assert any(claim.value is not None for claim in claims if claim.claim == "radial" and claim.layer == "2")
 
 
 def test_radial_is_said_of_convolutions_in_a_chain() -> None:

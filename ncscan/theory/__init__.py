@@ -238,7 +238,9 @@ CLAIMS: tuple[Statement, ...] = (
 )
 """Theorem 3.1 and the certificates, in the order of the rows; what weight decay implies is in decay.py."""
 
-ALWAYS_TRUE = frozenset(statement.name for statement in CLAIMS if statement.kind in ("bound", "identity"))
+ALWAYS_TRUE = frozenset(statement.name for statement in CLAIMS if statement.kind in ("bound", "identity")) | {
+    *("balance_at_rest", "floor"),  # the two bounds of decay.py, where all else is of a critical point
+}
 """Claims that hold for every linear head and all data: one that does not is a bug, or its dump is damaged."""
 
 
@@ -268,7 +270,7 @@ class Claim:
     slack: float | None
     """Of a bound alone: bound/value of an upper one, value/bound of a lower one, at least 1 when it holds."""
     reason: str
-    """Why there is no value, or no verdict; else empty."""
+    """Why there is no value, no verdict or, of an equality, no deviation; else empty."""
     target: float | None = None
     """Of an equality alone: what the value is where it holds."""
     deviation: float | None = None
@@ -305,8 +307,8 @@ def equality(
     Args:
         claim: its name.
         value: what the checkpoint has.
-        target: what it is where the equality holds; the deviation is relative to it, and has no value where it is 0
-            and the value is not.
+        target: what it is where the equality holds; the deviation is relative to it, and has a reason instead where it
+            is 0 and the value is not.
         quantity: which form.
         layer: the layer or map it is about.
         always: whether it holds for every network, so that there is a verdict; else it is one of a critical point, and
@@ -325,6 +327,10 @@ def equality(
     if always and allowed < apart <= allowed + rounding:
         holds, reason = None, "no verdict: value and target are equal, as far as rounding can tell"
     known = deviation is not None and math.isfinite(deviation)
+    if not known and not reason:
+        reason = (
+            f"no deviation: {'it exceeds the range of float64' if target else 'it is relative, and the target is 0'}"
+        )
     return _finite(
         Claim(claim, quantity, layer, value, None, holds, None, reason, target, deviation if known else None)
     )

@@ -53,8 +53,15 @@ def _obstacle(graph: TapGraph, weights: Weights, linear: LinearMap) -> str:
         if kind not in ("activation", "pooling"):
             return f"{kind} after {linear.name}"
     if "activation" in onward[0].between:
-        activation = graph.tap(linear.name).activated_by
-        types = graph.tap(activation).types if activation else ()
+        taps = {tap.name: tap for tap in graph.taps}
+        written, activation = taps.get(linear.name), None
+        if written is None:
+            return f"{linear.name} writes no layer of the graph"
+        if written.activated_by:
+            activation = taps.get(written.activated_by)
+            if activation is None:
+                return f"{linear.name} is activated by {written.activated_by}, which is no layer of the graph"
+        types = activation.types if activation else ()
         if not any(name.lower() in HOMOGENEOUS for name in types):
             return f"the activation after {linear.name} is not a ReLU: {types[0] if types else 'unknown'}"
     return ""
