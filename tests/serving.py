@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,19 +31,8 @@ import serving
 del sys.path[1]
 exec(serving.serve({fd}, {imports}))
 """
-IMPORTS = (
-    "numpy",
-    "rich.progress",
-    "rich.table",
-    "typer",
-    "ncscan.jobs.comparing",
-    "ncscan.jobs.pictures",
-    "ncscan.options",
-    "ncscan.report.diff_terminal",
-    "ncscan.report.terminal",
-    "ncscan.streams",
-)
-"""All that commands need but for `ncscan.cli`, whose consoles belong to one process."""
+IMPORTS = ("numpy", "ncscan.jobs.comparing", "ncscan.cli", "rich.progress", "typer._adapters")
+"""What commands need. A fork runs `ncscan.cli` again: its consoles belong to one process."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 HARMLESS_THREADS = {"jemalloc_bg_thd"}
 """Threads that may run where a process forks: that of pyarrow's allocator, which sees to it itself."""
@@ -170,14 +160,40 @@ def serve(fd: int, imports: Sequence[str]) -> str:
 def _import_all(names: Sequence[str]) -> None:
     for name in names:
         importlib.import_module(name)
+    sys.modules.pop("ncscan.cli", None)
     # As with a process of its own, numpy's generator has not the same state in all.
     os.register_at_fork(after_in_child=sys.modules["numpy"].random.seed)
+    if "ncscan.report.page" in sys.modules:
+        _make_constants()
     tasks = [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208 - names alone
     others = {Path(f"/proc/self/task/{task}/comm").read_text().strip() for task in tasks if task != os.getpid()}
     if others - HARMLESS_THREADS:
         sys.exit(f"a fork would lack the threads that were started: {', '.join(sorted(others))}")
     # A fork that looked through all of this when it ends would first copy it.
     gc.freeze()
+
+
+def _make_constants() -> None:
+    """Make what takes seconds and is the same in every page. Bundling starts threads: a fork of its own does that."""
+    from ncscan.report import charts, page
+
+    for chart in charts.CHARTS:
+        charts.template(chart)
+    read, write = os.pipe()
+    if not os.fork():
+        try:
+            with open(write, "w", encoding="utf-8") as file:  # noqa: PTH123 - not a path
+                file.write(page.libraries())
+        except BaseException:
+            traceback.print_exc()
+        os._exit(0)
+    os.close(write)
+    with open(read, encoding="utf-8") as file:  # noqa: PTH123
+        libraries = file.read()
+    os.wait()
+    if not libraries:
+        sys.exit("the libraries of the page could not be bundled")
+    vars(page)["libraries"] = lambda: libraries
 
 
 def _ended(child: int, connection: socket.socket, timeout: float) -> tuple[int, bool]:

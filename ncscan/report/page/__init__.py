@@ -7,6 +7,7 @@ hash, and nothing else; it forbids every load.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -99,7 +100,7 @@ def page_text(
     data = _data(tables, numbers, runs, left_out)
     own = "\n".join(_source(name) for name in SCRIPTS)
     scripts = [
-        inline_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
+        inline_script(libraries()),
         inline_script(f'(() => {{\n"use strict";\n{own}}})();'),
     ]
     environment = jinja2.Environment(
@@ -138,6 +139,12 @@ def page_text(
         charts=inline_json({chart.name: _themed(template(chart)) | {"shows": chart.shows} for chart in CHARTS}),
         scripts=scripts,
     )
+
+
+@cache
+def libraries() -> str:
+    """Vega-Embed and all it needs, as the script of a page; bundling takes seconds, and gives the same each time."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def definitions() -> dict[str, tuple[str, Definition]]:
