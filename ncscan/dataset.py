@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,12 +76,22 @@ class Dataset:
 
     def samples(self, rows: Int64[np.ndarray, "n"]) -> Inputs:
         """Any samples as a model takes them, in the order of `rows` (n,), n ≥ 1: `batch` of samples that lie apart."""
-        # A data set is read in ranges; rows that lie apart are ranges of one.
-        together = bool((np.diff(rows) == 1).all())
-        ranges = [(rows[0], rows[-1] + 1)] if together else [(row, row + 1) for row in rows]
-        parts = [_named(self.batch(int(first), int(stop))) for first, stop in ranges]
-        joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return joined.get("", joined)
+        return self.chosen(rows).batch(0, len(rows))
+
+    def chosen(self, rows: Int64[np.ndarray, "n"]) -> "Dataset":
+        """The samples of `rows` (n,), n ≥ 1, in that order, as a dataset of their own; its fingerprint stays."""
+
+        def read(start: int, stop: int) -> tuple[Inputs, torch.Tensor]:
+            # A data set is read in ranges; rows that lie apart are ranges of one.
+            wanted = rows[start:stop]
+            together = bool((np.diff(wanted) == 1).all())
+            ranges = [(wanted[0], wanted[-1] + 1)] if together else [(row, row + 1) for row in wanted]
+            inputs, labels = zip(*(self.source.rows(int(a), int(b)) for a, b in ranges), strict=True)
+            parts = [_named(each) for each in inputs]
+            joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            return joined.get("", joined), torch.cat(labels)
+
+        return replace(self, labels=self.labels[rows], source=Source(read, len(rows), self.source.class_names))
 
 
 TRAINING, HELD_OUT, OUTSIDE = SPLITS = ("train", "test", "ood")

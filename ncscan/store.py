@@ -117,7 +117,7 @@ def write_dump(
 
 
 def remove_partial(path: Path) -> None:
-    """Remove what an extract that was ended has left beside a dump that is complete; what is being written stays."""
+    """Remove what an extract that was ended has left beside where a dump stands; what is being written stays."""
     partial = partial_path(path)
     if partial.exists():
         with suppress(DumpError), _locked(partial):

@@ -29,17 +29,18 @@ from ncscan.config import (
     read_config,
     with_flags,
 )
+from ncscan.crosscheck import CrossCheck
 from ncscan.dataset import HELD_OUT, OUTSIDE, SPLITS, TRAINING, Dataset, open_dataset
 from ncscan.dump import Dump, Gradients, Provenance, finished
-from ncscan.errors import NcscanError, RefusedPlan, TapError, UsageError
+from ncscan.errors import ModelError, RefusedPlan, TapError, UsageError
 from ncscan.gradients import Objective, measure_gradients
 from ncscan.graph import Tap, select
 from ncscan.jobs import Advanced, Finished, Outcome, Skipped, Tell, writing
 from ncscan.jobs.measuring import summed_up
 from ncscan.jobs.reporting import DUMP_SUFFIX
 from ncscan.model import LoadedModel, build
-from ncscan.repeatable import require_repeatable
-from ncscan.replay import Batch, default_batch_size, moved, pick_device, replay
+from ncscan.repeatable import Repeated, require_repeatable
+from ncscan.replay import Batch, default_batch_size, moved, pick_device
 from ncscan.store import SizePlan, plan, remove_partial, write_dump
 from ncscan.taps import Trace, trace, watch
 from ncscan.taps.tracing import tensors_in
@@ -255,22 +256,24 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
     kept = finished(path, provenance, loaded.trace.graph, gradients=n_gradients, force=flags.force) and _is_unchanged(
         path, loaded, force=flags.force
     )
-    doubt = ""
+    doubts: list[str] = []
     if kept:
         remove_partial(path)
     else:
         loaded.size.check(path, dumps=left)
+        taps = [layer.tap for layer, _ in loaded.size.layers]
+        repeated = Repeated()
         if target.split == TRAINING:
-            taps = [layer.tap for layer, _ in loaded.size.layers]
-            doubt = require_repeatable(loaded.model.module, loaded.dataset, loaded.trace, taps, loaded.device)
+            repeated = require_repeatable(loaded.model.module, loaded.dataset, loaded.trace, taps, loaded.device)
         # Before the rows: a dump is described and laid out before its first row comes.
         gradients = None if n_gradients is None else _gradients(loaded, n_gradients)
         with writing(path.parent):
-            _keep(path, provenance, loaded, gradients, flags, tell)
+            found = _keep(path, provenance, loaded, gradients, repeated.changes, flags, tell)
+        doubts = [doubt for doubt in (repeated.doubt, *found) if doubt]
     with Dump(path) as dump:
         layers = f"{len(dump.layers)} layers, {path.stat().st_size / 1e6:,.1f} MB"
         details = f"{_fit(provenance)}; {layers}{', complete before' if kept else ''}"
-        return summed_up(dump, details, [doubt] if doubt else [])
+        return summed_up(dump, details, doubts)
 
 
 def _is_unchanged(path: Path, loaded: Loaded, *, force: bool) -> bool:
@@ -306,35 +309,48 @@ def _gradients(loaded: Loaded, n_samples: int) -> Gradients:
 
 
 def _keep(
-    path: Path, provenance: Provenance, loaded: Loaded, gradients: Gradients | None, flags: Flags, tell: Tell
-) -> None:
+    path: Path,
+    provenance: Provenance,
+    loaded: Loaded,
+    gradients: Gradients | None,
+    changes: str,
+    flags: Flags,
+    tell: Tell,
+) -> list[str]:
+    """Write the dump; what is doubtful about the replay, in words. Of a model that is refused in it nothing is left."""
     taps = [layer.tap for layer, _ in loaded.size.layers]
+    checked = CrossCheck(
+        loaded.model.module,
+        loaded.dataset,
+        loaded.trace,
+        taps,
+        reduction=flags.reduction,
+        device=loaded.device,
+        batch_size=loaded.batch_size,
+        changes=changes,
+    )
 
     def batches(start: int) -> Iterator[Batch]:
-        for batch in replay(
-            loaded.model.module,
-            loaded.dataset,
-            loaded.trace,
-            taps,
-            reduction=flags.reduction,
-            device=loaded.device,
-            batch_size=loaded.batch_size,
-            start=start,
-        ):
+        for batch in checked.batches(start):
             yield batch
             tell(Advanced(loaded.target.label, batch.start + len(batch.logits), loaded.dataset.n_samples))
 
-    write_dump(
-        path,
-        provenance,
-        loaded.trace,
-        taps,
-        loaded.dataset.labels,
-        batches,
-        gradients=gradients,
-        rounding=_rounding(loaded, taps, flags),
-        compress=flags.compress,
-    )
+    try:
+        write_dump(
+            path,
+            provenance,
+            loaded.trace,
+            taps,
+            loaded.dataset.labels,
+            batches,
+            gradients=gradients,
+            rounding=_rounding(loaded, taps, flags),
+            compress=flags.compress,
+        )
+    except ModelError:
+        remove_partial(path)
+        raise
+    return checked.doubts
 
 
 def _rounding(loaded: Loaded, taps: Sequence[Tap], flags: Flags) -> dict[str, np.ndarray]:
@@ -350,7 +366,7 @@ def _rounding(loaded: Loaded, taps: Sequence[Tap], flags: Flags) -> dict[str, np
             reduction=flags.reduction,
             device=loaded.device,
         )
-    except (RuntimeError, TypeError, ValueError, AttributeError, NcscanError):
+    except Exception:  # the model's own code may raise anything in float64
         return {}
     return {name: noise for name, noise in found.items() if np.isfinite(noise).all()}
 
