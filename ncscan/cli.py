@@ -11,6 +11,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -155,7 +156,7 @@ def extract(
 
     The same command again goes on where it stopped.
     """
-    with _troubles(trace=trace):
+    with _troubles("extraction", trace=trace):
         from ncscan.jobs import extraction
 
         _set_threads(threads)
@@ -211,8 +212,9 @@ def report(
 ) -> None:
     """Measure dumps, and write the tables and the page."""
     _check_resamples(("--bootstrap", bootstrap), ("--permutations", permutations))
-    with _troubles(trace=trace):
-        from ncscan.jobs import gating, reporting
+    with _troubles("reporting", trace=trace):
+        from ncscan.discovery import find_dumps, find_unfinished
+        from ncscan.jobs import gating, passed_over, reporting
         from ncscan.jobs.measuring import Options
         from ncscan.jobs.pictures import Pictures
         from ncscan.report.own import CHARTS
@@ -220,7 +222,7 @@ def report(
         gates = gating.asked("report", fail_if)
         _set_threads(threads)
         places = dumps or [out_dir / "dumps"]
-        found, skipped = reporting.find_dumps(places)
+        found, troubles = find_dumps(places)
         with _Telling(len(found), quiet=quiet, trace=trace, results=err if as_json else out) as telling:
             chosen = tuple(name.strip() for name in classes.split(",") if name.strip())
             options = Options(bootstrap, permutations, seed, chosen)
@@ -236,9 +238,9 @@ def report(
                 pictures,
                 tuple(formats),
                 gates,
-                reporting.find_unfinished(places),
+                find_unfinished(places),
                 allow_unfinished=allow_unfinished,
-                skipped=skipped,
+                skipped=passed_over(troubles),
             )
         _print_doubts(outcome)
         if as_json:
@@ -279,7 +281,7 @@ def diff(
     What is no report is measured first; of checkpoints, dumps are made below the folder of the diff.
     """
     _check_resamples(("--bootstrap", bootstrap))
-    with _troubles(trace=trace):
+    with _troubles("comparing", trace=trace):
         from ncscan.jobs import comparing, gating
         from ncscan.jobs.extraction import Flags
         from ncscan.jobs.measuring import Options
@@ -333,7 +335,7 @@ def layers(
     trace: Trace = False,
 ) -> None:
     """Show what a forward pass computes, which of it are layers, and what a dump would take."""
-    with _troubles(trace=trace):
+    with _troubles("extraction", trace=trace):
         from ncscan.jobs import extraction
 
         flags = extraction.Flags(
@@ -379,10 +381,13 @@ def main() -> None:
 
 
 @contextmanager
-def _troubles(*, trace: bool) -> Iterator[None]:
-    """Whatever ends a command becomes one line and an exit code; `trace` adds the traceback of what nobody foresaw."""
+def _troubles(job: str, *, trace: bool) -> Iterator[None]:
+    """Whatever ends a command becomes one line and an exit code; `trace` adds the traceback of what nobody foresaw.
+
+    Inside, the job that the command does is imported.
+    """
     try:
-        _import_all()
+        _import_all(job)
         with _endings():
             yield
     except NcscanError as error:
@@ -427,8 +432,8 @@ def _endings() -> Iterator[None]:
             signal.signal(told, signal.SIG_DFL)
 
 
-def _import_all() -> None:
-    """The stages, and all they need. An interrupt in these seconds ends the process: half a library raises anything.
+def _import_all(job: str) -> None:
+    """A job, and all it needs. An interrupt in these seconds ends the process: half a library raises anything.
 
     One that is ignored stays so: shells start background jobs like that.
     """
@@ -441,7 +446,7 @@ def _import_all() -> None:
     if before is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, stop)
     try:
-        from ncscan.jobs import comparing  # noqa: F401 - for its time and that of all it needs, here and not later
+        import_module(f"ncscan.jobs.{job}")
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -465,7 +470,7 @@ def _warn(warning: str) -> None:
 
 def _shown(text: str) -> str:
     """A text that may hold names of strangers: no markup, and nothing in it moves the cursor or turns a line round."""
-    from ncscan.report.tables import visible
+    from ncscan.wording import visible
 
     return escape(visible(text))
 
@@ -544,8 +549,8 @@ def _print_plans(
 
     Returns the exit code. Raises NoRoom when the dumps would not fit into a folder.
     """
+    from ncscan.console import plan
     from ncscan.jobs import Outcome, extraction
-    from ncscan.report.terminal import plan
 
     outcome = Outcome(skipped=list(skipped))
     for run, split in dict.fromkeys((target.run, target.split) for target in targets):

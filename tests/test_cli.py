@@ -401,6 +401,38 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+REPORTS = ("altair", "jinja2", "vl_convert", "PIL", "pyarrow")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needless"),
+    [
+        (["extract", "ckpts", "--gradients", "8"], (*REPORTS, "pandas")),
+        (["layers", "ckpts"], (*REPORTS, "pandas")),
+        (["metrics"], (*REPORTS, "torch", "h5py")),
+    ],
+)
+def test_a_command_imports_what_it_needs(arguments: list[str], needless: tuple[str, ...], workspace: Path) -> None:
+    code = (
+        "import sys\nfrom ncscan.cli import app\n"
+        f"try:\n    app({arguments!r})\nexcept SystemExit as end:\n    assert end.code in (0, None), end.code\n"
+        f"there = set({needless!r}) & set(sys.modules)\nassert not there, there\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=workspace, capture_output=True, text=True)
+    assert 0 == done.returncode, done.stderr
+
+
+def test_measure_imports_what_it_needs() -> None:
+    needless = ("h5py", *(name for name in REPORTS if name != "pyarrow"))  # which pandas imports
+    code = (
+        "import sys, numpy as np, ncscan\n"
+        "ncscan.measure(np.eye(6), np.arange(6) % 2)\n"
+        f"there = set({needless!r}) & set(sys.modules)\nassert not there, there\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert 0 == done.returncode, done.stderr
+
+
 def test_metrics_lists_every_measure() -> None:
     from ncscan.metrics import METRICS
 

@@ -193,6 +193,7 @@ def test_an_unexpected_exception_skips_its_input_with_type_and_place(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ncscan import metrics
+    from ncscan.discovery import find_dumps
     from ncscan.jobs import measuring, reporting
     from ncscan.jobs.extraction import Flags, extract, find_targets
 
@@ -206,7 +207,7 @@ def test_an_unexpected_exception_skips_its_input_with_type_and_place(
         raise KeyError("x")
 
     monkeypatch.setattr(measuring, "network_rows", fails)
-    outcome = reporting.report(reporting.find_dumps([runs / "dumps"]).dumps, runs / "out", events.append)
+    outcome = reporting.report(find_dumps([runs / "dumps"]).dumps, runs / "out", events.append)
     assert (4, 1) == (outcome.exit_code, outcome.done)
     skipped = outcome.skipped[0]
     assert "unexpected KeyError: 'x'" in skipped.reason

@@ -15,18 +15,9 @@ from report_samples import RUNS, STEPS, Row, WeightRow, checkpoints, entries, we
 
 from ncscan.report.columns import METRIC_COLUMNS, WEIGHT_COLUMNS
 from ncscan.report.machine import json_text
-from ncscan.report.tables import (
-    complete,
-    conform,
-    csv_text,
-    inert,
-    metrics_frame,
-    plain,
-    summary_frame,
-    visible,
-    weights_frame,
-)
+from ncscan.report.tables import complete, conform, csv_text, inert, metrics_frame, plain, summary_frame, weights_frame
 from ncscan.report.verdict import NOTHING
+from ncscan.wording import visible
 
 METRICS_HEADER = (
     "run,group,checkpoint,step,step_unit,split,layer,depth,kind,classifier,metric,quantity,value,reason,weighting,"

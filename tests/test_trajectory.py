@@ -2,7 +2,8 @@
 
 import pytest
 
-from ncscan.trajectory import Moment, Placed, accuracy_doubts, integrity, place
+from ncscan.jobs.fit import accuracy_doubts
+from ncscan.trajectory import Moment, Placed, integrity, place
 
 
 def moment(

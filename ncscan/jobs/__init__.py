@@ -5,7 +5,7 @@ each step as it happens. An input that cannot be used is skipped with its reason
 """
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +48,11 @@ class Skipped:
     def is_usage(self) -> bool:
         """Whether the command asks for what this input does not have: then it may well ask all of them in vain."""
         return self.exit_code == UsageError.exit_code
+
+
+def passed_over(troubles: Sequence[tuple[Path, NcscanError]]) -> list[Skipped]:
+    """Say of paths with nothing in them that they are skipped."""
+    return [Skipped.because(str(path)[:200], error) for path, error in troubles]
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from typing import Literal
 import pandas as pd
 
 from ncscan.checkpoint import ENDINGS
+from ncscan.discovery import DUMP_SUFFIX, find_dumps, find_unfinished, told_unfinished
 from ncscan.errors import DumpError, ReportError, UsageError
 from ncscan.files import in_sight
-from ncscan.jobs import Event, Finished, Tell, writing
+from ncscan.jobs import Event, Finished, Tell, passed_over, writing
 from ncscan.jobs.extraction import Flags, dump_of, extract, find_targets
 from ncscan.jobs.gating import judged
 from ncscan.jobs.measuring import Options
-from ncscan.jobs.reporting import DUMP_SUFFIX, Reported, find_dumps, find_unfinished, measure, told_unfinished
+from ncscan.jobs.reporting import Reported, measure
 from ncscan.report.compare import DIFF_COLUMNS, Comparison, compare
 from ncscan.report.diff_page import diff_page
 from ncscan.report.gate_grammar import Gate
@@ -133,8 +134,8 @@ def _tables(
         return tables
     own = Reported()
     if kind == "dumps":
-        dumps, skipped = find_dumps([path])
-        for each in skipped:
+        dumps, troubles = find_dumps([path])
+        for each in passed_over(troubles):
             own.skip(each, _of_side(side, tell))
         measured, _ = measure(dumps, own, _of_side(side, tell), options)
         halves = find_unfinished([path])

@@ -31,13 +31,13 @@ from ncscan.config import (
 )
 from ncscan.crosscheck import CrossCheck
 from ncscan.dataset import HELD_OUT, OUTSIDE, SPLITS, TRAINING, Dataset, open_dataset
+from ncscan.discovery import DUMP_SUFFIX
 from ncscan.dump import Dump, Gradients, Provenance, finished
 from ncscan.errors import ModelError, RefusedPlan, TapError, UsageError
 from ncscan.gradients import Objective, measure_gradients
 from ncscan.graph import Tap, select
 from ncscan.jobs import Advanced, Finished, Outcome, Skipped, Tell, writing
-from ncscan.jobs.measuring import summed_up
-from ncscan.jobs.reporting import DUMP_SUFFIX
+from ncscan.jobs.fit import summed_up
 from ncscan.model import LoadedModel, build
 from ncscan.repeatable import Repeated, require_repeatable
 from ncscan.replay import Batch, default_batch_size, moved, pick_device

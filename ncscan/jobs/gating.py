@@ -11,7 +11,7 @@ from ncscan.config import CONFIG_NAME, nearest_config, read_config
 from ncscan.errors import UsageError
 from ncscan.report.gate_grammar import Gate, parse
 from ncscan.report.gates import MOST_ROWS, Field, Judged, Result, judge_all
-from ncscan.report.tables import visible
+from ncscan.wording import visible
 
 FAILED, UNCLEAR = 3, 2
 EVERY_DUMP = "every dump is finished"

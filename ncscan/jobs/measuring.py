@@ -9,17 +9,18 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from ncscan.accumulate import layer_stats
 from ncscan.computable import attempt
-from ncscan.dataset import OUTSIDE, TRAINING
+from ncscan.dataset import TRAINING
 from ncscan.dump import Dump, GradientRow, Layer, Provenance
 from ncscan.errors import Undefined
 from ncscan.geometry import Place, pictured, places
 from ncscan.graph import Tap
 from ncscan.honesty import honest
 from ncscan.jobs import Advanced, Finished, Skipped, Tell, attempt_part
+from ncscan.jobs.fit import few_samples, label, summed_up
 from ncscan.lanes import in_lanes
 from ncscan.metrics import (
     ClassRow,
@@ -33,18 +34,15 @@ from ncscan.metrics import (
     readers,
 )
 from ncscan.statistics import LayerStats, rank_doubt
-from ncscan.sums import Members, members
+from ncscan.sums import members
 from ncscan.theory import ALWAYS_TRUE, CLAIMS, Claim, undefined
 from ncscan.theory.certificates import certify
 from ncscan.theory.decay import decay_claims
 from ncscan.theory.head import HeadStats, head_stats
 from ncscan.theory.promise import promise
 from ncscan.training import with_notes
-from ncscan.trajectory import Moment, accuracy_doubts, stages
+from ncscan.trajectory import Moment, stages
 from ncscan.weights import WeightRow, measure_weights
-
-_NAMED = 3
-"""Classes that a doubt names; of the others it says how many."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +210,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
 
     rows: list[LayerRow] = []
     classes: list[ClassNumber] = []
-    doubts = [*_few_samples(known, provenance.class_names), *([undecided] if undecided else [])]
+    doubts = [*few_samples(known, provenance.class_names), *([undecided] if undecided else [])]
     if not classifiers:
         doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
     # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
@@ -250,37 +248,6 @@ def _numbers(
         chance = each.permuted or each.chance
         baseline = None if chance is None else chance.value
         yield LayerRow(layer.tap, layer.reduction, each.row, each.at_floor, each.low, each.high, baseline)
-
-
-def lacking(labels: Int64[np.ndarray, "N"], n_outputs: int, class_names: Sequence[str]) -> list[str]:
-    """Say which classes that the network knows the data has no sample of, where it lacks any.
-
-    >>> lacking(np.array([0, 2]), 4, ("cat", "dog", "emu"))[0].partition(":")[0]
-    "the data has 2 of the network's 4 classes, no samples of dog and 3"
-    """
-    absent = np.flatnonzero(~np.isin(np.arange(n_outputs), labels))
-    if not len(absent):
-        return []
-    said = f"the data has {n_outputs - len(absent)} of the network's {n_outputs} classes, no samples of"
-    what = "every metric is of the classes it has, NC3 of their rows of the classifier, and theory is not applied"
-    return [f"{said} {_named(absent, class_names)}: {what}"]
-
-
-def _few_samples(known: Members, class_names: Sequence[str]) -> list[str]:
-    """Say which classes have one sample."""
-    single = known.classes[np.bincount(known.of) == 1]
-    if not len(single):
-        return []
-    has = "one sample of class" if len(single) == 1 else "one sample of each of the classes"
-    return [f"there is {has} {_named(single, class_names)}: it is its own mean, and nothing varies around it"]
-
-
-def _named(classes: Int64[np.ndarray, "n"], class_names: Sequence[str]) -> str:
-    """The first few by name, else by number."""
-    names = [class_names[c] if c < len(class_names) else str(c) for c in classes[:_NAMED].tolist()]
-    more = [f"{len(classes) - _NAMED} more"] if len(classes) > _NAMED else []
-    first, last = [*names, *more][:-1], [*names, *more][-1]
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def class_index(name: str, class_names: Sequence[str]) -> int | None:
@@ -326,23 +293,3 @@ def violated(claims: Sequence[Claim]) -> list[str]:
     """Claims that do not hold though they do for every linear head, which can only be a bug or damaged data."""
     broken = [claim for claim in claims if claim.holds is False and claim.claim in ALWAYS_TRUE]
     return [f"{' '.join((c.claim, c.quantity, c.layer))}: {c.value:.6g} against {c.expected:.6g}" for c in broken]
-
-
-def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:
-    """A dump in one line: the accuracy of the replay, and what is doubtful about it."""
-    own = dump.provenance
-    name = label(own) + ("" if own.split == TRAINING else f" ({own.split})")
-    if own.split == OUTSIDE:
-        return Finished(name, None, len(dump.labels), details, tuple(doubts))
-    accuracy = float(np.mean(dump.logits.argmax(axis=1) == dump.labels))
-    chance = float(np.bincount(dump.labels).max() / len(dump.labels))
-    untrained = 0 in (own.step, own.epoch)
-    if own.split == TRAINING:
-        doubts = (*accuracy_doubts(accuracy, chance, own.notes, untrained=untrained), *doubts)
-    doubts = (*lacking(dump.labels, dump.logits.shape[1], own.class_names), *doubts)
-    return Finished(name, accuracy, len(dump.labels), details, tuple(doubts))
-
-
-def label(provenance: Provenance) -> str:
-    """What a checkpoint is called in tables and messages."""
-    return f"{provenance.run}/{provenance.checkpoint}"

@@ -3,26 +3,26 @@
 In: paths. Out: the files of a report, and facts. Neither model nor data are needed.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from ncscan import report as reports
 from ncscan.conventions import rows_in_convention, source_of
 from ncscan.dataset import OUTSIDE, TRAINING
+from ncscan.discovery import told_unfinished
 from ncscan.dump import Dump, Provenance
 from ncscan.errors import DumpError, NcscanError
-from ncscan.files import in_sight, is_folder
 from ncscan.held_out import MEANS_OF_TRAINING
 from ncscan.jobs import Outcome, Skipped, Tell, writing
 from ncscan.jobs.beside import beside, without
+from ncscan.jobs.fit import label, summed_up
 from ncscan.jobs.gating import gated, judged
-from ncscan.jobs.measuring import LayerRow, Measured, Options, class_index, label, measure_dump, summed_up, violated
+from ncscan.jobs.measuring import LayerRow, Measured, Options, class_index, measure_dump, violated
 from ncscan.jobs.pictures import NONE, Drawn, Pictures, draw, put_elsewhere
 from ncscan.report.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, THEORY_COLUMNS, WEIGHT_COLUMNS
 from ncscan.report.gate_grammar import Gate
@@ -32,13 +32,11 @@ from ncscan.report.own import CONVENTION
 from ncscan.report.parquet import require_parquet
 from ncscan.report.tables import complete, tidy
 from ncscan.report.verdict import NOTHING, Verdicts, verdicts
-from ncscan.sizeplan import partial_path
 from ncscan.statistics import LayerStats
 from ncscan.training import with_notes
 from ncscan.trajectory import Placed, integrity, place, trajectory_rows
 from ncscan.whole import claimed
 
-DUMP_SUFFIX = ".h5"
 PLAIN = Options()
 
 
@@ -73,64 +71,6 @@ class Reported(Outcome):
     files: list[Path] = field(default_factory=list)
     report_id: str = ""
     """What the files belong to; empty where none were written."""
-
-
-class Found(NamedTuple):
-    """The dumps under some paths."""
-
-    dumps: list[Path]
-    skipped: list[Skipped]
-    """Paths without a dump, and folders that cannot be read."""
-
-
-def find_dumps(paths: Sequence[Path]) -> Found:
-    """The dumps under the paths, but for hidden ones and those in hidden folders.
-
-    Raises: DumpError, the first trouble that was met, when there is no dump at all.
-    """
-    found: dict[Path, None] = {}
-    troubles: list[tuple[Path, DumpError]] = []
-
-    def note(error: OSError) -> None:
-        folder = Path(error.filename)
-        troubles.append((folder, DumpError(f"{folder!s:.200}: cannot be read ({error.strerror})")))
-
-    for path in paths:
-        if not os.path.lexists(path):
-            missing = f"{path!s:.200}: no such file or folder; `ncscan extract CKPTS` makes dumps"
-            troubles.append((path, DumpError(missing)))
-            continue
-        inside = sorted(_ending(DUMP_SUFFIX, path, note)) if path.is_dir() else [path]
-        if not inside:
-            halves = "".join(f"; {told}" for told in told_unfinished(find_unfinished([path])))
-            empty = f"{path}: no dump in it (*{DUMP_SUFFIX}); `ncscan extract CKPTS` makes dumps{halves}"
-            troubles.append((path, DumpError(empty)))
-        found.update(dict.fromkeys(inside))
-    if not found and troubles:
-        raise troubles[0][1]
-    return Found(list(found), [Skipped.because(str(path)[:200], error) for path, error in troubles])
-
-
-def find_unfinished(paths: Sequence[Path]) -> list[Path]:
-    """What lies beside the dumps in folders and is not whole, by paths below these: its extraction was stopped, or
-    goes on."""
-    ending = partial_path(Path(DUMP_SUFFIX)).name
-    folders = dict.fromkeys(path for path in paths if is_folder(path))
-    return [found.relative_to(path) for path in folders for found in sorted(_ending(ending, path))]
-
-
-def told_unfinished(dumps: Sequence[Path]) -> list[str]:
-    """A line on those dumps, if there are any."""
-    if not dumps:
-        return []
-    names = ", ".join(map(str, dumps[:3])) + (", …" if len(dumps) > 3 else "")
-    what = "1 dump is" if len(dumps) == 1 else f"{len(dumps)} dumps are"
-    return [f"{what} unfinished and not measured: {names}; the same `ncscan extract` completes them"]
-
-
-def _ending(ending: str, folder: Path, note: Callable[[OSError], object] = lambda _: None) -> Iterator[Path]:
-    """The files below a folder whose names end like this."""
-    return (path for path in in_sight(folder, note) if path.name.endswith(ending))
 
 
 def report(

@@ -20,8 +20,8 @@ from ncscan.report.figures.panels import PALETTE, inline, short
 from ncscan.report.rendering import pixels
 from ncscan.report.scales import short_names, spread_out
 from ncscan.report.simplex import Positions, vertices
-from ncscan.report.tables import visible
 from ncscan.report.tracks import Moment, Track, tracks
+from ncscan.wording import visible
 
 FEWEST_CLASSES, MOST_CLASSES = 3, 4
 """Three are seen in their plane, four in space."""

@@ -17,7 +17,7 @@ from ncscan.report.gates import Field
 from ncscan.report.landmarks import landmarks
 from ncscan.report.noise import noise_floors, with_spread
 from ncscan.report.numbers import SAME, numbers
-from ncscan.report.tables import visible
+from ncscan.wording import visible
 
 DIFF_COLUMNS: Columns = (
     ("table", TEXT),

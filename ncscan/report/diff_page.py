@@ -19,7 +19,7 @@ from ncscan.report.moved import KINDS, LOST, NO_VALUE, counts, missing, moment, 
 from ncscan.report.page import PRINTED_ROWS
 from ncscan.report.page.packing import inline_script, policy
 from ncscan.report.palette import RAMPS
-from ncscan.report.tables import number, visible
+from ncscan.wording import number, visible
 
 MOST_ROWS = 1000
 """Rows that the page has; diff.csv has all."""

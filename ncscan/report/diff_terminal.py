@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ncscan.report.compare import Comparison
 from ncscan.report.moved import counts, is_moved, leading, missing, moment, most_moved
-from ncscan.report.tables import number, visible
+from ncscan.wording import number, visible
 
 MOST_GONE = 8
 """Lines on what one side lacks."""

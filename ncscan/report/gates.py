@@ -18,7 +18,7 @@ from ncscan.errors import Undefined, UsageError
 from ncscan.report.gate_grammar import Gate, Pattern
 from ncscan.report.landmarks import LAYER_WORDS, STEP_WORDS, Landmarks, landmarks
 from ncscan.report.numbers import numbers
-from ncscan.report.tables import visible
+from ncscan.wording import visible
 
 MOST_ROWS = 5
 """Rows that a result names; of more it says how many."""

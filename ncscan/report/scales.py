@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from ncscan.report.tables import visible
+from ncscan.wording import visible
 
 Item = TypeVar("Item")
 

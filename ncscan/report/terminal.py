@@ -13,8 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ncscan.report.tables import number, percent, visible
 from ncscan.report.verdict import ASPECTS, Entry, Number, Verdict, Verdicts
+from ncscan.wording import number, percent, visible
 
 WIDTH = 100
 """Columns that are used at most."""
@@ -53,17 +53,6 @@ def told(judged: Verdicts, width: int = WIDTH) -> Iterator[RenderableType]:
         for verdict in judged.runs:
             yield from _run(verdict, width)
     yield from _groups(judged)
-
-
-def plan(label: str, layers: Sequence[tuple[int, str, str, tuple[int, ...], int, int]]) -> Table:
-    """What a dump would hold: depth, name, kind, shape, features and bytes of each layer."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=_text(label), title_justify="left")
-    for heading in ("depth", "layer", "kind", "shape", "features", "MB"):
-        table.add_column(heading, justify="left" if heading in ("layer", "kind") else "right", overflow="fold")
-    for depth, name, kind, shape, features, n_bytes in layers:
-        said = (str(depth), name, kind, "×".join(map(str, shape)), f"{features:,}", f"{n_bytes / 1e6:,.1f}")
-        table.add_row(*map(_text, said))
-    return table
 
 
 def sparkline(values: Sequence[float | None], width: int) -> str:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
-from ncscan.report.tables import visible
+from ncscan.wording import visible
 
 
 def moment_names(moments: pd.DataFrame) -> list[str]:

@@ -12,8 +12,8 @@ from jaxtyping import Float64, Int64
 
 from ncscan.errors import Undefined, UsageError
 from ncscan.report.simplex import Positions, positions
-from ncscan.report.tables import visible
 from ncscan.report.times import onsets
+from ncscan.wording import visible
 
 COORDINATES = [f"x{i}" for i in range(1, 10)]
 

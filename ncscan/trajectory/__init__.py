@@ -12,7 +12,7 @@ from ncscan.training import Train
 from ncscan.trajectory.depth import depth_findings, stages
 from ncscan.trajectory.findings import COLLAPSED, FINDINGS, MAIN, THRESHOLDS, Finding
 from ncscan.trajectory.groups import group_frame
-from ncscan.trajectory.moments import Moment, Placed, accuracy_doubts, integrity, place
+from ncscan.trajectory.moments import Moment, Placed, integrity, place
 from ncscan.trajectory.series import series_of
 from ncscan.trajectory.steps import step_findings
 
@@ -24,7 +24,6 @@ __all__ = [
     "Finding",
     "Moment",
     "Placed",
-    "accuracy_doubts",
     "group_frame",
     "integrity",
     "place",

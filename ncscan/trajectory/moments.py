@@ -3,7 +3,7 @@
 In: what each checkpoint says of itself. Out: one step and unit for each, in order, and warnings in words.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -107,40 +107,3 @@ def _order(run: str, own: Sequence[tuple[Moment, Placed]]) -> list[str]:
         told = ", ".join(f"{names[0]} is {dtype}" for dtype, names in by_dtype.items())
         warnings.append(f"{run}: its checkpoints are stored in {len(by_dtype)} precisions: {told}")
     return warnings
-
-
-ACCURACY_NOTES = ("train_accuracy", "train_acc", "accuracy", "acc", "best_accuracy", "best_acc", "val_acc", "test_acc")
-"""Names under which training loops note an accuracy, a training accuracy first."""
-
-ACCURACY_TOLERANCE = 0.05
-"""A replay without augmentation and dropout differs by a little; wrong preprocessing differs by much."""
-
-NEAR_CHANCE = 0.1
-"""Of the way from chance to 1."""
-
-
-def accuracy_doubts(accuracy: float, chance: float, notes: Mapping[str, object], *, untrained: bool) -> list[str]:
-    """What is doubtful about a replay's accuracy: far from the checkpoint's own note, or near chance.
-
-    Args:
-        accuracy: of the replay, in [0, 1].
-        chance: share of the largest class.
-        notes: of the checkpoint; an accuracy above 1 is read as per cent.
-        untrained: whether this is an initialisation, which may well be at chance.
-
-    >>> accuracy_doubts(0.12, 0.1, {}, untrained=True)
-    []
-    """
-    cause = "wrong preprocessing is the usual cause: see --normalize"
-    for name in ACCURACY_NOTES:
-        note = notes.get(name)
-        if isinstance(note, int | float) and not isinstance(note, bool) and 0 <= note <= 100:
-            own = note / 100 if note > 1 else note
-            # A noted test accuracy lies below the training accuracy by rights, so there only a lower replay is odd.
-            below, above = own - accuracy, accuracy - own if name.startswith("train") else 0
-            if max(below, above) > ACCURACY_TOLERANCE:
-                return [f"accuracy {accuracy:.1%}, but the checkpoint's own {name} is {own:.1%}; {cause}"]
-            return []
-    if not untrained and accuracy < chance + NEAR_CHANCE * (1 - chance):
-        return [f"accuracy {accuracy:.1%} is near chance, {chance:.1%}; {cause}"]
-    return []

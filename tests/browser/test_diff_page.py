@@ -10,7 +10,7 @@ from browser.conftest import Open, serious
 from ncscan.report.compare import compare
 from ncscan.report.diff_page import diff_page
 from ncscan.report.page import PRINTED_ROWS
-from ncscan.report.tables import visible
+from ncscan.wording import visible
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -17,9 +17,9 @@ from ncscan.report.palette import BALANCE_RAMP, DEPTH_RAMP, HEAT_RAMP, SERIES, S
 from ncscan.report.points import over_seeds, points
 from ncscan.report.read_layer import read_layer
 from ncscan.report.scales import Scale, scale_of, shade_of, short_names, spread_out
-from ncscan.report.tables import number, visible
 from ncscan.report.times import moment_names, onsets
 from ncscan.trajectory import MAIN
+from ncscan.wording import number, visible
 
 ALL_RUNS = "all-runs"
 """The folder of what compares runs."""

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ncscan.report.figures.numbers import Numbers
 from ncscan.report.scales import Scale, scale_of, short_names, spread_out
-from ncscan.report.tables import visible
+from ncscan.wording import visible
 
 Panel = alt.LayerChart
 

@@ -29,12 +29,13 @@ from ncscan.report.palette import RAMPS, THEME
 from ncscan.report.points import points
 from ncscan.report.scales import scale_of
 from ncscan.report.simplex import vertices
-from ncscan.report.tables import number, plain, visible
+from ncscan.report.tables import plain
 from ncscan.report.times import onsets
 from ncscan.report.verdict import ASPECTS, Verdicts, verdicts
 from ncscan.theory import CLAIMS
 from ncscan.theory.decay import DECAY_CLAIMS
 from ncscan.weights import WEIGHT_METRICS
+from ncscan.wording import number, visible
 
 FAMILIES: tuple[tuple[str, str], ...] = (
     ("fit", "Fit"),

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ncscan.report.page.packing import floats, shorts
 from ncscan.report.scales import apart, spread_out
-from ncscan.report.tables import visible
+from ncscan.wording import visible
 
 MOST_OF_CLASSES = 120_000
 """Numbers of single classes."""

@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Int
 from markupsafe import Markup
 
-from ncscan.report.tables import visible
+from ncscan.wording import visible
 
 
 def floats(array: np.ndarray) -> str:

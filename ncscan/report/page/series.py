@@ -15,8 +15,8 @@ from ncscan.report.page.packing import floats, stretches
 from ncscan.report.points import KEYS, MAPS, over_seeds
 from ncscan.report.read_layer import read_layer
 from ncscan.report.scales import Scale, apart, scale_of, short_names, spread_out
-from ncscan.report.tables import visible
 from ncscan.report.times import moment_names
+from ncscan.wording import visible
 
 MOST_RUNS = 8
 """Runs whose numbers a page carries, beside the means of groups; the tables have all of them."""

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ncscan.report.tables import number, percent
 from ncscan.report.verdict.judging import Entry, Number
 from ncscan.report.verdict.rules import CLEARLY_OF_FEW
 from ncscan.report.verdict.words import listed
 from ncscan.trajectory import COLLAPSED
 from ncscan.trajectory.series import FEWEST
+from ncscan.wording import number, percent
 
 Kind = Literal[
     "lacking classes",

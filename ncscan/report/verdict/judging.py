@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan.report.tables import number, percent
 from ncscan.report.verdict.rules import ASPECTS, RULES, Judgement, Rule, judge, threshold_of
 from ncscan.report.verdict.words import listed
+from ncscan.wording import number, percent
 
 
 @dataclass(frozen=True)

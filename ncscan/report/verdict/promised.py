@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan.report.tables import number
 from ncscan.report.verdict.words import listed, times
+from ncscan.wording import number
 
 _HYPOTHESES: dict[str, tuple[str, str, bool]] = {
     "theorem31_linear_head": (

@@ -10,11 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan.report.tables import percent
 from ncscan.report.verdict.judging import Entry
 from ncscan.report.verdict.rules import RULES, threshold_of
 from ncscan.report.verdict.words import at_step, span, times
 from ncscan.trajectory.findings import COLLAPSED, DECAYING
+from ncscan.wording import percent
 
 MOVES = 0.1
 """What the fitted law changes over the terminal phase by less than this share is not moving: with a handful of

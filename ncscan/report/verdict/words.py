@@ -6,7 +6,7 @@ In: numbers and names. Out: text. Names of layers and runs go in as they are: wh
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ncscan.report.tables import number
+from ncscan.wording import number
 
 _UNITS = {"file": "file number", "order": "place"}
 _PLURAL = {"iteration": "iterations", "epoch": "epochs"}

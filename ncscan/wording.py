@@ -1,0 +1,51 @@
+"""Numbers and strangers' texts as people read them: in the terminal, on the pages and in figures."""
+
+import math
+import unicodedata
+
+
+def number(value: float) -> str:
+    """A number to read: three digits, and an exponent only where it is needed.
+
+    >>> [number(v) for v in (0.0, 1.0, 0.01234, 0.5, 12345.6, 1.23e-7, -3e8)]
+    ['0', '1', '0.0123', '0.500', '12346', '1.2e−7', '−3e8']
+    """
+    size = abs(value)
+    if size < 1e5 and value == int(value):
+        text = str(int(value))
+    elif 1e-3 <= size < 1e5:
+        text = f"{value:.{max(0, 2 - math.floor(math.log10(size)))}f}"
+    else:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        text = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return text.replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share of one as a percentage that does not round something down to nothing.
+
+    >>> percent(0.0), percent(0.00004), percent(0.123)
+    ('0 %', 'under 0.1 %', '12.3 %')
+    """
+    if 0 < share < 0.001:
+        return "under 0.1 %"
+    return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
+def visible(text: str) -> str:
+    r"""A stranger's text with what cannot be seen made visible: control characters, direction marks, half characters.
+
+    XML and HTML cannot hold some of them at all, and others reorder the text around them.
+
+    >>> visible("fc\x00\u202e1")
+    'fc␀�1'
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_visible_character, text))
+
+
+def _visible_character(character: str) -> str:
+    if character < " ":
+        return chr(0x2400 + ord(character))
+    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character)[0] == "C" else character
