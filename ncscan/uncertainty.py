@@ -6,7 +6,6 @@ is not run again, and no activation is read again: only this file resamples.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from jaxtyping import Float64, Int64
 
 from ncscan.chosen import Key, bare, key_of, measure_some
 from ncscan.errors import Undefined
-from ncscan.metrics import Classifier, LayerView, Reader
+from ncscan.metrics import Classifier, LayerView
 from ncscan.statistics import LayerStats, between
 from ncscan.sums import PerSample
 
@@ -29,6 +28,9 @@ RESAMPLED = (
 )
 """The measures that are functions of the summaries. Those of a spectrum, of zeros or of weights alone are not, nor is
 `nc3_subspace`: it turns with the span of the means, and how that turns is not in the summaries."""
+
+MOST_CLASSES = 1000
+"""Up to so many classes there are resamples: each has some matrices of 3K columns, 300 MB there, and grows with K²."""
 
 MOST_MOMENTS = 2000
 """Up to so many products p_a p_b a sample their sums are resampled; beyond (K > 63) tr(Σ_W Σ_B⁺) is linearised."""
@@ -65,8 +67,12 @@ def bootstrap(view: LayerView, samples: PerSample, B: int, seed: int = 0) -> dic
 
     Returns: measures without a value in some resample have no interval.
 
+    Raises: Undefined when there are more than MOST_CLASSES classes.
+
     Source: Efron 1979; percentile intervals within strata.
     """
+    if too_many := many_classes(view.stats.n_classes):
+        raise Undefined(too_many)
     drawn: dict[Key, list[float]] = {}
     for resample in resamples(view, samples, B, seed):
         for row in measure_some(resample, RESAMPLED):
@@ -78,6 +84,11 @@ def bootstrap(view: LayerView, samples: PerSample, B: int, seed: int = 0) -> dic
         for key, values in drawn.items()
         if len(values) == B
     }
+
+
+def many_classes(K: int) -> str:
+    """Why there are no resamples of so many classes, else empty."""
+    return f"intervals are made for up to {MOST_CLASSES:,} classes, and there are {K:,}" if K > MOST_CLASSES else ""
 
 
 def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterator[LayerView]:
@@ -100,11 +111,9 @@ def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterato
     home = np.hstack([stats.means @ stats.basis.T, np.full((K, 1), length), np.zeros((K, 2 * K))])
     moving = np.r_[:r, r + 1 : r + 1 + K]
     basis = np.eye(r + 1 + 2 * K)[moving]
-    seen = partial(_seen, stats=stats, direction=direction)
     classifier = view.classifier
     if classifier is not None and not classifier.obstacle:
-        classifier = Classifier(classifier.name, seen(view.rows), classifier.bias)
-    readers = tuple(Reader(reader.name, seen(reader.strongest), reader.directions) for reader in _readable(view))
+        classifier = Classifier(classifier.name, _seen(view.rows, stats, direction), classifier.bias)
     for sums in _resampled_sums(view, samples, B, seed):
         means = home.copy()
         means[:, :r] += sums.movement
@@ -126,7 +135,7 @@ def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterato
         )
         # Which directions stand above rounding is a fact of the stored layer, not of the axes chosen here.
         vars(resample)["tolerance"] = stats.tolerance
-        yield replace(bare(view), stats=resample, classifier=classifier, readers=readers)
+        yield replace(bare(view), stats=resample, classifier=classifier, readers=())
 
 
 def weights(rng: np.random.Generator, n: int, b: int) -> Float64[np.ndarray, "b n"]:
@@ -235,23 +244,13 @@ def _outside(q: Float64[np.ndarray, "n"], p: Float64[np.ndarray, "n r"]) -> floa
 
 
 def _seen(
-    W: Float64[np.ndarray, "m d"], stats: LayerStats, direction: Float64[np.ndarray, "d"]
-) -> Float64[np.ndarray, "m e"]:
+    W: Float64[np.ndarray, "K d"], stats: LayerStats, direction: Float64[np.ndarray, "d"]
+) -> Float64[np.ndarray, "K e"]:
     """Rows of weights in the axes of a resample: their lengths, angles and products with the means are kept."""
     K = stats.n_classes
     inside, along = W @ stats.basis.T, W @ direction
     rest = W - inside @ stats.basis - np.outer(along, direction)
     corner = np.linalg.qr(rest.T)[1].T
-    unseen = np.zeros((len(W), max(K, corner.shape[1])))
+    unseen = np.zeros((K, K))
     unseen[:, : corner.shape[1]] = corner
-    return np.hstack([inside, along[:, None], np.zeros((len(W), K)), unseen])
-
-
-def _readable(view: LayerView) -> Iterator[Reader]:
-    """The maps that read the layer and have directions at all."""
-    for reader in view.readers:
-        try:
-            if len(reader.strongest):
-                yield reader
-        except Undefined:
-            continue
+    return np.hstack([inside, along[:, None], np.zeros((K, K)), unseen])

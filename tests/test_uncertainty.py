@@ -1,17 +1,23 @@
 """Bootstrap from summaries: against a bootstrap of the samples themselves, and against what is to be covered."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from dumping import dump_to
 from helpers import random_layer, simplex, simplex_layer, stats_of, view_of
 
 from ncscan import uncertainty
 from ncscan.chosen import Key, key_of
+from ncscan.dump import Dump
+from ncscan.errors import Undefined
+from ncscan.honesty import honest
+from ncscan.jobs.measuring import Options, measure_dump
 from ncscan.metrics import LayerView, measure
 from ncscan.statistics import LayerStats, Weighting
 from ncscan.sums import PerSample
-from ncscan.uncertainty import bootstrap, resamples, weights
+from ncscan.uncertainty import bootstrap, many_classes, resamples, weights
 
 SAME = 1e-9  # sums in another order
 
@@ -147,3 +153,36 @@ def test_there_is_no_interval_when_there_is_no_value() -> None:
     assert ("nc1_trace", "", "class", "") in found
     broken = LayerView(replace(view.stats, obstacle="not finite"))
     assert bootstrap(broken, summaries(features, labels, view.stats), 10) == {}
+
+
+def test_many_classes_have_no_resamples_and_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert many_classes(uncertainty.MOST_CLASSES) == ""
+    assert many_classes(3000) == "intervals are made for up to 1,000 classes, and there are 3,000"
+    features, labels = random_layer(5, 4, 6)
+    view = view_of(features, labels)
+    samples = summaries(features, labels, view.stats)
+    monkeypatch.setattr(uncertainty, "MOST_CLASSES", 4)
+    with pytest.raises(Undefined, match="up to 4 classes, and there are 5"):
+        bootstrap(view, samples, 5)
+    rows = honest(replace(view, stats=replace(view.stats, samples=samples)), resamples=5)
+    assert any(each.row.value is not None for each in rows)
+    assert all(each.low is None for each in rows)
+
+
+def test_a_dump_of_many_classes_says_once_that_it_has_no_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump_to(tmp_path / "a.h5")
+    found = {}
+    for most in (3, 4):
+        monkeypatch.setattr(uncertainty, "MOST_CLASSES", most)
+        with Dump(tmp_path / "a.h5") as dump:
+            measured = measure_dump(dump, lambda _event: None, Options(bootstrap=20))
+        found[most] = measured.finished.doubts, [row.low for row in measured.layers if row.low is not None]
+    doubts, intervals = found[3]
+    said = [doubt for doubt in doubts if "--bootstrap" in doubt]
+    assert said == ["--bootstrap: intervals are made for up to 3 classes, and there are 4"]
+    assert intervals == []
+    doubts, intervals = found[4]
+    assert not any("--bootstrap" in doubt for doubt in doubts)
+    assert len(intervals) > 20

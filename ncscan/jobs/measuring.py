@@ -42,6 +42,7 @@ from ncscan.theory.head import HeadStats, head_stats
 from ncscan.theory.promise import promise
 from ncscan.training import with_notes
 from ncscan.trajectory import Moment, stages
+from ncscan.uncertainty import many_classes
 from ncscan.weights import WeightRow, measure_weights
 
 
@@ -139,7 +140,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
     undecided = logits_obstacle(dump.logits)
     decisions = None if undecided else dump.logits.argmax(axis=1)
     known = members(dump.labels, K)
-    n_outputs = dump.logits.shape[1]
+    n_outputs, no_intervals = dump.logits.shape[1], many_classes(len(known.classes))
     classifiers, reading = head_classifiers(graph, dump.weights), readers(graph, dump.weights, len(known.classes))
 
     weights: list[WeightRow] = []
@@ -166,7 +167,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
             classifier=None if own is None or own.obstacle else own.scaled,
             negative_part=layer.tap.is_preactivation,
             precision=layer.dtype,
-            samples=options.bootstrap > 0,
+            samples=options.bootstrap > 0 and not no_intervals,
             permutations=options.permutations,
             seed=options.seed,
         )
@@ -211,6 +212,8 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
     rows: list[LayerRow] = []
     classes: list[ClassNumber] = []
     doubts = [*few_samples(known, provenance.class_names), *([undecided] if undecided else [])]
+    if options.bootstrap and no_intervals:
+        doubts.append(f"--bootstrap: {no_intervals}")
     if not classifiers:
         doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
     # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
