@@ -62,6 +62,7 @@ def layer_stats(
     *,
     decisions: Int64[np.ndarray, "N"] | None = None,
     classifier: Float64[np.ndarray, "outputs d"] | None = None,
+    classifier_precision: str = "float64",
     spectrum: bool = True,
     negative_part: bool = False,
     precision: str | None = None,
@@ -81,6 +82,7 @@ def layer_stats(
         n_classes: how many labels there may be.
         decisions: what the network decides for every sample, for `nc4_mismatch`.
         classifier: rows w_c of the map from this layer to the logits, for `nc3_cosine` and `etf_swap_error`.
+        classifier_precision: the format that those rows were stored in.
         spectrum: accumulate ZᵀZ, where min(N, d) ≤ 4096, else a sketch of it.
         negative_part: accumulate min(Z, 0), of a pre-activation.
         precision: storage format of the activations, where it is not the type of the chunks (a bfloat16 dump is read
@@ -117,6 +119,7 @@ def layer_stats(
         first.device,
         decisions=None if decisions is None else known.places(decisions),
         classifier=classifier,
+        classifier_precision=classifier_precision,
         classes=known.classes,
         spectrum=spectrum,
         negative_part=negative_part,
@@ -253,6 +256,7 @@ class SecondPass:
         *,
         decisions: Int64[np.ndarray, "N"] | None = None,
         classifier: Float64[np.ndarray, "outputs d"] | None = None,
+        classifier_precision: str = "float64",
         classes: Int64[np.ndarray, "K"] | None = None,
         spectrum: bool = True,
         negative_part: bool = False,
@@ -291,7 +295,9 @@ class SecondPass:
         self._nearest = zeros(K * K, dtype=torch.int64) if K <= MOST_PAIRED else None
         self._disagreements = zeros(K, dtype=torch.int64)
         self._cosines = zeros(K)
-        self._simplex = None if classifier is None else _simplex_axes(classifier, self._products, device)
+        self._simplex = None
+        if classifier is not None:
+            self._simplex = _simplex_axes(classifier, classifier_precision, self._products, device)
         self._swap_errors = zeros(K, dtype=torch.int64)
         self._outputs = torch.tensor(classes, device=device)
         self._zero_samples = zeros(dtype=torch.int64)
@@ -460,9 +466,11 @@ def _unit_rows(rows: Float64[np.ndarray, "K d"]) -> Float64[np.ndarray, "K d"]:
     return unit
 
 
-def _simplex_axes(W: Float64[np.ndarray, "K d"], dtype: torch.dtype, device: torch.device) -> torch.Tensor | None:
+def _simplex_axes(
+    W: Float64[np.ndarray, "K d"], precision: str, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor | None:
     """The simplex ETF nearest to W, as columns; None where there is none, and the metric says why."""
     try:
-        return torch.tensor(nearest_simplex(W).T, dtype=dtype, device=device)
+        return torch.tensor(nearest_simplex(W, precision).T, dtype=dtype, device=device)
     except Undefined:
         return None

@@ -94,7 +94,8 @@ def measure(
         raise DataError(f"there are {n_labels} classes; class means are made for up to {MAX_CLASSES}")
     if f is None and W is not None:
         f = _logits(rows, W, b)
-    classifier = None if W is None else Classifier("weight", W, b)
+    stored = None if weight is None or W is None else _as_stored(weight, W)
+    classifier = None if W is None or stored is None else Classifier("weight", W, b, stored.dtype.name)
     obstacle = "" if f is None else logits_obstacle(f)
     if logits is None and b is None and f is not None and _vanish(f, rows, W):
         obstacle = "the logits are too small for float64"
@@ -104,8 +105,9 @@ def measure(
         n_labels,
         decisions=None if f is None or obstacle else np.argmax(f, axis=1),
         classifier=None if classifier is None or classifier.obstacle else classifier.scaled,
+        classifier_precision="float64" if classifier is None else classifier.precision,
     )
-    reading = () if weight is None or W is None else (Reader("weight", _as_stored(weight, W), stats.n_classes - 1),)
+    reading = () if stored is None else (Reader("weight", stored, stats.n_classes - 1),)
     view = LayerView(
         stats,
         classifier=classifier,

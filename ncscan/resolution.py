@@ -38,6 +38,15 @@ def float_format(name: str) -> FloatFormat:
     raise DataError(f"activations are stored as {name}; use one of {', '.join(f.name for f in FLOAT_FORMATS)}")
 
 
+def coarser(one: str, other: str) -> str:
+    """The storage format with fewer digits.
+
+    >>> coarser("float32", "bfloat16")
+    'bfloat16'
+    """
+    return min(one, other, key=lambda name: float_format(name).digits)
+
+
 def ulp(x: Float64[np.ndarray, "..."], precision: str) -> Float64[np.ndarray, "..."]:
     """The distance between neighbouring numbers of a storage format around x: 2^{max(⌊log₂|x|⌋, e_min) − (p−1)}.
 

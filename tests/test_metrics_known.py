@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import by_name, exact_layer, naive_means, random_layer, rotation, simplex_layer, stats_of, view_of
+from helpers import by_name, exact_layer, naive_means, random_layer, rotation, simplex, simplex_layer, stats_of, view_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ncscan import api
 from ncscan.accumulate import layer_stats
 from ncscan.errors import Undefined
 from ncscan.metrics import METRICS, Classifier, LayerView, Reader, Row, measure
@@ -108,6 +109,27 @@ def test_bias_collapse_forgives_what_all_classes_share() -> None:
     assert bias_collapse_raw(view) == pytest.approx(0.5, rel=EXACT)  # 1/√K: what square loss does
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_simplex_needs_directions_above_the_rounding_of_the_rows_as_stored(dtype: str) -> None:
+    """The weakest of K − 1 directions, above and below what storage resolves: in the measure, and in what it counts."""
+    K, d = 5, 40
+    across = np.linalg.svd(simplex(K))[0][:, : K - 1]
+    along = rotation(d)[: K - 1]
+    features, labels = random_layer(K, d, 6)
+    for times, there in ((100, True), (0.01, False)):
+        size = times * np.finfo(dtype).eps
+        W = ((across * [1, 1, 1, size]) @ along).astype(dtype)
+        rows, exact = api.measure(features, labels, W).set_index("metric"), W.astype(np.float64)
+        assert (rows.reason["etf_swap_error"] == "") == there
+        stats = layer_stats(lambda: [(0, features)], labels, K, classifier=exact, classifier_precision=dtype)
+        assert (stats.swap_errors is not None) == there
+        if there:
+            wrong = np.argmax(features @ nearest_simplex(exact).T, axis=1) != labels
+            assert rows.value["etf_swap_error"] == wrong.mean()
+        else:
+            assert "fewer than K − 1 directions" in rows.reason["etf_swap_error"]
+
+
 def test_the_nearest_simplex_is_a_simplex_and_nearest() -> None:
     rng = np.random.default_rng(0)
     for K, d in ((4, 6), (4, 3), (7, 6)):
@@ -124,6 +146,17 @@ def test_the_swapped_classifier_is_right_where_the_classifier_is_a_shifted_simpl
     features, labels = simplex_layer(5, 8, 2.0, 0.01)
     W = naive_means(features, labels) + 5.0
     assert etf_swap_error(view_of(features, labels, W=W)) == 0.0
+
+
+@pytest.mark.parametrize(("rank", "said"), [(5000, "trivially 0"), (12, "only 12 of 60 samples are seen to be indep")])
+def test_vci_of_few_samples_of_many_features_is_trivial_only_where_they_are_independent(rank: int, said: str) -> None:
+    rng = np.random.default_rng(0)
+    labels, d = np.arange(60) % 4, 5000
+    Z = rng.standard_normal((4, rank))[labels] + 0.5 * rng.standard_normal((60, rank))
+    reason = (
+        api.measure(Z @ rng.standard_normal((rank, d)) if rank < d else Z, labels).set_index("metric").reason["vci"]
+    )
+    assert said in reason
 
 
 def test_row_sum_is_1_when_all_rows_are_equal() -> None:

@@ -165,6 +165,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
             K,
             decisions=decisions,
             classifier=None if own is None or own.obstacle else own.scaled,
+            classifier_precision="float64" if own is None else own.precision,
             negative_part=layer.tap.is_preactivation,
             precision=layer.dtype,
             samples=options.bootstrap > 0 and not no_intervals,

@@ -126,7 +126,9 @@ def etf_swap_error(view: LayerView) -> float:
 
     Source: Zhu et al. 2021; Yang et al. 2022 (classifiers fixed to a simplex).
     """
-    nearest_simplex(view.whole_weight)  # which says why where there is none
+    nearest_simplex(
+        view.whole_weight, view.classifier.precision if view.classifier else "float64"
+    )  # which says why where there is none
     errors = view.stats.swap_errors
     if errors is None:
         raise Undefined("the activations were accumulated without the classifier")

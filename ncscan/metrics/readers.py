@@ -11,6 +11,7 @@ from jaxtyping import Float, Float64, Int64
 
 from ncscan.graph import TapGraph
 from ncscan.metrics.view import Classifier, Reader
+from ncscan.resolution import coarser
 
 Weights = Mapping[str, tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."] | None]]
 """By name of the map: W as (outputs, inputs, …), and b or None."""
@@ -26,12 +27,14 @@ def head_classifiers(graph: TapGraph, weights: Weights) -> dict[str, Classifier]
     found: dict[str, Classifier] = {}
     W: Float64[np.ndarray, "outputs d"] | None = None
     b: Float64[np.ndarray, outputs] | None = None
+    precision = "float64"
     for name in reversed(graph.head):
         weight, bias = weights[name]
         if graph.map(name).kind != "linear" or weight.ndim != 2:
             break
         with np.errstate(over="ignore", invalid="ignore"):  # the classifier says it: see its obstacle
             own = weight.astype(np.float64)
+            precision = coarser(precision, weight.dtype.name)
             own_bias = None if bias is None else bias.astype(np.float64)
             if W is None:
                 if len(own) != _outputs(graph):
@@ -44,7 +47,7 @@ def head_classifiers(graph: TapGraph, weights: Weights) -> dict[str, Classifier]
                     b = W @ own_bias + (0.0 if b is None else b)
                 W = W @ own
         last = graph.head[-1]
-        found[graph.map(name).reads] = Classifier(name if name == last else f"{name}..{last}", W, b)
+        found[graph.map(name).reads] = Classifier(name if name == last else f"{name}..{last}", W, b, precision)
     return found
 
 

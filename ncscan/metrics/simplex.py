@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from ncscan.errors import Undefined
+from ncscan.resolution import storage_tolerance
 
 
-def nearest_simplex(W: Float64[np.ndarray, "K d"]) -> Float64[np.ndarray, "K d"]:
+def nearest_simplex(W: Float64[np.ndarray, "K d"], precision: str = "float64") -> Float64[np.ndarray, "K d"]:
     """The simplex ETF nearest to W, up to scale: C W = U S Vᵀ, E = U Vᵀ over its K−1 directions, C = I − 11ᵀ/K.
 
     Every simplex is s·C R with orthonormal columns of R; ⟨W, C R⟩ = ⟨C W, R⟩ is largest at the polar factor of C W
@@ -17,6 +18,7 @@ def nearest_simplex(W: Float64[np.ndarray, "K d"]) -> Float64[np.ndarray, "K d"]
 
     Args:
         W: (K, d), one row a class.
+        precision: the format in which W was stored: what is rounding of it is no direction.
 
     Returns: (K, d), rows summing to zero, with E Eᵀ = C.
 
@@ -33,7 +35,7 @@ def nearest_simplex(W: Float64[np.ndarray, "K d"]) -> Float64[np.ndarray, "K d"]
     if not np.isfinite(W).all():
         raise Undefined("the classifier's weights are not finite")
     u, s, vt = np.linalg.svd(W - W.mean(axis=0), full_matrices=False)
-    if not s[K - 2] > 1e-7 * s[0]:  # float32 weights say nothing of smaller ones
+    if not s[K - 2] > storage_tolerance(W, precision):
         raise Undefined("the centred rows of the classifier span fewer than K − 1 directions: no simplex is nearest")
     nearest: Float64[np.ndarray, "K d"] = u[:, : K - 1] @ vt[: K - 1]
     return nearest

@@ -30,7 +30,7 @@ SIZES: tuple[Metric, ...] = (
         convention="always weighted by samples; Σ_T = Σ_W + Σ_B",
         source="Xu & Liu 2023",
         reading="What a linear map of the features can still not tell of the classes. No linear map changes it.",
-        undefined="min(N, d) > 4096; too few samples; a class has none, or all have one; the class means coincide",
+        undefined="d > 4096; too few samples; every class has one sample; the class means coincide",
     ),
     Metric(
         name="feature_condition",

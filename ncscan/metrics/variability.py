@@ -93,8 +93,8 @@ def vci(view: LayerView) -> float:
     Returns: in [0, 1]; 0 at collapse. Not changed by any invertible linear map of the features. An estimate where it
         depends on directions that cannot be told from rounding: low-rank layers of few samples.
 
-    Raises: Undefined when every class has one sample, the class means coincide, the layer is too wide
-        for a Gram matrix, or samples are too few to tell: then a linear map of the features reads any labels.
+    Raises: Undefined when every class has one sample, the class means coincide, d > 4096, so that there is no Gram
+        matrix, or samples are too few to tell: then a linear map of the features reads any labels.
 
     Source: Xu and Liu 2023.
     """
@@ -102,9 +102,7 @@ def vci(view: LayerView) -> float:
     _require_spread(stats)
     squares, _ = between(stats, "sample")
     if stats.unexplained is None:
-        why = "" if stats.spectrum is None else stats.spectrum.reason
-        few = stats.spectrum is not None and not why
-        raise Undefined(_TRIVIAL if few else why or "no Gram matrix was accumulated")
+        raise Undefined(_without_gram(stats))
     if stats.unexplained.trivial:
         raise Undefined(_TRIVIAL)
     s = np.sqrt(squares)
@@ -158,6 +156,18 @@ _NEGLIGIBLE = 0.01
 """A value that a decision on rounding moves by more is an estimate."""
 
 _TRIVIAL = "trivially 0: samples are so few that directions without classes foretell any labels"
+
+
+def _without_gram(stats: LayerStats) -> str:
+    """Why there is no vci of a layer whose features have no Gram matrix."""
+    if stats.spectrum is None:
+        return "no Gram matrix was accumulated"
+    if stats.spectrum.reason:
+        return stats.spectrum.reason
+    if stats.spectrum.rank == stats.n_samples:  # no sample is a combination of the others: any labels are foretold
+        return _TRIVIAL
+    own = f"only {stats.spectrum.rank} of {stats.n_samples} samples are seen to be independent"
+    return f"{stats.n_features} features have no Gram matrix, and {own}"
 
 
 def _noise_to_signal(stats: LayerStats, weighting: Weighting) -> float:

@@ -45,6 +45,8 @@ class Classifier:
     """W, one row per class that the network knows."""
     bias: Float64[np.ndarray, "outputs"] | None = None
     """b, of the product the whole of what it adds; None where no map has any."""
+    precision: str = "float64"
+    """The format that W was stored in, of a product the coarsest of its maps."""
 
     @property
     def obstacle(self) -> str:
