@@ -12,7 +12,8 @@ charts and a page are written (report). jobs wires the stages together; cli prin
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ncscan.version import __version__ as __version__
+
 __all__ = ["__version__", "measure"]
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ncscan import __version__
 from ncscan.errors import NcscanError, unexpected
 from ncscan.options import (
     AllowPartial,
@@ -60,6 +59,7 @@ from ncscan.options import (
     TrustCode,
 )
 from ncscan.surroundings import keep_docstrings, ready_streams
+from ncscan.version import __version__
 
 if TYPE_CHECKING:
     from ncscan.jobs import Event, Skipped

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from ncscan import __version__
 from ncscan import checkpoint as checkpoints
 from ncscan.arithmetic import arithmetic_floor
 from ncscan.checkpoint import Checkpoint
@@ -44,6 +43,7 @@ from ncscan.replay import Batch, default_batch_size, moved, pick_device
 from ncscan.store import SizePlan, plan, remove_partial, write_dump
 from ncscan.taps import Trace, trace, watch
 from ncscan.taps.tracing import tensors_in
+from ncscan.version import __version__
 
 TRACED_SAMPLES = 3
 SAME_LOGITS = 1e-2

@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan import __version__
 from ncscan.report.gates import Result
 from ncscan.report.tables import inert, plain
 from ncscan.report.verdict import Verdicts, as_plain, verdicts
+from ncscan.version import __version__
 
 REPORT, REPORT_VERSION = "ncscan.report", 4
 SUMMARY, SUMMARY_VERSION = "ncscan.summary", 1
