@@ -6,8 +6,6 @@ In: the tables of a report. Out: the bytes of a figure. What is drawn stands in 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import altair as alt
-
 from ncscan.errors import UsageError
 from ncscan.report.figures import depth, jacot, terminal
 from ncscan.report.figures.numbers import Tables, runs
@@ -77,11 +75,22 @@ def figure(name: str, tables: Tables, form: str) -> bytes:
     Raises: UsageError when there is no such preset.
     """
     wanted = preset(name)
-    rows: list[Any] = [_own(alt.hconcat(*row), fill="shared") for row in wanted.panels(tables, look(runs(tables)))]
-    chart = _own(alt.vconcat(*rows)).properties(config=CONFIG)
-    return as_file(chart.to_dict(validate=False), form, f"{wanted.source}: {wanted.shows}")
+    datasets: dict[str, Any] = {}
+    rows = []
+    for row in wanted.panels(tables, look(runs(tables))):
+        panels = [panel.to_dict(validate=False) for panel in row]
+        for panel in panels:
+            datasets |= panel.pop("datasets")
+        rows.append({"hconcat": [_within(panel) for panel in panels], "resolve": _resolved(fill="shared")})
+    spec = {"config": CONFIG, "vconcat": rows, "resolve": _resolved(), "datasets": datasets}
+    return as_file(spec, form, f"{wanted.source}: {wanted.shows}")
 
 
-def _own(chart: Any, *, fill: str = "independent") -> Any:
+def _within(panel: dict[str, Any]) -> dict[str, Any]:
+    """A panel as a part of a figure. Altair would copy all of a panel several times to put it there, for seconds."""
+    return {key: value for key, value in panel.items() if key not in ("$schema", "config")}
+
+
+def _resolved(*, fill: str = "independent") -> dict[str, Any]:
     """Colours mean the same in all panels; dashes and shapes stand for other layers in each."""
-    return chart.resolve_scale(color="shared", fill=fill, strokeDash="independent", shape="independent")
+    return {"scale": {"color": "shared", "fill": fill, "strokeDash": "independent", "shape": "independent"}}
