@@ -98,7 +98,13 @@ def test_classes_that_coincide_are_named_from_any_block(monkeypatch: pytest.Monk
         cdnv(LayerView(stats_of(features, labels)))
 
 
-def test_pairs_are_gone_through_once_a_layer_whatever_the_floors_need(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("per_class", "decompositions"),
+    [(2, 2), ([2] * 119 + [3], 3)],  # M, and M̃ in each weighting; of balanced classes the two are one
+)
+def test_pairs_are_gone_through_once_a_layer_whatever_the_floors_need(
+    per_class: int | list[int], decompositions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = {"crowding": 0, "svd": 0}
     original, svd = pairs.crowding, np.linalg.svd
 
@@ -107,16 +113,19 @@ def test_pairs_are_gone_through_once_a_layer_whatever_the_floors_need(monkeypatc
         return original(points)
 
     def counted_svd(a: np.ndarray, *args: object, **kwargs: object) -> object:
-        calls["svd"] += a.shape == view.stats.coordinates.shape
+        calls["svd"] += a.shape in shapes
         return svd(a, *args, **kwargs)  # type: ignore[call-overload]  # as it was called
 
-    view = LayerView(stats_of(*random_layer(120, 12, 2)))  # so many that no chance level is drawn
+    view = LayerView(stats_of(*random_layer(120, 12, per_class)))  # so many that no chance level is drawn
+    shapes = view.stats.coordinates.shape, view.stats.means.shape
+    for name in ("mean_spread", "crowding", "spreads"):  # what making the layer itself may have found
+        vars(view.stats).pop(name, None)
     monkeypatch.setattr(statistics, "crowding", counted)
     monkeypatch.setattr(np.linalg, "svd", counted_svd)
     arithmetic = np.full(12, 1e-12)
     assert any(each.floor for each in honest(view, arithmetic=arithmetic))
     assert calls["crowding"] == 1
-    assert 1 <= calls["svd"] <= 3  # M̃ in each weighting, and M
+    assert calls["svd"] == decompositions
 
 
 def test_memory_of_pairs_does_not_grow_with_their_number() -> None:
