@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ncscan.errors import Undefined
 from ncscan.metrics import measure
-from ncscan.metrics.frame import etf_distance, nc2_condition, nc2_equiangular, nc2_equinorm, nc2_etf
+from ncscan.metrics.frame import etf_distance, gnc2_uniformity, nc2_condition, nc2_equiangular, nc2_equinorm, nc2_etf
 from ncscan.statistics import Weighting
 
 ROUNDING = 1e-9
@@ -108,3 +108,21 @@ def test_nc2_does_not_change_when_features_are_scaled_and_shifted(scale: float, 
     moved = view_of(scale * (features + shift), labels)
     for metric in (nc2_equinorm, nc2_equiangular, nc2_etf):
         assert metric(moved) == pytest.approx(metric(view_of(features, labels)), rel=1e-8)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_classes_in_one_direction_but_for_rounding_are_named(dtype: str) -> None:
+    """log(1/‖û_1 − û_3‖) of two that rounding alone tells apart would be most of the mean."""
+    features, labels = random_layer(5, 9, (8, 20, 12, 30, 9))
+    means = naive_means(features, labels)
+    features[labels == 3] += means[1] - means[3]
+    for weighting in ("class", "sample"):
+        with pytest.raises(Undefined, match="classes 1 and 3 lie in one direction"):
+            gnc2_uniformity(view_of(features.astype(dtype), labels, weighting=weighting))
+    features[labels == 3] += 0.1
+    found = gnc2_uniformity(view_of(features, labels))
+    assert isinstance(found, dict)
+    means = naive_centred(features, labels, "class")
+    unit = means / np.linalg.norm(means, axis=1, keepdims=True)
+    logs = [-np.log(np.linalg.norm(unit[a] - unit[b])) for a in range(5) for b in range(a)]
+    assert found["mean"] == pytest.approx(np.mean(logs), rel=1e-9)

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from ncscan.errors import Undefined
 from ncscan.metrics.simplex import require_room
 from ncscan.metrics.view import LayerView, Value
-from ncscan.pairs import crowding, distance_blocks, fits_a_block, not_above_diagonal, product_blocks
+from ncscan.pairs import distance_blocks, fits_a_block, not_above_diagonal, product_blocks
 from ncscan.statistics import Rank, mean_singular_values
 
 
@@ -110,17 +110,21 @@ def gnc2_uniformity(view: LayerView) -> Value:
 
     Returns: mean ≥ −½ log(2K/(K−1)), its value on a simplex; var ≥ 0, and 0 on a simplex.
 
-    Raises: Undefined when a class sits at the global mean, two lie in one direction, or K = 2.
+    Raises: Undefined when a class sits at the global mean, two lie in one direction but for rounding, or K = 2.
 
     Source: Liu et al. 2023; Wu and Papyan 2024.
     """
-    unit = centred_directions(view)
+    unit, classes = centred_directions(view), view.stats.classes
+    # A direction is known to the rounding of its mean, over its length.
+    known = view.stats.tolerance / np.linalg.norm(view.stats.centred(view.weighting), axis=1)
     parts: list[tuple[int, float, float]] = []
-    for _, distances in distance_blocks(unit):
-        apart = distances[~not_above_diagonal(distances)]  # each pair once
-        if not apart.all():
-            one, other = crowding(unit).pair
-            raise Undefined(f"classes {view.stats.classes[one]} and {view.stats.classes[other]} lie in one direction")
+    for start, distances in distance_blocks(unit):
+        distances[not_above_diagonal(distances)] = np.inf  # each pair once
+        close = distances <= np.maximum(known[start : start + len(distances), None], known[start:])
+        if close.any():
+            one, other = start + np.argwhere(close)[0]
+            raise Undefined(f"classes {classes[one]} and {classes[other]} lie in one direction")
+        apart = distances[np.isfinite(distances)]
         if len(apart):  # the last row has no pair left
             logs = -np.log(apart)
             parts.append((len(logs), float(logs.mean()), float(logs.var())))
