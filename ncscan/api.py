@@ -16,8 +16,10 @@ from ncscan.accumulate import layer_stats
 from ncscan.dataset import MAX_CLASSES
 from ncscan.errors import DataError
 from ncscan.honesty import estimated
-from ncscan.metrics import Classifier, LayerView, Reader, Row, logits_obstacle, network_rows, of_members
+from ncscan.metrics import Classifier, LayerView, Reader, Row, of_members, rows_of
+from ncscan.metrics.decision import answers, logit_blocks, most_at_once
 from ncscan.resolution import FLOAT_FORMATS
+from ncscan.sums import members
 
 Array: TypeAlias = Any
 """A numpy array or a torch tensor, or what numpy makes an array of."""
@@ -92,18 +94,22 @@ def measure(
     n_labels = int(y.max()) + 1 if known is None else known
     if n_labels > MAX_CLASSES:
         raise DataError(f"there are {n_labels} classes; class means are made for up to {MAX_CLASSES}")
-    if f is None and W is not None:
-        f = _logits(rows, W, b)
+    members(y, n_labels)  # which says what label does not fit
+    answered = None
+    if f is not None:
+        answered = answers(logit_blocks(f), y)
+    elif W is not None:
+        answered = answers(_products(rows, W, b), y)
     stored = None if weight is None or W is None else _as_stored(weight, W)
     classifier = None if W is None or stored is None else Classifier("weight", W, b, stored.dtype.name)
-    obstacle = "" if f is None else logits_obstacle(f)
-    if logits is None and b is None and f is not None and _vanish(f, rows, W):
-        obstacle = "the logits are too small for float64"
+    obstacle = "" if answered is None else answered.obstacle
+    if f is None and b is None and answered is not None and _vanish(answered.largest, rows, W):
+        obstacle = obstacle or "the logits are too small for float64"
     stats = layer_stats(
         lambda: _chunks(rows),
         y,
         n_labels,
-        decisions=None if f is None or obstacle else np.argmax(f, axis=1),
+        decisions=None if answered is None or obstacle else answered.decisions,
         classifier=None if classifier is None or classifier.obstacle else classifier.scaled,
         classifier_precision="float64" if classifier is None else classifier.precision,
     )
@@ -116,8 +122,9 @@ def measure(
         n_outputs=known,
     )
     found = [("features", row) for row in estimated(view)]
-    if f is not None:
-        found += [("", replace(row, value=None, reason=obstacle) if obstacle else row) for row in network_rows(f, y)]
+    if answered is not None:
+        network = rows_of(answered)
+        found += [("", replace(row, value=None, reason=obstacle) if obstacle else row) for row in network]
     return _table(found)
 
 
@@ -126,22 +133,22 @@ def _table(found: list[tuple[str, Row]]) -> pd.DataFrame:
     return table.astype({"value": "float64", "rank": "Int64", "centred": "boolean"})
 
 
-def _logits(
+def _products(
     rows: np.ndarray | torch.Tensor, W: Float64[np.ndarray, "K d"], b: Float64[np.ndarray, "K"] | None
-) -> Float64[np.ndarray, "N K"]:
-    """W h + b of every row. What is not finite there is said in the rows of the table."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        products = [_numpy(chunk).astype(np.float64) @ W.T for _, chunk in _chunks(rows)]
-        f: Float64[np.ndarray, "N K"] = np.concatenate(products) + (0.0 if b is None else b)
-    return f
+) -> Iterator[tuple[int, Float64[np.ndarray, "n K"]]]:
+    """W h + b of some rows at a time. What is not finite there is said in the rows of the table."""
+    step = most_at_once(len(W))
+    for first, chunk in _chunks(rows):
+        for start in range(0, len(chunk), step):
+            some = _numpy(chunk[start : start + step]).astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield first + start, some @ W.T + (0.0 if b is None else b)
 
 
-def _vanish(
-    f: Float64[np.ndarray, "N K"], rows: np.ndarray | torch.Tensor, W: Float64[np.ndarray, "K d"] | None
-) -> bool:
+def _vanish(largest: float, rows: np.ndarray | torch.Tensor, W: Float64[np.ndarray, "K d"] | None) -> bool:
     """Whether products W h underflow, so that no decision can be read off them."""
     factors = W is not None and W.any() and any(bool((chunk != 0).any()) for _, chunk in _chunks(rows))
-    return bool(np.abs(f).max(initial=0.0) < _VANISHING and factors)
+    return bool(largest < _VANISHING and factors)
 
 
 def _features(features: Array) -> np.ndarray | torch.Tensor:

@@ -1,5 +1,6 @@
 """Measures of arrays: the same numbers whatever they come in, clear errors when they do not fit."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.sparse.linalg import svds
 
 from ncscan.api import COLUMNS, measure
 from ncscan.errors import DataError
+from ncscan.metrics import decision
 
 
 def values(table: pd.DataFrame) -> dict[tuple[str, str], float]:
@@ -221,3 +223,19 @@ def test_layer_too_wide_for_a_gram_matrix_has_estimates() -> None:
     assert table.estimate["stable_rank"]
     assert table.value["stable_rank"] == pytest.approx(exact, rel=1e-3)
     assert table.reason["feature_condition"] == "tail not resolved"
+
+
+def test_logits_of_many_outputs_are_never_whole() -> None:
+    """16,000 × 3,000 numbers would be 384 MB: they are made and left some samples at a time."""
+    rng = np.random.default_rng(0)
+    N, outputs = 16_000, 3_000
+    features, labels = rng.standard_normal((N, 4)), np.arange(N) % 5
+    W, b = rng.standard_normal((outputs, 4)), rng.standard_normal(outputs)
+    tracemalloc.start()
+    found = measure(features, labels, W, b).set_index(["metric", "quantity"]).value
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 * 8 * decision._BLOCK_NUMBERS < 0.5 * 8 * N * outputs
+    given = measure(features, labels, W, b, logits=features @ W.T + b).set_index(["metric", "quantity"]).value
+    for name in (("error", ""), ("loss", "mse"), ("loss", "cross_entropy"), ("nc4_mismatch", "")):
+        assert found[name] == pytest.approx(given[name], rel=1e-12)

@@ -102,6 +102,23 @@ def test_network_rows_say_why_when_logits_are_not_finite() -> None:
     assert {(row.value, row.reason) for row in rows} == {(None, "1 samples have non-finite logits, first in sample 1")}
 
 
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_answers_do_not_depend_on_the_size_of_blocks(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where each block has a unit of its own, because squares of some leave float64."""
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((20, 4)), rng.integers(0, 4, 20)
+    for sizes in (np.ones(20), 10.0 ** rng.integers(0, 150, 20)):
+        whole = network_rows(sizes[:, None] * logits, labels)
+        with monkeypatch.context() as small:
+            small.setattr(decision, "_BLOCK_NUMBERS", 4 * rows)
+            for one, other in zip(whole, network_rows(sizes[:, None] * logits, labels), strict=True):
+                assert other.value == pytest.approx(one.value, rel=1e-12)
+            broken = sizes[:, None] * logits
+            broken[13, 1] = np.inf
+            reasons = {row.reason for row in network_rows(broken, labels)}
+            assert reasons == {"1 samples have non-finite logits, first in sample 13"}
+
+
 def test_losses_of_many_logits_take_no_copy_of_them() -> None:
     rng = np.random.default_rng(0)
     logits, labels = rng.standard_normal((6000, 3000), np.float32), rng.integers(0, 3000, 6000)

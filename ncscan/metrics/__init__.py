@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.metrics.classes import CLASS_METRICS, ClassRow, class_rows
-from ncscan.metrics.decision import cross_entropy, logits_obstacle, mean_squared_error, training_error
+from ncscan.metrics.decision import Answers, answers, logit_blocks, logits_obstacle
 from ncscan.metrics.readers import head_classifiers, of_members, readers
 from ncscan.metrics.table import METRICS, NETWORK
 from ncscan.metrics.view import Classifier, Definition, LayerView, Metric, Reader
@@ -39,6 +39,7 @@ __all__ = [
     "network_rows",
     "of_members",
     "readers",
+    "rows_of",
 ]
 
 
@@ -73,21 +74,20 @@ def measure(view: LayerView) -> list[Row]:
 
 def network_rows(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> list[Row]:
     """Training error and losses of the network, from its logits."""
+    return rows_of(answers(logit_blocks(logits), labels))
+
+
+def rows_of(found: Answers) -> list[Row]:
+    """The same from what a pass over the logits found."""
     return [
-        _network_row("error", "", training_error, logits, labels),
-        _network_row("loss", "mse", mean_squared_error, logits, labels),
-        _network_row("loss", "cross_entropy", cross_entropy, logits, labels),
+        _network_row("error", "", found.error),
+        _network_row("loss", "mse", found.mean_squared_error),
+        _network_row("loss", "cross_entropy", found.cross_entropy),
     ]
 
 
-def _network_row(
-    metric: str,
-    quantity: str,
-    function: Callable[[np.ndarray, np.ndarray], float],
-    logits: Float[np.ndarray, "N K"],
-    labels: Int64[np.ndarray, "N"],
-) -> Row:
-    value, reason = _said(attempt(lambda: function(logits, labels)))
+def _network_row(metric: str, quantity: str, number: Callable[[], float]) -> Row:
+    value, reason = _said(attempt(number))
     return Row(
         metric=metric,
         quantity=quantity,

@@ -3,10 +3,11 @@
 In: a LayerView, or logits and labels. Out: fractions of samples, losses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 
 from ncscan.errors import Undefined
 from ncscan.metrics.view import LayerView
@@ -74,6 +75,87 @@ def require_apart(stats: LayerStats) -> None:
         raise Undefined(f"the means of classes {one} and {other} differ by no more than rounding of float64 sums")
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What one pass over the logits finds: what the network decides, and what that costs."""
+
+    decisions: Int64[np.ndarray, "N"]
+    """argmax_c f_c; among equal logits the lowest class."""
+    obstacle: str
+    """Why the network decides nothing for some samples: their logits are not finite. Empty where all are."""
+    largest: float
+    """The largest |f_c|."""
+    _labels: Int64[np.ndarray, "N"]
+    _mean_square: float
+    _exponent: int
+    """`_mean_square` is in the unit 4^exponent; not 0 only where squares of logits would leave float64."""
+    _losses: Float64[np.ndarray, "N"]
+
+    def error(self) -> float:
+        """Fraction of samples whose largest logit is not that of their label: see `training_error`."""
+        self._require_finite()
+        return float(np.mean(self.decisions != self._labels))
+
+    def mean_squared_error(self) -> float:
+        """Squared distance of the logits from one-hot labels: see `mean_squared_error`."""
+        self._require_finite()
+        return true_value(self._mean_square, 2 * self._exponent)
+
+    def cross_entropy(self) -> float:
+        """Negative log-likelihood of the labels: see `cross_entropy`."""
+        self._require_finite()
+        return float(np.mean(self._losses))
+
+    def _require_finite(self) -> None:
+        if self.obstacle:
+            raise Undefined(self.obstacle)
+
+
+def answers(blocks: Iterable[tuple[int, Float[np.ndarray, "n K"]]], labels: Int64[np.ndarray, "N"]) -> Answers:
+    """What the network answers, in one pass over its logits.
+
+    Args:
+        blocks: (first row, logits) of some samples at a time, all of them once.
+        labels: y (N,), classes 0 … K−1.
+    """
+    decisions, losses, finite = np.zeros(len(labels), np.int64), np.zeros(len(labels)), np.ones(len(labels), bool)
+    largest, squares, exponent, size = 0.0, 0.0, 0, 1
+    for start, block in blocks:
+        rows, each = slice(start, start + len(block)), np.arange(len(block))
+        finite[rows] = np.isfinite(block).all(axis=1)
+        if not finite[rows].all():
+            continue
+        own, extent = labels[rows], float(max(block.max(initial=0.0), -block.min(initial=0.0)))
+        decisions[rows] = np.argmax(block, axis=1)
+        largest, size = max(largest, extent), len(labels) * block.shape[1]
+        unit = max(unit_exponent(extent), 0)
+        off = np.ldexp(block.astype(np.float64), -unit)
+        off[each, own] -= np.ldexp(1.0, -unit)
+        shared = max(unit, exponent)
+        squares, exponent = (
+            float(np.ldexp(squares, 2 * (exponent - shared)) + np.ldexp(np.vdot(off, off), 2 * (unit - shared))),
+            shared,
+        )
+        del off
+        shifted = block.astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        of_label = shifted[each, own]
+        losses[rows] = np.log(np.exp(shifted, out=shifted).sum(axis=1)) - of_label
+    return Answers(decisions, _not_finite(finite), largest, labels, squares / size, exponent, losses)
+
+
+def logit_blocks(logits: Float[np.ndarray, "N K"]) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
+    """Some samples at a time: what is computed of all logits of thousands of classes takes no more memory than they."""
+    step = most_at_once(logits.shape[1])
+    for start in range(0, len(logits), step):
+        yield start, logits[start : start + step]
+
+
+def most_at_once(n_outputs: int) -> int:
+    """Of how many samples the logits are looked at at once."""
+    return max(1, _BLOCK_NUMBERS // n_outputs)
+
+
 def training_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
     """Fraction of samples whose largest logit is not that of their label: P[y ≠ argmax_c f_c].
 
@@ -92,8 +174,7 @@ def training_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "
     >>> training_error(np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0]))
     0.5
     """
-    _require_finite(logits)
-    return float(np.mean(np.argmax(logits, axis=1) != labels))
+    return answers(logit_blocks(logits), labels).error()
 
 
 def mean_squared_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
@@ -114,14 +195,7 @@ def mean_squared_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarra
     >>> mean_squared_error(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([0, 1]))
     0.25
     """
-    _require_finite(logits)
-    largest = max(logits.max(initial=0.0), -logits.min(initial=0.0))
-    exponent, squares = max(unit_exponent(float(largest)), 0), 0.0
-    for rows in _blocks(logits):
-        off = np.ldexp(logits[rows].astype(np.float64), -exponent)
-        off[np.arange(len(off)), labels[rows]] -= np.ldexp(1.0, -exponent)
-        squares += float(np.vdot(off, off))
-    return true_value(squares / logits.size, 2 * exponent)
+    return answers(logit_blocks(logits), labels).mean_squared_error()
 
 
 def cross_entropy(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
@@ -140,14 +214,7 @@ def cross_entropy(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N
     >>> round(cross_entropy(np.array([[0.0, 0.0]]), np.array([0])), 6)
     0.693147
     """
-    _require_finite(logits)
-    losses = np.empty(len(logits))
-    for rows in _blocks(logits):
-        shifted = logits[rows].astype(np.float64)
-        shifted -= shifted.max(axis=1, keepdims=True)
-        own = shifted[np.arange(len(shifted)), labels[rows]]
-        losses[rows] = np.log(np.exp(shifted, out=shifted).sum(axis=1)) - own
-    return float(np.mean(losses))
+    return answers(logit_blocks(logits), labels).cross_entropy()
 
 
 def logits_obstacle(logits: Float[np.ndarray, "N K"]) -> str:
@@ -156,19 +223,12 @@ def logits_obstacle(logits: Float[np.ndarray, "N K"]) -> str:
     >>> logits_obstacle(np.array([[0.0, 1.0], [np.nan, 1.0]]))
     '1 samples have non-finite logits, first in sample 1'
     """
-    finite = [np.isfinite(logits[rows]).all(axis=1) for rows in _blocks(logits)]
-    bad = np.flatnonzero(~np.concatenate(finite)) if finite else np.zeros(0, np.int64)
+    return _not_finite(np.concatenate([np.isfinite(block).all(axis=1) for _, block in logit_blocks(logits)] or [_NONE]))
+
+
+def _not_finite(finite: Bool[np.ndarray, "N"]) -> str:
+    bad = np.flatnonzero(~finite)
     return f"{len(bad)} samples have non-finite logits, first in sample {bad[0]}" if len(bad) else ""
 
 
-def _blocks(logits: Float[np.ndarray, "N K"]) -> Iterator[slice]:
-    """Some samples at a time: what is computed of all logits of thousands of classes takes no more memory than they."""
-    step = max(1, _BLOCK_NUMBERS // logits.shape[1])
-    for start in range(0, len(logits), step):
-        yield slice(start, start + step)
-
-
-def _require_finite(logits: Float[np.ndarray, "N K"]) -> None:
-    obstacle = logits_obstacle(logits)
-    if obstacle:
-        raise Undefined(obstacle)
+_NONE = np.zeros(0, bool)
