@@ -160,7 +160,8 @@ def serve(fd: int, imports: Sequence[str]) -> str:
 def _import_all(names: Sequence[str]) -> None:
     for name in names:
         importlib.import_module(name)
-    sys.modules.pop("ncscan.cli", None)
+    for name in [name for name in sys.modules if name.partition("ncscan.cli")[:2] == ("", "ncscan.cli")]:
+        del sys.modules[name]
     # As with a process of its own, numpy's generator has not the same state in all.
     os.register_at_fork(after_in_child=sys.modules["numpy"].random.seed)
     if "ncscan.report.page" in sys.modules:

@@ -13,7 +13,7 @@ import serving
 import torch
 from torch import Tensor, nn
 
-from ncscan.cli import _shown
+from ncscan.cli.console import shown
 from ncscan.dump import Dump
 
 PATIENCE = 600
@@ -507,6 +507,6 @@ def test_data_of_another_shape_is_skipped_in_one_line(workspace: Path) -> None:
 
 
 def test_names_of_strangers_move_no_cursor() -> None:
-    shown = _shown("a\x1b[31mb\u202e[bold]c\nd")
-    assert not {"\x1b", "\u202e", "\n"} & set(shown)
-    assert "\\[bold]" in shown
+    harmless = shown("a\x1b[31mb\u202e[bold]c\nd")
+    assert not {"\x1b", "\u202e", "\n"} & set(harmless)
+    assert "\\[bold]" in harmless

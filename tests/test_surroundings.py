@@ -46,7 +46,7 @@ def test_report_in_ascii_without_docstrings_says_all_it_has(extracted: Path) -> 
 
 def test_surroundings_that_are_closed_stay_closed(extracted: Path) -> None:
     """No file that is opened takes their numbers, or what is printed would be written into it."""
-    code = "import os, sys\nfrom ncscan.surroundings import ready_streams\nready_streams()\nprint('lost')\n"
+    code = "import os, sys\nfrom ncscan.cli.surroundings import ready_streams\nready_streams()\nprint('lost')\n"
     code += "sys.stderr.write('lost')\nos._exit(os.open('file', os.O_CREAT | os.O_RDWR))"
     done = subprocess.run([sys.executable, "-c", code], cwd=extracted, preexec_fn=lambda: os.closerange(0, 3))
     assert 2 < done.returncode < 10
@@ -71,7 +71,9 @@ def test_help_without_docstrings_is_the_same(tmp_path: Path) -> None:
     assert b"Measure dumps" in plain.stdout
 
 
-PROGRAM = "from ncscan.surroundings import keep_docstrings; keep_docstrings(); import sys; print(sys.argv, sys.flags)"
+PROGRAM = (
+    "from ncscan.cli.surroundings import keep_docstrings; keep_docstrings(); import sys; print(sys.argv, sys.flags)"
+)
 
 
 @pytest.mark.parametrize(

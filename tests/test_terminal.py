@@ -15,7 +15,7 @@ from rich.console import Console
 from test_cli import PATIENCE, TOML, command, fitted, ncscan, save, write_data
 from verdict_samples import Run, checkpoints, tables
 
-from ncscan.console import plan
+from ncscan.cli.console import plan
 from ncscan.report.schema import summary_schema
 from ncscan.report.terminal import BARS, MOST_GROUPS, MOST_RUNS, WIDTH, sparkline, told
 from ncscan.report.verdict import NOTHING, Verdicts, verdicts

@@ -1,0 +1,116 @@
+"""`ncscan diff`: two reports, dumps or checkpoints, number by number."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ncscan.cli.console import Telling, out, shown, warn
+from ncscan.cli.options import (
+    AllowPartial,
+    AllowUnfinished,
+    BatchSize,
+    Bootstrap,
+    Data,
+    Device,
+    FailIf,
+    Layers,
+    Model,
+    Normalize,
+    Out,
+    Quiet,
+    Reduction,
+    ReductionOption,
+    Seed,
+    StoredAsOption,
+    Threads,
+    Trace,
+    TrustCode,
+)
+from ncscan.cli.outcomes import print_doubts, print_gates
+from ncscan.cli.running import check_resamples, set_threads, troubles
+
+if TYPE_CHECKING:
+    from ncscan.jobs.comparing import Compared
+
+
+def diff(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A report, dumps or checkpoints: a file, or a folder.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The same, to compare with it.")],
+    out_dir: Out = Path("ncscan-out"),
+    bootstrap: Bootstrap = 0,
+    seed: Seed = 0,
+    fail_if: FailIf = [],  # noqa: B006 - typer reads it, nobody changes it
+    allow_unfinished: AllowUnfinished = False,
+    layers: Layers = ["all"],  # noqa: B006 - likewise
+    model: Model = None,
+    data: Data = None,
+    normalize: Normalize = None,
+    reduction: ReductionOption = Reduction.mean,
+    dtype: StoredAsOption = None,
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    allow_partial: AllowPartial = False,
+    trust_code: TrustCode = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    trace: Trace = False,
+) -> None:
+    """Compare two reports, dumps or checkpoints, number by number, with the noise floor of each.
+
+    What is no report is measured first; of checkpoints, dumps are made below the folder of the diff.
+    """
+    check_resamples(("--bootstrap", bootstrap))
+    with troubles("comparing", trace=trace):
+        from ncscan.jobs import comparing, gating
+        from ncscan.jobs.extraction import Flags
+        from ncscan.jobs.measuring import Options
+
+        gates = gating.asked("diff", fail_if)
+        set_threads(threads)
+        flags = Flags(
+            model=model,
+            data=data,
+            normalize=normalize,
+            trust_code=trust_code,
+            allow_partial=allow_partial,
+            layers=tuple(layers),
+            reduction=reduction.value,
+            dtype=None if dtype is None else dtype.value,
+            device=device,
+            batch_size=batch_size,
+        )
+        with Telling(None, quiet=quiet, trace=trace) as telling:
+            outcome = comparing.diff(
+                a,
+                b,
+                out_dir / "diff",
+                telling,
+                flags,
+                Options(bootstrap, 0, seed),
+                gates,
+                allow_unfinished=allow_unfinished,
+            )
+        print_doubts(outcome)
+        for note in outcome.comparison.notes if outcome.comparison else ():
+            warn(f"left out: {note}")
+        if not quiet:
+            _print_comparison(outcome)
+        print_gates(outcome, quiet=quiet)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _print_comparison(outcome: "Compared") -> None:
+    """What moved, then where the page is."""
+    from ncscan.report.diff_terminal import told
+    from ncscan.report.terminal import WIDTH
+
+    if outcome.comparison is None:
+        return
+    width = min(WIDTH, out.width)
+    for part in told(outcome.comparison, outcome.names, outcome.kinds):
+        is_table = isinstance(part, Table)
+        out.print(part, width=width if is_table else None, soft_wrap=not is_table)
+    page = next(path for path in outcome.files if path.suffix == ".html")
+    out.print(f"page: {shown(str(page))}", soft_wrap=True)

@@ -1,0 +1,100 @@
+"""`ncscan extract`: checkpoints and data become dumps."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ncscan.cli.console import Telling, out, shown
+from ncscan.cli.layers import print_plans
+from ncscan.cli.options import (
+    AllowPartial,
+    BatchSize,
+    Checkpoints,
+    Data,
+    Device,
+    Layers,
+    Model,
+    Normalize,
+    Ood,
+    Out,
+    Quiet,
+    Reduction,
+    ReductionOption,
+    StoredAsOption,
+    Test,
+    Threads,
+    Trace,
+    TrustCode,
+)
+from ncscan.cli.running import set_threads, troubles
+
+
+def extract(
+    paths: Checkpoints,
+    layers: Layers = ["all"],  # noqa: B006 - typer reads it, nobody changes it
+    model: Model = None,
+    data: Data = None,
+    normalize: Normalize = None,
+    test: Test = None,
+    ood: Ood = None,
+    out_dir: Out = Path("ncscan-out"),
+    reduction: ReductionOption = Reduction.mean,
+    dtype: StoredAsOption = None,
+    device: Device = "auto",
+    batch_size: BatchSize = None,
+    compress: Annotated[bool, typer.Option("--compress", help="gzip the dumps: smaller, many times slower.")] = False,
+    gradients: Annotated[
+        int | None,
+        typer.Option(
+            "--gradients",
+            metavar="N",
+            min=1,
+            help="Also measure what takes gradients, on N samples: feature ansatz, distance from a critical point, "
+            "sharpness.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace dumps made with other settings.")] = False,
+    allow_partial: AllowPartial = False,
+    trust_code: TrustCode = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and stop.")] = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    trace: Trace = False,
+) -> None:
+    """Replay the training set through checkpoints and keep every layer's activations.
+
+    The same command again goes on where it stopped.
+    """
+    with troubles("extraction", trace=trace):
+        from ncscan.jobs import extraction
+
+        set_threads(threads)
+        flags = extraction.Flags(
+            model=model,
+            data=data,
+            normalize=normalize,
+            test=test,
+            ood=ood,
+            trust_code=trust_code,
+            allow_partial=allow_partial,
+            layers=tuple(layers),
+            reduction=reduction.value,
+            dtype=None if dtype is None else dtype.value,
+            device=device,
+            batch_size=batch_size,
+            compress=compress,
+            gradients=gradients,
+            force=force,
+        )
+        targets, skipped = extraction.find_targets(paths, flags)
+        with Telling(len(targets), quiet=quiet, trace=trace) as telling:
+            for each in skipped:
+                telling(each)
+            if dry_run:
+                raise typer.Exit(print_plans(targets, flags, telling, skipped, out_dir / "dumps", quiet=quiet))
+            outcome = extraction.extract(targets, flags, out_dir / "dumps", telling)
+        outcome.skipped += skipped
+        if outcome.done and not quiet:
+            out.print(f"\n{outcome.done} of {len(targets)} dumps in {shown(str(out_dir / 'dumps'))}", soft_wrap=True)
+    raise typer.Exit(outcome.exit_code)

@@ -1,0 +1,104 @@
+"""`ncscan layers`: what a forward pass computes, and what its dumps would take."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ncscan.cli.console import Telling, out, plan, shown
+from ncscan.cli.options import (
+    AllowPartial,
+    Checkpoints,
+    Data,
+    Device,
+    Layers,
+    Model,
+    Normalize,
+    Reduction,
+    ReductionOption,
+    StoredAsOption,
+    Trace,
+    TrustCode,
+)
+from ncscan.cli.running import troubles
+
+if TYPE_CHECKING:
+    from ncscan.jobs import Skipped
+    from ncscan.jobs.extraction import Flags, Target
+
+
+def layers(
+    paths: Checkpoints,
+    selected: Layers = ["every"],  # noqa: B006 - typer reads it, nobody changes it
+    model: Model = None,
+    data: Data = None,
+    normalize: Normalize = None,
+    reduction: ReductionOption = Reduction.mean,
+    dtype: StoredAsOption = None,
+    device: Device = "auto",
+    allow_partial: AllowPartial = False,
+    trust_code: TrustCode = False,
+    trace: Trace = False,
+) -> None:
+    """Show what a forward pass computes, which of it are layers, and what a dump would take."""
+    with troubles("extraction", trace=trace):
+        from ncscan.jobs import extraction
+
+        flags = extraction.Flags(
+            model=model,
+            data=data,
+            normalize=normalize,
+            trust_code=trust_code,
+            allow_partial=allow_partial,
+            layers=tuple(selected),
+            reduction=reduction.value,
+            dtype=None if dtype is None else dtype.value,
+            device=device,
+        )
+        targets, skipped = extraction.find_targets(paths, flags)
+        with Telling(None, quiet=False, trace=trace) as telling:
+            for each in skipped:
+                telling(each)
+            code = print_plans(targets, flags, telling, skipped)
+    raise typer.Exit(code)
+
+
+def print_plans(
+    targets: "list[Target]",
+    flags: "Flags",
+    telling: "Telling",
+    skipped: "list[Skipped]",
+    folder: Path | None = None,
+    *,
+    quiet: bool = False,
+) -> int:
+    """The layers of each run's first checkpoint that can be used, and what dumps of all its checkpoints would take.
+
+    Returns the exit code. Raises NoRoom when the dumps would not fit into a folder.
+    """
+    from ncscan.jobs import Outcome, extraction
+
+    outcome = Outcome(skipped=list(skipped))
+    for run, split in dict.fromkeys((target.run, target.split) for target in targets):
+        own = [target for target in targets if (target.run, target.split) == (run, split)]
+        loaded = None
+        for target in own:
+            with outcome.counting(target.label, telling):
+                loaded = extraction.load(target, flags)
+            if loaded is not None:
+                break
+        if loaded is None:
+            continue
+        if folder is not None:
+            loaded.size.check(folder / own[0].run / own[0].name, dumps=len(own))
+        if quiet:
+            continue
+        taps = [(layer.tap, layer.n_features, n_bytes) for layer, n_bytes in loaded.size.layers]
+        rows = [(tap.depth, tap.name, tap.kind, tap.shape, width, n_bytes) for tap, width, n_bytes in taps]
+        out.print(plan(loaded.target.label, rows))
+        for module in loaded.trace.graph.not_executed:
+            out.print(f"not executed: {shown(module)}", soft_wrap=True)
+        total = loaded.size.total
+        out.print(f"a dump: {total / 1e6:,.1f} MB; {len(own)} of them: {total * len(own) / 1e6:,.1f} MB\n")
+    outcome.settle(telling)
+    return outcome.exit_code

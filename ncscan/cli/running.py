@@ -1,0 +1,105 @@
+"""What every command does: import its job, turn whatever ends it into one line and an exit code, clean up when told to
+end."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import FrameType
+
+import typer
+
+from ncscan.cli.console import err, shown
+from ncscan.errors import NcscanError, unexpected
+
+FEWEST = 20
+"""Resamples or permutations, under which no 95 % interval can be told."""
+INTERRUPTED = 130
+INTERRUPTED_WORDS = "interrupted: what was complete stays; the same command goes on from there"
+
+
+@contextmanager
+def troubles(job: str, *, trace: bool) -> Iterator[None]:
+    """Whatever ends a command becomes one line and an exit code; `trace` adds the traceback of what nobody foresaw.
+
+    Inside, the job that the command does is imported.
+    """
+    try:
+        _import_all(job)
+        with _endings():
+            yield
+    except NcscanError as error:
+        err.print(f"[bold red]error:[/] {shown(str(error))}", soft_wrap=True)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as interrupt:
+        err.print(INTERRUPTED_WORDS, soft_wrap=True)
+        raise typer.Exit(interrupt.exit_code if isinstance(interrupt, _Ended) else INTERRUPTED) from interrupt
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        err.print(f"[bold red]error:[/] {shown(unexpected(error))}", soft_wrap=True)
+        if trace:
+            err.print(shown(traceback.format_exc()), soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+class _Ended(KeyboardInterrupt):
+    """The end that a batch system or a terminal that closes asks for: as an interrupt, with its own exit code."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def _endings() -> Iterator[None]:
+    """Inside, a process that is told to end takes along what is unfinished; a signal that is ignored stays so."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for told in changed:  # once is enough: what follows is the way out
+            signal.signal(told, signal.SIG_IGN)
+        raise _Ended(number)
+
+    changed = [told for told in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(told) is signal.SIG_DFL]
+    for told in changed:
+        signal.signal(told, end)
+    try:
+        yield
+    finally:
+        for told in changed:
+            signal.signal(told, signal.SIG_DFL)
+
+
+def _import_all(job: str) -> None:
+    """A job, and all it needs. An interrupt in these seconds ends the process: half a library raises anything.
+
+    One that is ignored stays so: shells start background jobs like that.
+    """
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        print(INTERRUPTED_WORDS, file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stop)
+    try:
+        import_module(f"ncscan.jobs.{job}")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def check_resamples(*asked: tuple[str, int]) -> None:
+    for name, count in asked:
+        if count != 0 and count < FEWEST:
+            raise typer.BadParameter(f"{name} {count} says nothing: {FEWEST} or more, or 0 for none")
