@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from ncscan.resolution import lengths
 from ncscan.statistics import LayerStats
 
 MOST_CLASSES = 10
@@ -61,17 +62,17 @@ def places(
     """
     if stats.obstacle or len(classes) < 2:
         return []
-    means = np.ldexp(stats.means[np.searchsorted(stats.classes, classes)], stats.exponent)
+    means, unit = stats.means[np.searchsorted(stats.classes, classes)], stats.exponent
     centre = means.mean(axis=0)
     basis = _basis(means - centre)
-    found = _placed("mean", means - centre, basis, classes)
+    found = _placed("mean", np.ldexp(means - centre, unit), basis, classes)
     if classifier is not None and len(classifier) > max(classes):
         found += _placed("classifier", classifier[list(classes)], basis, classes)
     rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:MOST_SAMPLES] for c in classes]))
     for start, chunk in chunks():
         inside = rows[(rows >= start) & (rows < start + len(chunk))]
-        vectors = chunk[inside - start].astype(np.float64) - centre
-        found += _placed("sample", vectors, basis, labels[inside].tolist(), inside.tolist())
+        vectors = np.ldexp(chunk[inside - start].astype(np.float64), -unit) - centre
+        found += _placed("sample", np.ldexp(vectors, unit), basis, labels[inside].tolist(), inside.tolist())
         if start + len(chunk) > rows[-1]:
             break
     return found
@@ -92,7 +93,7 @@ def _placed(
     classes: Sequence[int],
     samples: Sequence[int | None] = (),
 ) -> list[Place]:
-    coordinates, norms = vectors @ basis.T, np.linalg.norm(vectors, axis=1)
+    coordinates, norms = vectors @ basis.T, lengths(vectors)
     return [
         Place(item, c, sample, float(norm), tuple(map(float, x)))
         for c, sample, norm, x in zip(classes, samples or [None] * len(norms), norms, coordinates, strict=True)

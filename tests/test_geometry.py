@@ -46,6 +46,17 @@ def test_classifier_and_samples_are_projected_on_what_the_means_span() -> None:
         assert place.norm == pytest.approx(np.linalg.norm(Z[place.sample] - centre))
 
 
+@pytest.mark.parametrize("scale", [2.0**-900, 2.0**-560, 2.0**560, 2.0**1015])
+def test_lengths_have_the_size_of_the_features_whatever_it_is(scale: float) -> None:
+    Z, y = random_layer(4, 6, (9, 20, 30, 12))
+    W = np.random.default_rng(1).standard_normal((4, 6))
+    found = places(stats_of(Z, y), lambda: whole(Z), y, W, range(4))
+    other = places(stats_of(scale * Z, y), lambda: whole(scale * Z), y, scale * W, range(4))
+    for one, same in zip(found, other, strict=True):
+        assert same.norm == scale * one.norm > 0
+        assert np.abs(same.coordinates) == pytest.approx(np.abs(one.coordinates) * scale, rel=1e-9, abs=1e-9 * scale)
+
+
 def test_samples_are_the_first_of_each_class_and_nothing_behind_them_is_read() -> None:
     Z, y = random_layer(3, 5, 200)
     read: list[int] = []
