@@ -127,13 +127,6 @@ def test_there_is_no_classifier_when_the_last_map_does_not_write_the_logits() ->
     assert head_classifiers(replace(graph, head=()), weights) == {}
 
 
-def test_a_product_that_overflows_is_an_obstacle() -> None:
-    graph = chain([(6, 5), (4, 6)], [()], head=2)
-    weights = {"0": (np.full((6, 5), 1e200), None), "1": (np.full((4, 6), 1e200), None)}
-    found = {tap: c.obstacle for tap, c in head_classifiers(graph, weights).items()}
-    assert found == {"0": "", "input": "the classifier's weights are not finite"}
-
-
 def test_every_matrix_that_reads_a_layer_is_a_reader() -> None:
     graph = chain([(6, 5), (4, 6)], [("activation",)])
     weights = {"0": (np.ones((6, 5)), None), "1": (np.ones((4, 6)), None)}
@@ -150,3 +143,16 @@ def test_nc3_of_a_head_is_against_the_product() -> None:
     expected = view_of(Z, y, W=W2 @ W1)
     assert isinstance(expected.classifier, Classifier)
     assert classifier.weight == pytest.approx(expected.classifier.weight, rel=1e-12)
+
+
+@pytest.mark.parametrize(("size", "said"), [(1e-160, "too small"), (1e-300, "too small"), (1e160, "too large")])
+def test_a_product_of_maps_that_leaves_float64_says_so(size: float, said: str) -> None:
+    """Each map is finite and none is zero, whatever their product is in float64."""
+    rng = np.random.default_rng(0)
+    W1, W2 = size * rng.standard_normal((7, 6)), size * rng.standard_normal((4, 7))
+    graph = chain([(7, 6), (4, 7)], [()], head=2)
+    found = {tap: c.obstacle for tap, c in head_classifiers(graph, {"0": (W1, None), "1": (W2, None)}).items()}
+    assert found == {"0": "", "input": f"the product of the classifier's maps is {said} for float64"}
+    across = np.zeros((4, 7)), W1 / size
+    zero = head_classifiers(graph, {"0": (across[1], None), "1": (across[0], None)})["input"]
+    assert zero.obstacle == ""

@@ -27,7 +27,7 @@ def head_classifiers(graph: TapGraph, weights: Weights) -> dict[str, Classifier]
     found: dict[str, Classifier] = {}
     W: Float64[np.ndarray, "outputs d"] | None = None
     b: Float64[np.ndarray, outputs] | None = None
-    precision = "float64"
+    precision, lost = "float64", ""
     for name in reversed(graph.head):
         weight, bias = weights[name]
         if graph.map(name).kind != "linear" or weight.ndim != 2:
@@ -45,10 +45,29 @@ def head_classifiers(graph: TapGraph, weights: Weights) -> dict[str, Classifier]
                     break
                 if own_bias is not None:
                     b = W @ own_bias + (0.0 if b is None else b)
-                W = W @ own
+                product = W @ own
+                lost = lost or _lost(W, own, product)
+                W = product
         last = graph.head[-1]
-        found[graph.map(name).reads] = Classifier(name if name == last else f"{name}..{last}", W, b, precision)
+        found[graph.map(name).reads] = Classifier(name if name == last else f"{name}..{last}", W, b, precision, lost)
     return found
+
+
+def _lost(
+    W: Float64[np.ndarray, "outputs n"], own: Float64[np.ndarray, "n d"], product: Float64[np.ndarray, "outputs d"]
+) -> str:
+    """Why a product of two finite matrices is no matrix of float64, else empty."""
+    size, of_own, found = (float(np.abs(x).max(initial=0.0)) for x in (W, own, product))
+    if not (np.isfinite(size) and np.isfinite(of_own)):
+        return ""  # the weights themselves are not
+    if not np.isfinite(found):
+        return "the product of the classifier's maps is too large for float64"
+    vanishes = found < _VANISHING and size > 0 and of_own > 0 and size * of_own < _VANISHING
+    return "the product of the classifier's maps is too small for float64" if vanishes else ""
+
+
+_VANISHING = 1e-280
+"""Products below this, and what they are sums of, have lost digits."""
 
 
 def readers(graph: TapGraph, weights: Weights, n_classes: int) -> dict[str, tuple[Reader, ...]]:

@@ -47,10 +47,14 @@ class Classifier:
     """b, of the product the whole of what it adds; None where no map has any."""
     precision: str = "float64"
     """The format that W was stored in, of a product the coarsest of its maps."""
+    lost: str = ""
+    """Why W, a product, is not what its maps make it in exact arithmetic, else empty."""
 
     @property
     def obstacle(self) -> str:
         """Why nothing can be compared with these weights, else empty."""
+        if self.lost:
+            return self.lost
         if not np.isfinite(self.weight).all():
             return "the classifier's weights are not finite"
         sizes = np.abs(self.weight).max(axis=1, initial=0.0)
