@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from ncscan.chosen import Key, bare, key_of, measure_some
-from ncscan.metrics import LayerView
+from ncscan.metrics import Key, LayerView, key_of, measure
 from ncscan.metrics.frame import cross_etf_distance, equiangular, equinorm, etf_distance, product_distance
+from ncscan.metrics.view import bare
 from ncscan.statistics import LayerStats
 from ncscan.sums import Frame, Permuted, permuted_frames
 
@@ -159,7 +159,7 @@ def permutation_baseline(view: LayerView, permuted: Permuted) -> dict[Key, Chanc
     """
     read: dict[Key, list[float]] = {}
     for one in permuted_views(view, permuted):
-        for row in measure_some(one, PERMUTED):
+        for row in measure(one, only=PERMUTED):
             if row.value is not None:
                 read.setdefault(key_of(row), []).append(row.value)
     return {key: _chance(values) for key, values in read.items() if len(values) == len(permuted.sums)}

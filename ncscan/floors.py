@@ -10,8 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from ncscan.chosen import Key, key_of, measure_some
-from ncscan.metrics import LayerView
+from ncscan.metrics import Key, LayerView, key_of, measure
 from ncscan.statistics import LayerStats, between
 from ncscan.unexplained import Unexplained
 
@@ -63,7 +62,7 @@ def floors(view: LayerView, arithmetic: Float64[np.ndarray, "d"] | None = None) 
     bounded = {name: ends for name, ends, _ in FLOORS}
     for source, noise in noises:
         of_noise = replace(view, stats=_collapsed(view.stats, noise))
-        for row in measure_some(of_noise, bounded):
+        for row in measure(of_noise, only=bounded):
             key = key_of(row)
             if row.value is not None and (key not in found or row.value > found[key].value):
                 found[key] = Floor(row.value, source, bounded[row.metric])

@@ -13,11 +13,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from ncscan.baselines import CLOSED_FORMS, Chance, is_chance, permutation_baseline, random_directions
-from ncscan.chosen import Key, key_of
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.floors import Floor, floors, is_at_floor
-from ncscan.metrics import LayerView, Row, measure
+from ncscan.metrics import Key, LayerView, Row, key_of, measure
 from ncscan.sketch import (
     Bracket,
     effective_rank,

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from ncscan.chosen import Key, bare, key_of, measure_some
 from ncscan.errors import Undefined
-from ncscan.metrics import Classifier, LayerView
+from ncscan.metrics import Classifier, Key, LayerView, key_of, measure
+from ncscan.metrics.view import bare
 from ncscan.statistics import LayerStats, between
 from ncscan.sums import PerSample
 
@@ -75,7 +75,7 @@ def bootstrap(view: LayerView, samples: PerSample, B: int, seed: int = 0) -> dic
         raise Undefined(too_many)
     drawn: dict[Key, list[float]] = {}
     for resample in resamples(view, samples, B, seed):
-        for row in measure_some(resample, RESAMPLED):
+        for row in measure(resample, only=RESAMPLED):
             if row.value is not None:
                 drawn.setdefault(key_of(row), []).append(row.value)
     tail = (1 - LEVEL) / 2

@@ -17,8 +17,7 @@ from ncscan.baselines import (
     permuted_views,
     random_directions,
 )
-from ncscan.chosen import key_of
-from ncscan.metrics import LayerView, measure
+from ncscan.metrics import LayerView, key_of, measure
 from ncscan.metrics.frame import etf_distance
 
 DRAWN = 0.03  # formulas hold for 1 ≪ K ≪ d, at K = 10 to two per cent; draws to one

@@ -7,9 +7,8 @@ import pytest
 import torch
 from helpers import naive_scatter, random_layer, simplex_layer, stats_of
 
-from ncscan.chosen import key_of
 from ncscan.floors import FLOORS, Floor, floor_of, floors, is_at_floor, pooled, storage_noise
-from ncscan.metrics import METRICS, LayerView, measure
+from ncscan.metrics import METRICS, LayerView, key_of, measure
 from ncscan.resolution import ulp
 from ncscan.statistics import LayerStats, Weighting
 

@@ -9,12 +9,11 @@ from dumping import dump_to
 from helpers import random_layer, simplex, simplex_layer, stats_of, view_of
 
 from ncscan import uncertainty
-from ncscan.chosen import Key, key_of
 from ncscan.dump import Dump
 from ncscan.errors import Undefined
 from ncscan.honesty import honest
 from ncscan.jobs.measuring import Options, measure_dump
-from ncscan.metrics import LayerView, measure
+from ncscan.metrics import Key, LayerView, key_of, measure
 from ncscan.statistics import LayerStats, Weighting
 from ncscan.sums import PerSample
 from ncscan.uncertainty import bootstrap, many_classes, resamples, weights

@@ -5,7 +5,7 @@ row of METRICS in table.py.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -28,12 +28,14 @@ __all__ = [
     "ClassRow",
     "Classifier",
     "Definition",
+    "Key",
     "LayerView",
     "Metric",
     "Reader",
     "Row",
     "class_rows",
     "head_classifiers",
+    "key_of",
     "logits_obstacle",
     "measure",
     "network_rows",
@@ -62,13 +64,22 @@ class Row:
     """Name of the linear map that the layer was compared with, else empty."""
 
 
-def measure(view: LayerView) -> list[Row]:
-    """Every metric of the table that this layer has, in the order of the table.
+Key = tuple[str, str, str, str]
+"""Metric, quantity, weighting, classifier: what tells the rows of a layer apart."""
+
+
+def key_of(row: Row) -> Key:
+    """Return what tells a row from the others of its layer."""
+    return (row.metric, row.quantity, row.weighting, row.classifier)
+
+
+def measure(view: LayerView, only: Container[str] | None = None) -> list[Row]:
+    """Every metric of the table that this layer has, or those with some names alone, in the order of the table.
 
     Where classes are imbalanced, what depends on their weighting is given with both, `class` before `sample`. Where
     they are balanced the two are one number, and it is said once, as `class`.
     """
-    asked = [metric for metric in METRICS if _asked(metric, view)]
+    asked = [metric for metric in METRICS if (only is None or metric.name in only) and _asked(metric, view)]
     return [row for metric in asked for one in _views(metric, view) for row in _rows(metric, one)]
 
 

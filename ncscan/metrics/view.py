@@ -4,7 +4,7 @@ In: LayerStats and the linear maps that read the layer. Out: `LayerView`, the on
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -175,6 +175,11 @@ class LayerView:
         if self.classifier.obstacle:
             raise Undefined(self.classifier.obstacle)
         return self.classifier
+
+
+def bare(view: LayerView) -> LayerView:
+    """Drop samples, permutations and spectra, so that resampled copies are small."""
+    return replace(view, stats=replace(view.stats, samples=None, permuted=None, spectrum=None, negative=None))
 
 
 @dataclass(frozen=True)
