@@ -653,3 +653,26 @@ def test_features_of_an_einsum_are_where_the_equation_puts_them(
     graph = trace(Rearranging(equation).eval(), torch.randn(4, 4, 6)).graph
     (product,) = [tap for tap in graph.taps if tap.name.endswith("einsum")]
     assert (shape, channel) == (product.shape, product.channel_dim)
+
+
+def test_a_map_of_tokens_sorted_across_the_batch_is_no_map_of_the_graph() -> None:
+    """As in attention by hashes: what it reads has no row per sample, so no layer holds it."""
+
+    class Sorting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.a(x)
+            tokens = h.reshape(-1, 4)
+            order = tokens.argmax(-1).argsort(stable=True)
+            back: torch.Tensor = tokens[order].relu()[order.argsort()]
+            logits: torch.Tensor = self.c(self.b(back.reshape(h.shape)).relu())
+            return logits
+
+    graph = trace(Sorting().eval(), torch.randn(4, 4)).graph
+    taps = {tap.name for tap in graph.taps}
+    assert {name for linear in graph.maps for name in (linear.name, linear.reads)} <= taps
+    assert graph.head == ("c",)
+    assert "b" in taps

@@ -67,6 +67,7 @@ def understand(model: nn.Module, recording: Recording, smaller: Recording) -> An
     steps = _fold_biases(_steps(recording, modules, known), recording, known)
     seen = _Pass(recording, modules, known, steps)
     homes = _homes(seen)
+    seen = _without_stray_maps(seen, homes)
     names = _names(seen, homes)
     taps, spots = _taps(seen, names, homes)
     maps, weights = _maps(seen, names, homes)
@@ -206,6 +207,18 @@ def _homes(seen: _Pass) -> dict[int, int]:
             continue  # The input is flattened by default: this is what its tap holds.
         homes[step.operand] = step.operand
     return homes
+
+
+def _without_stray_maps(seen: _Pass, homes: Mapping[int, int]) -> _Pass:
+    """The pass, in which a map of what has no row per sample, such as tokens sorted across a batch, is no map."""
+
+    def meets_taps(step: Step) -> bool:
+        form = step.form
+        reads = form is None or form.kind == "embedding" or step.operand in homes
+        return form is None or (reads and step.writes[0] in homes)
+
+    steps = [step if meets_taps(step) else replace(step, kind="other", form=None, operand=-1) for step in seen.steps]
+    return replace(seen, steps=steps)
 
 
 def _is_straight(seen: _Pass, step: Step) -> bool:
