@@ -280,7 +280,10 @@ def refuse(
         by = moved_by[first]
         extent = f" (by {by:.2g} times the size of its features)" if np.isfinite(by) else ""
         without = " ".join(f"--layers '!{name}'" for name in loose[:3]) + " …" * (len(loose) > 3)
-        aside = "" if comparison.output in loose or which == "again" else _ASIDE.format(without=without)
+        # Coarse types allow the logits so much elsewhere that it would prove nothing.
+        still = dict(zip((tap.name for tap in comparison.taps), moved_by, strict=True))[comparison.output]
+        beside = which == "elsewhere" and still <= allowances(comparison.dtypes, "again")[-1]
+        aside = _ASIDE.format(without=without) if beside else ""
         raise ModelError(why.format(layer=comparison.taps[first].name) + extent + aside)
     return [
         rounding_doubt(tap.name, by)

@@ -151,3 +151,21 @@ def test_of_a_refused_replay_nothing_is_left(tmp_path: Path, monkeypatch: pytest
         "a sample's features depend on the batch it is in, first at l"
     ]
     assert not [path for path in (tmp_path / "dumps").rglob("*") if path.is_file()]
+
+
+def test_layers_of_two_types_are_named_and_no_fault_of_the_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("data.npz", x=np.random.default_rng(0).standard_normal((N, D), np.float32), y=np.arange(N) % K)
+    Path("run").mkdir()
+    plain = Net(torch.relu).state_dict()
+    state = {name: value.double() if name.startswith("b") else value for name, value in plain.items()}
+    torch.save(state, "run/epoch_1.pt")
+    Path("run/ncscan.toml").write_text('[model]\nsource = "mlp"\nactivation = "relu"\nlinear_head = 1\n')
+    flags = Flags(data="npz:data.npz")
+    events: list[Event] = []
+    extract(find_targets([Path("run")], flags).targets, flags, tmp_path / "dumps", events.append)
+    assert [event.reason for event in events if isinstance(event, Skipped)] == [
+        "the model does not run, because b.weight is float64 and a.bias is float32; save them in one type"
+    ]

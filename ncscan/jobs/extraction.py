@@ -3,10 +3,12 @@
 In: paths and flags. Out: one dump per checkpoint, and facts.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +50,8 @@ from ncscan.version import __version__
 TRACED_SAMPLES = 3
 SAME_LOGITS = 1e-2
 """Of the largest: devices and batch sizes round differently, another model differs by far more."""
+_OF_TYPES = re.compile(r"dtype|scalar type|same type|Double|Half|BFloat16")
+"""In what torch says of a product of two types."""
 PACKAGES = ("torch", "numpy", "h5py")
 """Whose versions a dump remembers: they decide its bytes."""
 
@@ -206,9 +210,21 @@ def _traced(model: nn.Module, dataset: Dataset) -> Trace:
     try:
         return trace(model, samples)
     except (RuntimeError, ValueError) as error:
+        if (mixed := _mixed_types(model)) and _OF_TYPES.search(str(error)):
+            raise ModelError(f"the model does not run, because {mixed}; save them in one type") from error
         shapes = ", ".join(str(tuple(values.shape[1:])) for values in tensors_in(samples))
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TapError(f"{dataset.spec}: the model does not take samples of shape {shapes}: {reason}") from error
+
+
+def _mixed_types(model: nn.Module) -> str:
+    """Which weight is the first of another floating type than the one before it, in words; empty where none is."""
+    floats = [(name, parameter.dtype) for name, parameter in model.named_parameters() if parameter.is_floating_point()]
+    for (one, dtype), (other, its) in pairwise(floats):
+        if dtype != its:
+            types = [str(each).removeprefix("torch.") for each in (dtype, its)]
+            return f"{other} is {types[1]} and {one} is {types[0]}"
+    return ""
 
 
 def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> Outcome:
