@@ -27,6 +27,7 @@ from ncscan.repeatable import (
     distances,
     extent,
     last_digits,
+    on_host,
     refuse,
     rounding_doubt,
     samples_for,
@@ -38,7 +39,8 @@ from ncscan.taps import Trace, watch, width
 SAMPLES = 256
 """Samples that are compared, in batches of the replay's size; at most half of the dataset, so that company differs."""
 MEMORY = 64 * 2**20
-"""What their features may take; of the others only the logits are compared."""
+"""What the features of the first `WITH_FEATURES` of them may take; of the others only the logits are compared."""
+WITH_FEATURES = 64
 
 
 class CrossCheck:
@@ -98,11 +100,14 @@ class CrossCheck:
     def _moved(self, batch: Batch) -> Float64[np.ndarray, "values m"]:
         """How far the logits and the features of each compared sample are from what they were; 0 of those elsewhere."""
         by = np.zeros((len(self._expected), len(self._rows)))
+        rows = self._rows - batch.start
+        here = np.flatnonzero((rows >= 0) & (rows < len(batch.logits)))
+        at = torch.from_numpy(rows[here]).to(batch.logits.device)
         for i, (expected, actual) in enumerate(zip(self._expected, (batch.logits, *batch.features), strict=True)):
-            rows = self._rows[: len(expected)] - batch.start
-            here = np.flatnonzero((rows >= 0) & (rows < len(actual)))
-            own = actual[torch.from_numpy(rows[here]).to(actual.device)]
-            by[i, here] = distances(expected[torch.from_numpy(here).to(expected.device)], own, self._sizes[i])
+            known = here[here < len(expected)]  # the first ones, as they are in order
+            if not len(known):
+                continue
+            by[i, known] = distances(expected[known], on_host(actual[at[: len(known)]]), self._sizes[i])
         return by
 
     def _suspects(self, by: Float64[np.ndarray, "values m"]) -> Int64[np.ndarray, "s"]:
@@ -123,7 +128,7 @@ class CrossCheck:
             moved_by = []
             values = zip(self._expected, self._of_rows(model, chunk), self._sizes, strict=True)
             for expected, actual, size in values:
-                known = torch.from_numpy(suspects[suspects < min(len(expected), at + len(actual))]).to(expected.device)
+                known = suspects[suspects < min(len(expected), at + len(actual))]
                 moved_by.append(float(distances(expected[known], actual[known - at], size).max(initial=0.0)))
             return moved_by
 
@@ -183,12 +188,13 @@ class CrossCheck:
             start=start,
         )
 
-    def _of_rows(self, model: nn.Module, rows: Int64[np.ndarray, "n"]) -> list[torch.Tensor]:
+    def _of_rows(self, model: nn.Module, rows: Int64[np.ndarray, "n"]) -> list[Float64[np.ndarray, "_ _"]]:
         """The logits of some samples, and the features of the first of them, in batches of their own."""
-        some = max(MEMORY // (8 * sum(width(tap, self._reduction) for tap in self._taps) + 1), 2)
-        kept: list[tuple[torch.Tensor, ...]] = []
+        width_of_all = sum(width(tap, self._reduction) for tap in self._taps)
+        some = min(max(MEMORY // (8 * width_of_all + 1), 2), WITH_FEATURES)
+        kept: list[list[Float64[np.ndarray, "_ _"]]] = []
         with closing(self._replayed(model, self._dataset.chosen(rows), self._batch_size)) as batches:
             for batch in batches:
                 left = max(some - batch.start, 0)
-                kept.append((batch.logits, *(features[:left].clone() for features in batch.features)))
-        return [torch.cat(values) for values in zip(*kept, strict=True)]
+                kept.append([on_host(batch.logits), *(on_host(features[:left]) for features in batch.features)])
+        return [np.concatenate(values) for values in zip(*kept, strict=True)]

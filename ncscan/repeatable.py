@@ -333,7 +333,7 @@ class Comparison:
         self.wanted = frozenset({output, *(tap.name for tap in kept)})
         self.moved: list[float] = []
         self.dtypes: list[torch.dtype] = [torch.float64] * len(taps)
-        self._first: list[torch.Tensor | None] = [None] * len(taps)
+        self._first: list[Float64[np.ndarray, "n d"] | None] = [None] * len(taps)
         self._sizes = [0.0] * len(taps)
         self._places: Sequence[int] = ()
         self._kept: Sequence[int] = ()
@@ -349,31 +349,38 @@ class Comparison:
 
     def take(self, i: int, value: torch.Tensor) -> None:
         """A tap's value (m, …), to be kept or to be compared."""
-        own = value[list(self._places)].reshape(len(self._places), -1)
+        own = on_host(value[list(self._places)].reshape(len(self._places), -1))
         first = self._first[i]
         if first is None:
-            self._first[i], self.dtypes[i], self._sizes[i] = own.clone(), value.dtype, extent(own)
+            self._first[i], self.dtypes[i], self._sizes[i] = own, value.dtype, extent(own)
         else:
             self.moved[i] = float(distances(first[list(self._kept)], own, self._sizes[i]).max(initial=0.0))
 
 
-def extent(layer: torch.Tensor) -> float:
+def extent(layer: Float64[np.ndarray, "n d"]) -> float:
     """The rms of a layer's finite entries, the size that distances are measured by."""
-    known = layer[torch.isfinite(layer)].double()
-    size = float(known.abs().amax()) if known.numel() else 0.0
-    return size * float((known / size).square().mean().sqrt()) if size else 0.0
+    known = layer if np.isfinite(layer).all() else layer[np.isfinite(layer)]
+    size = float(np.abs(known).max(initial=0.0))
+    return size * float(np.sqrt(np.square(known / size).mean())) if size else 0.0
 
 
-def distances(expected: torch.Tensor, actual: torch.Tensor, size: float) -> Float64[np.ndarray, "n"]:
+def distances(
+    expected: Float64[np.ndarray, "n d"], actual: Float64[np.ndarray, "n d"], size: float
+) -> Float64[np.ndarray, "n"]:
     """The largest difference of an entry of each row, in units of `size`; infinite where only one is a number."""
-    if not expected.numel():
-        return np.zeros(len(expected))
-    expected, actual = expected.double(), actual.double()
-    finite = torch.isfinite(expected)
-    largest = torch.where(finite, expected - actual, 0.0).abs().amax(dim=1)
-    largest[(finite != torch.isfinite(actual)).any(dim=1)] = torch.inf
-    by: Float64[np.ndarray, n] = largest.cpu().numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        by = np.abs(expected - actual).max(axis=1, initial=0.0)
+    if not np.isfinite(by).all():
+        finite = np.isfinite(expected)
+        by = np.abs(np.where(finite, expected, 0.0) - np.where(finite, actual, 0.0)).max(axis=1, initial=0.0)
+        by[(finite != np.isfinite(actual)).any(axis=1)] = np.inf
     return by / size if size else np.where(by > 0, np.inf, 0.0)
+
+
+def on_host(values: torch.Tensor) -> Float64[np.ndarray, "n d"]:
+    """As float64 on the host: numpy does not wait for the threads that compute the next batch."""
+    found: Float64[np.ndarray, "n d"] = values.cpu().double().numpy()
+    return found
 
 
 def spread(n_samples: int, n: int) -> Int64[np.ndarray, "n"]:
