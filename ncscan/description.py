@@ -6,6 +6,7 @@ with each other and with the file is for agreement.py to say.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -122,10 +123,17 @@ class Layer:
 
 def checked(described: Described) -> Described:
     """What was read from a file, when every field of it holds what it is declared to."""
-    for name, hint in get_type_hints(type(described)).items():
+    hints = _hints(type(described))  # type: ignore[arg-type] # mypy does not take a class for hashable
+    for name, hint in hints.items():
         if not _fits(value := getattr(described, name), hint):
             raise ValueError(f"{name} of a {type(described).__name__} is {value!a:.80}")
     return described
+
+
+@cache
+def _hints(described: type[object]) -> dict[str, Any]:
+    """The declared types of a class; a dump has hundreds of objects of each."""
+    return get_type_hints(described)
 
 
 def _fits(value: object, hint: Any) -> bool:
