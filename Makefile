@@ -26,9 +26,9 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.test
-	$(BIN)/python -c 'from ncscan.report.document import document; print(document(), end="")' > docs/metrics.md
-	$(BIN)/python -c 'from ncscan.report.schema import report_schema, text; print(text(report_schema()), end="")' > docs/report.schema.json
-	$(BIN)/python -c 'from ncscan.report.schema import summary_schema, text; print(text(summary_schema()), end="")' > docs/summary.schema.json
+	$(BIN)/python -c 'from ncscan.catalogue_doc import document; print(document(), end="")' > docs/metrics.md
+	$(BIN)/python -c 'from ncscan.report.json_schema import report_schema, text; print(text(report_schema()), end="")' > docs/report.schema.json
+	$(BIN)/python -c 'from ncscan.report.json_schema import summary_schema, text; print(text(summary_schema()), end="")' > docs/summary.schema.json
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ncscan needs Python 3.11 or newer; say which: make PYTHON=python3.11")'

@@ -1,10 +1,11 @@
 """ncscan audits trained classifiers for neural collapse, layer by layer.
 
-The data's way: a checkpoint's bytes become tensors (checkpoint), the tensors a module (model), a forward pass of it
-is traced (taps, graph), the training set (dataset) is replayed through it (replay), and every layer's activations
-are kept (store). A dump is read twice: class sums, then everything about samples minus their class mean (accumulate,
-statistics). Numbers come from those sums alone (metrics, weights), runs are put in order (trajectory), and tables,
-charts and a page are written (report). jobs wires the stages together; cli prints.
+The data's way: a checkpoint's bytes become tensors (checkpoints), the tensors a module (models), a forward pass of it
+is traced, and samples in a fixed order (data) are replayed through it (activations); every layer's rows are kept
+(dumps). They are read twice: class sums, then everything about samples minus their class mean (statistics). Numbers
+come from those sums alone (metrics) with how far they can be trusted (uncertainty), theorems are applied (theory), runs
+put in order (trajectory); tables, comparisons, charts and a page are written (tables, compare, report). pipeline wires
+the stages together; cli prints.
 
     import ncscan
     table = ncscan.measure(features, labels, weight=W, bias=b)

@@ -12,14 +12,12 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Float64, Int64
 
-from ncscan.accumulate import layer_stats
-from ncscan.dataset import MAX_CLASSES
+from ncscan.data import MAX_CLASSES
 from ncscan.errors import DataError
-from ncscan.honesty import estimated
-from ncscan.metrics import Classifier, LayerView, Reader, Row, of_members, rows_of
-from ncscan.metrics.decision import answers, logit_blocks, most_at_once
-from ncscan.resolution import FLOAT_FORMATS
-from ncscan.sums import members
+from ncscan.metrics import Classifier, LayerView, Reader, Row, answers, logit_blocks, most_at_once, of_members, rows_of
+from ncscan.statistics import FLOAT_FORMATS, members
+from ncscan.statistics.accumulation import layer_stats
+from ncscan.uncertainty import estimated
 
 Array: TypeAlias = Any
 """A numpy array or a torch tensor, or what numpy makes an array of."""

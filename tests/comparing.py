@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 from report_samples import Row, WeightRow
 
-from ncscan.report.columns import METRIC_COLUMNS, THEORY_COLUMNS, TRAJECTORY_COLUMNS, WEIGHT_COLUMNS
-from ncscan.report.tables import complete, tidy
-from ncscan.theory import Claim
+from ncscan.tables.columns import METRIC_COLUMNS, THEORY_COLUMNS, TRAJECTORY_COLUMNS, WEIGHT_COLUMNS
+from ncscan.tables.frames import complete, tidy
+from ncscan.theory.claims import Claim
 from ncscan.trajectory.findings import Found
 
 LAYERS = ("input", "fc1", "relu", "fc2", "out")

@@ -14,13 +14,13 @@ import torch
 from stopping import stop_after
 from torch import nn
 
-from ncscan import rows
-from ncscan.dataset import Dataset, from_arrays
-from ncscan.dump import Gradients
-from ncscan.graph import Tap, select
-from ncscan.replay import Batch, replay
-from ncscan.store import DumpFacts, Provenance, write_dump
-from ncscan.taps import Trace, trace
+from ncscan.activations.batches import Batch, replay
+from ncscan.activations.tracer import Trace, trace
+from ncscan.data.dataset import Dataset, from_arrays
+from ncscan.dumps import row_tables
+from ncscan.dumps.reader import Gradients
+from ncscan.dumps.writer import DumpFacts, Provenance, write_dump
+from ncscan.layer_graph import Tap, select
 
 CPU = torch.device("cpu")
 N, K, D = 150, 4, 12
@@ -101,7 +101,7 @@ def dump_to(
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    rows.GATHERED = 2**16  # so that a kill finds something counted
+    row_tables.GATHERED = 2**16  # so that a kill finds something counted
     if len(sys.argv) > 3:
         stop_after(int(sys.argv[3]), float(sys.argv[4]), signal.SIGPROF)
     facts = dump_to(Path(sys.argv[1]), model=network(64), dataset=samples(int(sys.argv[2])))

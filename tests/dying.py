@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ncscan import whole
+from ncscan.files import sets
 
 OLD = {"a.csv": b"old a", "gone.csv": b"old", "figures/x.svg": b"old x", "figures/deep/y.svg": b"old y"}
 NEW = {"a.csv": b"new a", "b.csv": b"new b", "figures/x.svg": b"new x", "figures/z.svg": b"new z"}
@@ -27,8 +27,8 @@ def owns(_folder: Path, name: Any) -> bool:
 
 def change(folder: Path, files: dict[str, bytes]) -> None:
     """As a command does it."""
-    with whole.claimed(folder):
-        whole.replace_files(folder, files, owns)
+    with sets.claimed(folder):
+        sets.replace_files(folder, files, owns)
 
 
 def change_until(step: int, folder: Path) -> None:
@@ -36,7 +36,7 @@ def change_until(step: int, folder: Path) -> None:
 
     def count(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal step
-        if frame.f_code.co_filename != whole.__file__:
+        if frame.f_code.co_filename != sets.__file__:
             return None
         if event == "line":
             step -= 1
@@ -51,16 +51,16 @@ def change_until(step: int, folder: Path) -> None:
 
 def read(folder: Path, *, waiting: bool) -> dict[str, bytes]:
     """The files of a folder, hidden ones left out; where a journal is waiting, as a reader of ncscan finds them."""
-    hidden = f"{os.sep}{whole.STAGED}"
+    hidden = f"{os.sep}{sets.STAGED}"
     found = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
         if path.is_file() and hidden not in str(path)
     }
-    journal = whole._journal(folder) if waiting else None
+    journal = sets._journal(folder) if waiting else None
     if journal is not None:
         new, gone = journal
-        there = folder / whole.COMMIT
+        there = folder / sets.COMMIT
         found = {name: content for name, content in found.items() if name not in gone}
         found |= {name: (there / name).read_bytes() for name in new if (there / name).exists()}
     return found
@@ -68,9 +68,9 @@ def read(folder: Path, *, waiting: bool) -> dict[str, bytes]:
 
 def main(how: str, parent: Path) -> None:
     """Die at every step."""
-    vars(whole)["sync"] = lambda _: None  # from the disk the death of a process takes nothing
+    vars(sets)["sync"] = lambda _: None  # from the disk the death of a process takes nothing
     if how == "journal":
-        whole._exchanged = lambda *_: False
+        sets._exchanged = lambda *_: False
     folder = parent / "report"
     deaths: Counter[str] = Counter()
     for step in itertools.count(1):
@@ -90,7 +90,7 @@ def main(how: str, parent: Path) -> None:
         deaths[which] += 1
         if step % 3:  # one death in three is enough for what comes after
             continue
-        with whole.claimed(folder):
+        with sets.claimed(folder):
             assert found == read(folder, waiting=False)
         change(folder, NEW)
         assert {**NEW, **STRANGERS} == read(folder, waiting=False)

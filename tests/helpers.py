@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ncscan.accumulate import layer_stats
-from ncscan.graph import Kind, LinearMap, Link, Tap, TapGraph
-from ncscan.metrics import Classifier, LayerView, Row
-from ncscan.statistics import LayerStats, Weighting
+from ncscan.layer_graph import Kind, LinearMap, Link, Tap, TapGraph
+from ncscan.metrics.evaluate import Classifier, LayerView, Row
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.statistics.layer_stats import LayerStats, Weighting
 
 
 def simplex(K: int) -> np.ndarray:

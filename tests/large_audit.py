@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ncscan.metrics import CLASS_METRICS, METRICS, NETWORK
-from ncscan.report.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, TABLES, WEIGHT_COLUMNS, Columns
-from ncscan.report.tables import tidy
+from ncscan.metrics.evaluate import CLASS_METRICS, METRICS, NETWORK
+from ncscan.tables.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, TABLES, WEIGHT_COLUMNS, Columns
+from ncscan.tables.frames import tidy
 
 K = 10
 

@@ -18,10 +18,10 @@ from helpers import (
     random_layer,
 )
 
-from ncscan.accumulate import layer_stats
-from ncscan.metrics import Classifier, LayerView, Reader
+from ncscan.metrics.evaluate import Classifier, LayerView, Reader
 from ncscan.metrics.view import Value
-from ncscan.statistics import Weighting
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.statistics.layer_stats import Weighting
 
 Oracle = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Weighting], float | Mapping[str, float]]
 """(Z, y, W, b, weighting) → the number, or the numbers."""

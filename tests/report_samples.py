@@ -17,7 +17,7 @@ AT_CLASSIFIER = ("nc3_distance", "nc3_etf", "nc3_cosine")
 
 @dataclass(frozen=True)
 class Row:
-    """What a measure gives, field by field as ncscan.metrics has it."""
+    """What a measure gives, field by field as ncscan.metrics.evaluate has it."""
 
     metric: str
     quantity: str
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class WeightRow:
-    """What a measure of weights gives, as ncscan.weights has it."""
+    """What a measure of weights gives, as ncscan.metrics.weights.evaluate has it."""
 
     map: str
     next_map: str

@@ -31,7 +31,7 @@ import serving
 del sys.path[1]
 exec(serving.serve({fd}, {imports}))
 """
-IMPORTS = ("numpy", "ncscan.jobs.comparing", "ncscan.cli", "rich.progress", "typer._adapters")
+IMPORTS = ("numpy", "ncscan.pipeline.diff", "ncscan.cli", "rich.progress", "typer._adapters")
 """What commands need. A fork runs `ncscan.cli` again: its consoles belong to one process."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 HARMLESS_THREADS = {"jemalloc_bg_thd"}
@@ -164,7 +164,7 @@ def _import_all(names: Sequence[str]) -> None:
         del sys.modules[name]
     # As with a process of its own, numpy's generator has not the same state in all.
     os.register_at_fork(after_in_child=sys.modules["numpy"].random.seed)
-    if "ncscan.report.page" in sys.modules:
+    if "ncscan.report.html.page" in sys.modules:
         _make_constants()
     tasks = [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208 - names alone
     others = {Path(f"/proc/self/task/{task}/comm").read_text().strip() for task in tasks if task != os.getpid()}
@@ -176,7 +176,8 @@ def _import_all(names: Sequence[str]) -> None:
 
 def _make_constants() -> None:
     """Make what takes seconds and is the same in every page. Bundling starts threads: a fork of its own does that."""
-    from ncscan.report import charts, page
+    from ncscan.report.figures import charts
+    from ncscan.report.html import page
 
     for chart in charts.CHARTS:
         charts.template(chart)

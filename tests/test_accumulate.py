@@ -10,14 +10,14 @@ from helpers import chunked, naive_means, naive_nearest, nearest_of, random_laye
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncscan.accumulate import layer_stats
-from ncscan.blocks import careful
 from ncscan.errors import DataError
-from ncscan.gram import in_column_blocks, symmetric_product
-from ncscan.metrics import LayerView
-from ncscan.metrics.simplex import nearest_simplex
-from ncscan.metrics.variability import nc1_pinv, nc1_trace
-from ncscan.statistics import LayerStats
+from ncscan.metrics.evaluate import LayerView
+from ncscan.metrics.layers.variability import nc1_pinv, nc1_trace
+from ncscan.statistics.accumulation.gram import in_column_blocks, symmetric_product
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.statistics.accumulation.row_blocks import careful
+from ncscan.statistics.layer_stats import LayerStats
+from ncscan.statistics.simplex_etf import nearest_simplex
 
 ROUNDING = 1e-12
 FLOAT32 = 1e-5  # projections in float32: 1e-7, over sums of some thousand

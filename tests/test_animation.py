@@ -17,7 +17,7 @@ from PIL import Image
 from test_cli import ncscan, one_line, workspace  # noqa: F401 - a fixture
 
 from ncscan.errors import UsageError
-from ncscan.report.animation import (
+from ncscan.report.etf_animation.animation import (
     FEWEST_CLASSES,
     HELD,
     MOST_FRAMES,
@@ -32,10 +32,10 @@ from ncscan.report.animation import (
     _timeline,
     animation,
 )
-from ncscan.report.columns import GEOMETRY_COLUMNS, TRAJECTORY_COLUMNS
-from ncscan.report.simplex import vertices
-from ncscan.report.tables import complete, tidy
-from ncscan.report.tracks import tracks
+from ncscan.report.etf_animation.paths import tracks
+from ncscan.report.etf_animation.simplex import vertices
+from ncscan.tables.columns import GEOMETRY_COLUMNS, TRAJECTORY_COLUMNS
+from ncscan.tables.frames import complete, tidy
 
 EXACT = 1e-12
 SAMPLES = 5

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import svds
 
 from ncscan.api import COLUMNS, measure
 from ncscan.errors import DataError
-from ncscan.metrics import decision
+from ncscan.metrics.layers import nearest_class_center
 
 
 def values(table: pd.DataFrame) -> dict[tuple[str, str], float]:
@@ -235,7 +235,7 @@ def test_logits_of_many_outputs_are_never_whole() -> None:
     found = measure(features, labels, W, b).set_index(["metric", "quantity"]).value
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 5 * 8 * decision._BLOCK_NUMBERS < 0.5 * 8 * N * outputs
+    assert peak < 5 * 8 * nearest_class_center._BLOCK_NUMBERS < 0.5 * 8 * N * outputs
     given = measure(features, labels, W, b, logits=features @ W.T + b).set_index(["metric", "quantity"]).value
     for name in (("error", ""), ("loss", "mse"), ("loss", "cross_entropy"), ("nc4_mismatch", "")):
         assert found[name] == pytest.approx(given[name], rel=1e-12)

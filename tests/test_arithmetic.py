@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from dumping import CPU, N, network, samples, traced
 
-from ncscan.arithmetic import arithmetic_floor
+from ncscan.activations.forward_rounding import arithmetic_floor
 
 
 def test_arithmetic_floor_is_the_difference_of_two_passes() -> None:

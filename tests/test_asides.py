@@ -7,11 +7,11 @@ import pytest
 import torch
 from helpers import chunked, nearest_of, random_layer
 
-from ncscan import accumulate
-from ncscan.accumulate import FirstPass, SecondPass, layer_stats
-from ncscan.sketch import largest_singular_value, operator_ratio, stable_rank
-from ncscan.statistics import LayerStats
-from ncscan.sums import frame
+from ncscan.statistics.accumulation import passes
+from ncscan.statistics.accumulation.passes import FirstPass, SecondPass, layer_stats
+from ncscan.statistics.layer_stats import LayerStats
+from ncscan.statistics.partial_sums import frame
+from ncscan.statistics.sketch import largest_singular_value, operator_ratio, stable_rank
 
 ROUNDING = 1e-9
 
@@ -19,7 +19,7 @@ ROUNDING = 1e-9
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if a Gram matrix of more than 20 features were too wide."""
-    monkeypatch.setattr(accumulate, "WIDEST_GRAM", 20)
+    monkeypatch.setattr(passes, "WIDEST_GRAM", 20)
 
 
 def wide_layer(size: int = 16) -> tuple[np.ndarray, np.ndarray, LayerStats]:

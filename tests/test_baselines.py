@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from helpers import chunked, random_layer
 
-from ncscan.accumulate import layer_stats
-from ncscan.baselines import (
+from ncscan.metrics.evaluate import LayerView, key_of, measure
+from ncscan.metrics.layers.class_means import etf_distance
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.uncertainty.chance import (
     CLOSED_FORMS,
     FEWEST_PERMUTATIONS,
     PERMUTED,
@@ -17,8 +19,6 @@ from ncscan.baselines import (
     permuted_views,
     random_directions,
 )
-from ncscan.metrics import LayerView, key_of, measure
-from ncscan.metrics.frame import etf_distance
 
 DRAWN = 0.03  # formulas hold for 1 ≪ K ≪ d, at K = 10 to two per cent; draws to one
 

@@ -9,12 +9,12 @@ import pytest
 from large_audit import large_audit
 from report_samples import RUNS, checkpoints, entries, weight_entries
 
-from ncscan import report
-from ncscan.jobs.pictures import Pictures, draw
+from ncscan.pipeline.pictures import Pictures, draw
+from ncscan.report import output
 from ncscan.report.figures.charted import ALL_RUNS, charted
-from ncscan.report.own import CHARTS
-from ncscan.report.rendering import as_file
-from ncscan.report.tables import complete
+from ncscan.report.figures.rendering import as_file
+from ncscan.report.own_files import CHARTS
+from ncscan.tables.frames import complete
 
 HOSTILE = ("<script>alert(1)</script>", "../../etc", "a\x00\u202eb", "=cmd")
 
@@ -22,7 +22,7 @@ HOSTILE = ("<script>alert(1)</script>", "../../etc", "a\x00\u202eb", "=cmd")
 def tables(runs: tuple[str, ...] = RUNS) -> dict[str, pd.DataFrame]:
     known = checkpoints(runs)
     return complete(
-        {"metrics": report.metrics_frame(entries(known)), "weights": report.weights_frame(weight_entries(known))}
+        {"metrics": output.metrics_frame(entries(known)), "weights": output.weights_frame(weight_entries(known))}
     )
 
 
@@ -63,14 +63,14 @@ def test_classes_have_their_matrices() -> None:
 
 
 def test_one_checkpoint_has_no_course() -> None:
-    own = complete({"metrics": report.metrics_frame(entries(checkpoints(RUNS[:1], (0,))))})
+    own = complete({"metrics": output.metrics_frame(entries(checkpoints(RUNS[:1], (0,))))})
     assert {name.rpartition("-")[2] for name in (chart.name for chart in charted(own))} == {"depth"}
     assert list(charted(complete({}))) == []
 
 
 def test_names_of_strangers_are_no_paths_and_stay_apart() -> None:
     known = checkpoints(HOSTILE, (0, 50))
-    own = complete({"metrics": report.metrics_frame(entries(known))})
+    own = complete({"metrics": output.metrics_frame(entries(known))})
     names = [chart.name for chart in charted(own)]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+", name) for name in names)
@@ -86,13 +86,13 @@ def test_the_same_tables_give_the_same_bytes_and_old_charts_go(tmp_path: Path) -
     own["metrics"] = own["metrics"][own["metrics"]["metric"].isin(["nc1_pinv", "error"])]
     first = draw(Pictures((CHARTS,)), own, folder, "c0ffee")
     assert first.troubles == []
-    report.put(folder, first.files)
+    output.put(folder, first.files)
     before = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.svg")}
     assert before == first.files
     (folder / "figures" / CHARTS / "gone").mkdir()
     (folder / "figures" / CHARTS / "gone" / "old-steps.svg").write_text("of another run", encoding="utf-8")
     again = draw(Pictures((CHARTS,)), own, folder, "c0ffee")
     assert before == again.files
-    written = report.put(folder, again.files)
+    written = output.put(folder, again.files)
     assert sorted(written) == sorted((folder / "figures" / CHARTS).rglob("*.svg"))
     assert not (folder / "figures" / CHARTS / "gone").exists()

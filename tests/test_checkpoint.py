@@ -11,9 +11,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ncscan.checkpoint import Checkpoint, find, load
+from ncscan.checkpoints.checkpoint import Checkpoint, find, load
+from ncscan.checkpoints.formats.pickle_reader import DTYPES
 from ncscan.errors import CheckpointError
-from ncscan.pickles import DTYPES
 
 
 def network() -> nn.Sequential:

@@ -14,11 +14,11 @@ from helpers import naive_equiangular, naive_equinorm, naive_etf, random_layer, 
 from test_cli import ncscan, rows
 
 from ncscan import measure
-from ncscan.accumulate import layer_stats
-from ncscan.honesty import chance_levels, honest
-from ncscan.metrics import Classifier, LayerView
-from ncscan.metrics import measure as measured
-from ncscan.theory.head import head_stats
+from ncscan.metrics.evaluate import Classifier, LayerView
+from ncscan.metrics.evaluate import measure as measured
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.theory.linear_head import head_stats
+from ncscan.uncertainty.evaluate import chance_levels, honest
 
 ROUNDING = 1e-9
 PLACES = ([0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [1, 3, 5, 7, 9], [0, 1, 2, 3, 9])

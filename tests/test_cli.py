@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ncscan.cli.console import shown
-from ncscan.dump import Dump
+from ncscan.dumps.reader import Dump
 
 PATIENCE = 600
 """Seconds after which a command hangs: no test asserts how fast one is, and the machine may be busy."""
@@ -230,7 +230,7 @@ def test_interrupt_is_ignored_where_it_was_from_the_start() -> None:
         "import os, signal, sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'ncscan.jobs': os.kill(os.getpid(), signal.SIGINT)\n"  # amid the import of the stages
+        "        if name == 'ncscan.pipeline.events': os.kill(os.getpid(), signal.SIGINT)\n"  # amid imports
         "sys.meta_path.insert(0, Finder()); signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "from ncscan.cli import main; main()"
     )
@@ -434,7 +434,7 @@ def test_measure_imports_what_it_needs() -> None:
 
 
 def test_metrics_lists_every_measure() -> None:
-    from ncscan.metrics import METRICS
+    from ncscan.metrics.evaluate import METRICS
 
     said = ncscan("metrics", cwd=Path.cwd()).stdout
     assert all(metric.name in said for metric in METRICS)

@@ -13,13 +13,24 @@ from comparing import LAYERS, READ, falling, tables
 from scipy import stats
 from test_report_page import HOSTILE, Page
 
+from ncscan.compare.align import DIFF_COLUMNS, Comparison, compare
+from ncscan.compare.gate_parser import parse
+from ncscan.compare.gates import judge
+from ncscan.compare.noise_floor import seed_noise
+from ncscan.compare.ranking import (
+    BEYOND,
+    EQUAL,
+    NO_VALUE,
+    ONE_SIDE,
+    UNKNOWN,
+    WITHIN,
+    counts,
+    kinds,
+    leading,
+    most_moved,
+)
 from ncscan.errors import UsageError
-from ncscan.report.compare import DIFF_COLUMNS, Comparison, compare
-from ncscan.report.diff_page import MOST_ROWS, diff_page
-from ncscan.report.gate_grammar import parse
-from ncscan.report.gates import judge
-from ncscan.report.moved import BEYOND, EQUAL, NO_VALUE, ONE_SIDE, UNKNOWN, WITHIN, counts, kinds, leading, most_moved
-from ncscan.report.noise import seed_noise
+from ncscan.report.html.diff_page import MOST_ROWS, diff_page
 
 NAMES = ("old", "new")
 

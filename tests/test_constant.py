@@ -5,9 +5,9 @@ import pytest
 from helpers import stats_of
 
 from ncscan import measure
-from ncscan.accumulate import layer_stats
-from ncscan.metrics import LayerView, class_rows
-from ncscan.statistics import between
+from ncscan.metrics.evaluate import LayerView, class_rows
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.statistics.layer_stats import between
 
 LABELS = np.repeat(np.arange(6), [3, 7, 11, 13, 5, 20])
 OF_SPREAD = (

@@ -11,15 +11,15 @@ import torch
 from dumping import CPU, D, K, network
 from torch import nn
 
-from ncscan import crosscheck
-from ncscan.crosscheck import CrossCheck
-from ncscan.dataset import from_arrays
+from ncscan.activations import crosscheck
+from ncscan.activations.batches import Batch, replay
+from ncscan.activations.crosscheck import CrossCheck
+from ncscan.activations.tracer import trace
+from ncscan.data.dataset import from_arrays
 from ncscan.errors import ModelError
-from ncscan.graph import select
-from ncscan.jobs import Event, Skipped
-from ncscan.jobs.extraction import Flags, extract, find_targets
-from ncscan.replay import Batch, replay
-from ncscan.taps import trace
+from ncscan.layer_graph import select
+from ncscan.pipeline.events import Event, Skipped
+from ncscan.pipeline.extract import Flags, extract, find_targets
 
 N, BATCH = 300, 32
 

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncscan import dataset
 from ncscan.config import Normalisation
-from ncscan.dataset import Dataset, from_arrays, open_dataset
+from ncscan.data import dataset
+from ncscan.data.dataset import Dataset, from_arrays, open_dataset
 from ncscan.errors import DataError
 
 ROUNDING = 1e-6

@@ -19,7 +19,7 @@ from test_cli import (
     write_data,
 )
 
-from ncscan.report.compare import DIFF_COLUMNS
+from ncscan.compare.align import DIFF_COLUMNS
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ncscan.disk import ALIGNMENT, Disk
+from ncscan.files.disk import ALIGNMENT, Disk
 
 WHOLE = 16 * ALIGNMENT
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ncscan.computable import attempt, computable
-from ncscan.discovery import find_dumps
+from ncscan.dumps.discovery import find_dumps
 from ncscan.errors import Undefined
-from ncscan.jobs import Event
-from ncscan.jobs.extraction import Flags, extract, find_targets
-from ncscan.jobs.measuring import Options
-from ncscan.jobs.reporting import Reported, measure
+from ncscan.pipeline.events import Event
+from ncscan.pipeline.extract import Flags, extract, find_targets
+from ncscan.pipeline.measure import Options
+from ncscan.pipeline.report import Reported, measure
 
 K, D = 3, 6
 TOML = """[model]

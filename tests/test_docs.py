@@ -8,20 +8,20 @@ from typing import get_args
 import pytest
 
 from ncscan.cli import app
-from ncscan.conventions import CONVENTIONS
-from ncscan.report.columns import TABLES
-from ncscan.report.compare import DIFF_COLUMNS
-from ncscan.report.diff_page import MOST_ROWS
-from ncscan.report.gate_grammar import KEYS, OF, parse
-from ncscan.report.landmarks import LAYER_WORDS, STEP_WORDS
-from ncscan.report.machine import REPORT, REPORT_VERSION, SUMMARY, SUMMARY_VERSION
-from ncscan.report.noise import SOURCES
-from ncscan.report.verdict import Verdict
-from ncscan.report.verdict.doubts import Kind
+from ncscan.compare.align import DIFF_COLUMNS
+from ncscan.compare.gate_parser import KEYS, OF, parse
+from ncscan.compare.landmarks import LAYER_WORDS, STEP_WORDS
+from ncscan.compare.noise_floor import SOURCES
+from ncscan.report.html.diff_page import MOST_ROWS
+from ncscan.report.json_report import SUMMARY, SUMMARY_VERSION
+from ncscan.report.verdict.caveats import Kind
+from ncscan.report.verdict.evaluate import Verdict
 from ncscan.report.verdict.rules import CLEARLY_OF_FEW, RULES, threshold_of
-from ncscan.theory import CLAIMS
-from ncscan.theory.decay import DECAY_CLAIMS
-from ncscan.trajectory import FINDINGS
+from ncscan.tables.columns import REPORT, REPORT_VERSION, TABLES
+from ncscan.tables.conventions import CONVENTIONS
+from ncscan.theory.claims import CLAIMS
+from ncscan.theory.weight_decay import DECAY_CLAIMS
+from ncscan.trajectory.evaluate import FINDINGS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

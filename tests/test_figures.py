@@ -17,14 +17,14 @@ from report_samples import CLASSES, RUNS, STEPS, Row, WeightRow, checkpoints, en
 from test_cli import dumps, ncscan, one_line, workspace  # noqa: F401 - a fixture
 
 from ncscan.errors import UsageError
-from ncscan.report.columns import CLASS_COLUMNS, TRAJECTORY_COLUMNS
-from ncscan.report.figures import PRESETS, figure, preset
 from ncscan.report.figures import numbers as of
 from ncscan.report.figures.jacot import NO_HEAD
 from ncscan.report.figures.panels import DASHES, PALETTE, Look, empty, lines, look
-from ncscan.report.pdf import canonical
-from ncscan.report.rendering import FORMATS
-from ncscan.report.tables import complete, encodable, metrics_frame, tidy, weights_frame
+from ncscan.report.figures.pdf import canonical
+from ncscan.report.figures.presets import PRESETS, figure, preset
+from ncscan.report.figures.rendering import FORMATS
+from ncscan.tables.columns import CLASS_COLUMNS, TRAJECTORY_COLUMNS
+from ncscan.tables.frames import complete, encodable, metrics_frame, tidy, weights_frame
 
 ROOT = Path(__file__).parents[1]
 NAMES = [one.name for one in PRESETS]

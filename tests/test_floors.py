@@ -7,10 +7,10 @@ import pytest
 import torch
 from helpers import naive_scatter, random_layer, simplex_layer, stats_of
 
-from ncscan.floors import FLOORS, Floor, floor_of, floors, is_at_floor, pooled, storage_noise
-from ncscan.metrics import METRICS, LayerView, key_of, measure
-from ncscan.resolution import ulp
-from ncscan.statistics import LayerStats, Weighting
+from ncscan.metrics.evaluate import METRICS, LayerView, key_of, measure
+from ncscan.statistics.layer_stats import LayerStats, Weighting
+from ncscan.statistics.precision import ulp
+from ncscan.uncertainty.rounding_floor import FLOORS, Floor, floor_of, floors, is_at_floor, pooled, storage_noise
 
 PRECISIONS = ["float16", "bfloat16", "float32", "float64"]
 EXACT = 1e-9  # float64 sums against d×d matrices

@@ -9,10 +9,10 @@ from comparing import READ, falling, tables
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ncscan.compare.align import compare
+from ncscan.compare.gate_parser import KEYS, OF, OPERATORS, Gate, Over, Pattern, parse
+from ncscan.compare.gates import MOST_ROWS, Result, field_of, judge, judge_all
 from ncscan.errors import UsageError
-from ncscan.report.compare import compare
-from ncscan.report.gate_grammar import KEYS, OF, OPERATORS, Gate, Over, Pattern, parse
-from ncscan.report.gates import MOST_ROWS, Result, field_of, judge, judge_all
 
 quoted = st.tuples(st.text(min_size=1, max_size=12), st.just(value=True))
 values = quoted | st.tuples(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import naive_means, random_layer, simplex_layer, stats_of
 
-from ncscan.geometry import MOST_CLASSES, MOST_SAMPLES, Place, pictured, places
+from ncscan.metrics.class_mean_coordinates import MOST_CLASSES, MOST_SAMPLES, Place, pictured, places
 
 ROUNDING = 1e-12
 

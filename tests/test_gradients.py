@@ -13,15 +13,15 @@ import torch
 from dumping import CPU
 from torch import nn
 
+from ncscan.activations.tracer import trace
 from ncscan.config import Plain
-from ncscan.dataset import Dataset, from_arrays
-from ncscan.dump import Gradients
+from ncscan.data.dataset import Dataset, from_arrays
+from ncscan.dumps.reader import Gradients
 from ncscan.errors import Undefined
-from ncscan.gradients import Objective, measure_gradients
-from ncscan.gradients.ansatz import MAX_PROBES, ansatz
-from ncscan.gradients.sharpness import top_eigenvalue
-from ncscan.gradients.work import drawn, explained
-from ncscan.taps import trace
+from ncscan.metrics.gradients.differentiable import drawn, explained
+from ncscan.metrics.gradients.evaluate import Objective, measure_gradients
+from ncscan.metrics.gradients.feature_ansatz import MAX_PROBES, ansatz
+from ncscan.metrics.gradients.sharpness import top_eigenvalue
 
 TRAIN: Mapping[str, Plain] = {
     "loss": "mse",

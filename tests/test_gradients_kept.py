@@ -10,10 +10,10 @@ import pytest
 from dumping import PROVENANCE, dump_to, network, samples, traced
 from test_cli import ncscan
 
-from ncscan.dump import Dump, GradientRow, Gradients, finished
+from ncscan.activations.batches import Batch
+from ncscan.dumps.reader import Dump, GradientRow, Gradients, finished
 from ncscan.errors import DumpError, RefusedPlan
-from ncscan.gradients import GRADIENT_METRICS
-from ncscan.replay import Batch
+from ncscan.metrics.gradients.evaluate import GRADIENT_METRICS
 
 SAMPLE_DATA = Path(__file__).parent.parent / "sample_data"
 FEW = Gradients(
@@ -55,7 +55,7 @@ def test_dump_with_gradients_is_finished_when_as_many_samples_or_none_are_asked_
 def test_partial_dump_goes_on_when_it_has_what_is_asked_for(
     tmp_path: Path, asked: Gradients | None, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ncscan.rows.GATHERED", 1)  # so that every batch is counted
+    monkeypatch.setattr("ncscan.dumps.row_tables.GATHERED", 1)  # so that every batch is counted
 
     def stop(batches: Iterable[Batch]) -> Iterator[Batch]:
         for number, batch in enumerate(batches):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ncscan.errors import UsageError
-from ncscan.graph import Kind, LinearMap, Link, Tap, TapGraph, select
+from ncscan.layer_graph import Kind, LinearMap, Link, Tap, TapGraph, select
 
 
 def tap(
@@ -139,6 +139,6 @@ def test_a_selector_of_any_kind_is_one_line(selector: str, problem: str) -> None
 
 
 def test_an_expression_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncscan.graph.SEARCHING", 0.1)
+    monkeypatch.setattr("ncscan.layer_graph.SEARCHING", 0.1)
     with pytest.raises(UsageError, match=r"takes longer than 0\.1 seconds"):
         select(TapGraph((tap("a" * 1000 + "b", "linear"),), (), (), (), ()), ("re:(a+)+$",))

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncscan import hdf5
+from ncscan.dumps import hdf5
+from ncscan.dumps.row_tables import checksum
 from ncscan.errors import DumpError
-from ncscan.rows import checksum
 
 ROWS = np.arange(35.0, dtype=np.float32).reshape(7, 5)
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from ncscan.accumulate import layer_stats
 from ncscan.errors import DataError, Undefined
-from ncscan.held_out import auroc, confidence_rows, confidences, held_out_rows, outside_rows, placed
-from ncscan.statistics import LayerStats
+from ncscan.metrics.held_out import auroc, confidence_rows, confidences, held_out_rows, outside_rows, placed
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.statistics.layer_stats import LayerStats
 
 K, D, N = 4, 7, 200
 ROUNDING = 1e-10

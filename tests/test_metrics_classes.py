@@ -8,8 +8,16 @@ from helpers import chain, naive_centred, naive_means, random_layer, stats_of, v
 from metric_oracles import cosine, nearest
 
 from ncscan.errors import Undefined
-from ncscan.metrics import CLASS_METRICS, Classifier, ClassRow, LayerView, class_rows, head_classifiers, readers
-from ncscan.metrics.classes import imbalance
+from ncscan.metrics.evaluate import (
+    CLASS_METRICS,
+    Classifier,
+    ClassRow,
+    LayerView,
+    class_rows,
+    head_classifiers,
+    readers,
+)
+from ncscan.metrics.layers.imbalance import imbalance
 
 ROUNDING = 1e-10
 

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from metric_oracles import CASES, ORACLES, distance
 
-from ncscan.conventions import CONVENTIONS, rows_in_convention
 from ncscan.errors import UsageError
-from ncscan.metrics import METRICS, measure
+from ncscan.metrics.evaluate import METRICS, measure
+from ncscan.tables.conventions import CONVENTIONS, rows_in_convention
 
 
 def table(case: int) -> pd.DataFrame:

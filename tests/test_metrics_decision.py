@@ -7,9 +7,10 @@ import pytest
 import torch
 from helpers import by_name, chunked, naive_nearest, nearest_of, random_layer, rotation, stats_of, view_of
 
-from ncscan.accumulate import layer_stats
-from ncscan.metrics import LayerView, decision, measure, network_rows
-from ncscan.metrics.decision import ncc_error
+from ncscan.metrics.evaluate import LayerView, measure, network_rows
+from ncscan.metrics.layers import nearest_class_center
+from ncscan.metrics.layers.nearest_class_center import ncc_error
+from ncscan.statistics.accumulation.passes import layer_stats
 
 
 @pytest.mark.parametrize("d", [1, 3, 6, 30])
@@ -110,7 +111,7 @@ def test_answers_do_not_depend_on_the_size_of_blocks(rows: int, monkeypatch: pyt
     for sizes in (np.ones(20), 10.0 ** rng.integers(0, 150, 20)):
         whole = network_rows(sizes[:, None] * logits, labels)
         with monkeypatch.context() as small:
-            small.setattr(decision, "_BLOCK_NUMBERS", 4 * rows)
+            small.setattr(nearest_class_center, "_BLOCK_NUMBERS", 4 * rows)
             for one, other in zip(whole, network_rows(sizes[:, None] * logits, labels), strict=True):
                 assert other.value == pytest.approx(one.value, rel=1e-12)
             broken = sizes[:, None] * logits
@@ -126,7 +127,7 @@ def test_losses_of_many_logits_take_no_copy_of_them() -> None:
     rows = by_name(network_rows(logits, labels))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 4 * 8 * decision._BLOCK_NUMBERS < 8 * logits.size
+    assert peak < 4 * 8 * nearest_class_center._BLOCK_NUMBERS < 8 * logits.size
     some = logits[:50].astype(np.float64)
     first = by_name(network_rows(logits[:50], labels[:50]))
     assert first["loss.mse"].value == pytest.approx(np.mean((some - np.eye(3000)[labels[:50]]) ** 2), rel=1e-12)

@@ -15,9 +15,9 @@ from helpers import (
 )
 
 from ncscan.errors import Undefined
-from ncscan.metrics import Classifier, LayerView, measure
-from ncscan.metrics.duality import nc3_cosine, nc3_distance, nc3_etf
-from ncscan.statistics import Weighting
+from ncscan.metrics.evaluate import Classifier, LayerView, measure
+from ncscan.metrics.layers.self_duality import nc3_cosine, nc3_distance, nc3_etf
+from ncscan.statistics.layer_stats import Weighting
 
 ROUNDING = 1e-9
 

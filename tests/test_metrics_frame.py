@@ -18,9 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncscan.errors import Undefined
-from ncscan.metrics import measure
-from ncscan.metrics.frame import etf_distance, gnc2_uniformity, nc2_condition, nc2_equiangular, nc2_equinorm, nc2_etf
-from ncscan.statistics import Weighting
+from ncscan.metrics.evaluate import measure
+from ncscan.metrics.layers.class_means import (
+    etf_distance,
+    gnc2_uniformity,
+    nc2_condition,
+    nc2_equiangular,
+    nc2_equinorm,
+    nc2_etf,
+)
+from ncscan.statistics.layer_stats import Weighting
 
 ROUNDING = 1e-9
 FRAME = 1e-6  # the constants of the issue are given to six digits

@@ -10,13 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncscan import api
-from ncscan.accumulate import layer_stats
 from ncscan.errors import Undefined
-from ncscan.metrics import METRICS, Classifier, LayerView, Reader, Row, measure
-from ncscan.metrics.classifier import bias_collapse, bias_collapse_raw, classifier_row_sum, etf_swap_error, nc2_etf_w
-from ncscan.metrics.duality import nc3_subspace
-from ncscan.metrics.simplex import nearest_simplex
-from ncscan.metrics.variability import vci
+from ncscan.metrics.evaluate import METRICS, Classifier, LayerView, Reader, Row, measure
+from ncscan.metrics.layers.classifier import (
+    bias_collapse,
+    bias_collapse_raw,
+    classifier_row_sum,
+    etf_swap_error,
+    nc2_etf_w,
+)
+from ncscan.metrics.layers.self_duality import nc3_subspace
+from ncscan.metrics.layers.variability import vci
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.statistics.simplex_etf import nearest_simplex
 
 EXACT = 1e-12
 ROUNDING = 1e-8  # rotated and scaled sums of some thousand, through an inverse

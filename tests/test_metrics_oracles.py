@@ -10,7 +10,7 @@ import pytest
 from metric_oracles import ORACLES, check
 
 from ncscan.errors import Undefined
-from ncscan.metrics import METRICS, LayerView
+from ncscan.metrics.evaluate import METRICS, LayerView
 from ncscan.metrics.view import Value
 
 FUNCTIONS = {metric.name: metric.function for metric in METRICS}

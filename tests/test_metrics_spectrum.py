@@ -5,10 +5,10 @@ import pytest
 import torch
 from helpers import by_name, chunked, random_layer, rotation, view_of
 
-from ncscan.accumulate import layer_stats
-from ncscan.metrics import LayerView, measure
-from ncscan.metrics.spectrum import feature_condition, negativity
-from ncscan.statistics import LayerStats
+from ncscan.metrics.evaluate import LayerView, measure
+from ncscan.metrics.layers.spectrum import feature_condition, negativity
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.statistics.layer_stats import LayerStats
 
 RESOLVED = 0.01  # what the spectrum promises of every singular value it counts
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from helpers import random_layer, view_of
 
-from ncscan.metrics import CLASS_METRICS, METRICS, NETWORK, LayerView, Reader, measure, network_rows
-from ncscan.report.document import document
-from ncscan.weights import WEIGHT_METRICS
+from ncscan.catalogue_doc import document
+from ncscan.metrics.evaluate import CLASS_METRICS, METRICS, NETWORK, LayerView, Reader, measure, network_rows
+from ncscan.metrics.weights.evaluate import WEIGHT_METRICS
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 
 
 def test_the_page_is_what_the_tables_say() -> None:
     assert PAGE.read_text() == document(), (
-        "docs/metrics.md is stale; write it anew: python -c 'from ncscan.report.document import document; "
+        "docs/metrics.md is stale; write it anew: python -c 'from ncscan.catalogue_doc import document; "
         "print(document(), end=str())' > docs/metrics.md"
     )
 
@@ -93,7 +93,7 @@ def test_every_row_says_why_when_activations_are_not_finite() -> None:
 def test_no_row_has_a_value_that_is_not_finite(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     one = replace(METRICS[0], name="one", function=lambda view: value)
     family = replace(METRICS[0], name="family", function=lambda view: {"a": value, "b": 2.0}, quantities=("a", "b"))
-    monkeypatch.setattr("ncscan.metrics.METRICS", (one, family))
+    monkeypatch.setattr("ncscan.metrics.evaluate.METRICS", (one, family))
     assert [(row.metric, row.value, row.reason) for row in measure(view_of(*random_layer()))] == [
         ("one", None, "not a finite number"),
         ("family", None, "not a finite number"),

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from ncscan import model
-from ncscan.checkpoint import Checkpoint, load
+from ncscan.checkpoints.checkpoint import Checkpoint, load
 from ncscan.errors import ModelError
-from ncscan.mlp import ACTIVATIONS, chain
+from ncscan.models import loaded_model
+from ncscan.models.sources.mlp import ACTIVATIONS, chain
 
 SOURCE = """
 import torch
@@ -91,13 +91,13 @@ def state(base: Path) -> State:
     return tensors
 
 
-Build = Callable[..., model.LoadedModel]
+Build = Callable[..., loaded_model.LoadedModel]
 
 
 @pytest.fixture
 def build(base: Path, tmp_path: Path) -> Build:
-    def built(source: str, tensors: Mapping[str, torch.Tensor], **settings: object) -> model.LoadedModel:
-        return model.build(source, checkpoint(tmp_path, tensors), base=base, **settings)  # type: ignore[arg-type] # as named by the test
+    def built(source: str, tensors: Mapping[str, torch.Tensor], **settings: object) -> loaded_model.LoadedModel:
+        return loaded_model.build(source, checkpoint(tmp_path, tensors), base=base, **settings)  # type: ignore[arg-type] # as named by the test
 
     return built
 
@@ -327,7 +327,7 @@ def test_two_folders_with_one_module_name_give_their_own_models(tmp_path: Path) 
             "from torch import nn\nfrom sizes import WIDTH\ndef net(): return nn.Linear(WIDTH, 2)"
         )
         state = nn.Linear(width, 2).state_dict()
-        loaded = model.build("samename:net", checkpoint(folder, state), base=folder)
+        loaded = loaded_model.build("samename:net", checkpoint(folder, state), base=folder)
         widths.append(next(loaded.module.parameters()).shape[1])
     assert widths == [4, 6, 4]
 

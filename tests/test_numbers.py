@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncscan.errors import ReportError
-from ncscan.report import reading
-from ncscan.report.columns import METRIC_COLUMNS
-from ncscan.report.machine import REPORT_VERSION, json_text
-from ncscan.report.numbers import NUMBER_COLUMNS, SAME, numbers
-from ncscan.report.reading import read_report
-from ncscan.report.tables import complete, conform
-from ncscan.report.verdict import NOTHING
+from ncscan.report.json_report import json_text
+from ncscan.report.verdict.evaluate import NOTHING
+from ncscan.tables import report_reader
+from ncscan.tables.all_numbers import NUMBER_COLUMNS, SAME, numbers
+from ncscan.tables.columns import METRIC_COLUMNS, REPORT_VERSION
+from ncscan.tables.frames import complete, conform
+from ncscan.tables.report_reader import read_report
 
 HOSTILE = ("<script>alert(1)</script>", "=cmd|' /C calc'!A0", "a\x00\u202eb", "two\nlines", "[bold]", "")
 
@@ -177,7 +177,7 @@ def test_missing_file_and_folder_are_one_line(tmp_path: Path) -> None:
 
 
 def test_file_larger_than_any_report_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MOST_BYTES", 1000)
+    monkeypatch.setattr(report_reader, "MOST_BYTES", 1000)
     with pytest.raises(ReportError, match="more than any report takes"):
         read_report(write(tmp_path, tables()))
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from ncscan.cli import app
 from ncscan.errors import NoRoom, UsageError
-from ncscan.jobs import Event, Outcome, Skipped
+from ncscan.pipeline.events import Event, Outcome, Skipped
 
 OTHER = {"0.weight": torch.ones(5, 12), "1.weight": torch.ones(3, 5)}
 """A network of two layers, without a layer 2."""
@@ -192,26 +192,26 @@ def test_layers_shows_the_first_checkpoint_that_can_be_used(runs: Path) -> None:
 def test_an_unexpected_exception_skips_its_input_with_type_and_place(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ncscan import metrics
-    from ncscan.discovery import find_dumps
-    from ncscan.jobs import measuring, reporting
-    from ncscan.jobs.extraction import Flags, extract, find_targets
+    from ncscan.dumps.discovery import find_dumps
+    from ncscan.metrics import evaluate
+    from ncscan.pipeline import measure, report
+    from ncscan.pipeline.extract import Flags, extract, find_targets
 
     monkeypatch.chdir(runs)
     events: list[Event] = []
     extract(find_targets([runs / "b"], Flags()).targets, Flags(), runs / "dumps", events.append)
-    broken = metrics.network_rows
+    broken = evaluate.network_rows
 
     def fails(logits: np.ndarray, labels: np.ndarray) -> object:
-        monkeypatch.setattr(measuring, "network_rows", broken)  # the first dump only
+        monkeypatch.setattr(measure, "network_rows", broken)  # the first dump only
         raise KeyError("x")
 
-    monkeypatch.setattr(measuring, "network_rows", fails)
-    outcome = reporting.report(find_dumps([runs / "dumps"]).dumps, runs / "out", events.append)
+    monkeypatch.setattr(measure, "network_rows", fails)
+    outcome = report.report(find_dumps([runs / "dumps"]).dumps, runs / "out", events.append)
     assert (4, 1) == (outcome.exit_code, outcome.done)
     skipped = outcome.skipped[0]
     assert "unexpected KeyError: 'x'" in skipped.reason
-    assert "ncscan/jobs/measuring.py" in skipped.reason
+    assert "ncscan/pipeline/measure.py" in skipped.reason
     assert "Traceback (most recent call last)" in skipped.trace
     assert (runs / "out" / "report.html").exists()
 
@@ -236,7 +236,7 @@ def test_a_full_disk_stops_all_and_everything_else_one() -> None:
 
 def test_traceback_shows_where_an_unexpected_exception_came_from(runs: Path) -> None:
     code = (
-        "import ncscan.jobs.extraction as e\n"
+        "import ncscan.pipeline.extract as e\n"
         "def fails(*a, **k): raise RuntimeError('a bug')\n"
         "e._provenance = fails\n"
         "from ncscan.cli import main; main()"

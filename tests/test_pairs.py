@@ -7,13 +7,19 @@ import pytest
 from helpers import naive_means, random_layer, simplex, stats_of, view_of
 from scipy.spatial.distance import pdist, squareform
 
-from ncscan import pairs, statistics
 from ncscan.errors import Undefined
-from ncscan.honesty import honest
-from ncscan.metrics import LayerView, measure
-from ncscan.metrics.frame import cross_etf_distance, equiangular, etf_distance, gnc2_uniformity, product_distance
-from ncscan.metrics.variability import cdnv
-from ncscan.pairs import crowding, distance_blocks
+from ncscan.metrics.evaluate import LayerView, measure
+from ncscan.metrics.layers.class_means import (
+    cross_etf_distance,
+    equiangular,
+    etf_distance,
+    gnc2_uniformity,
+    product_distance,
+)
+from ncscan.metrics.layers.variability import cdnv
+from ncscan.statistics import class_pairs, layer_stats
+from ncscan.statistics.class_pairs import crowding, distance_blocks
+from ncscan.uncertainty.evaluate import honest
 
 ROUNDING = 1e-12
 """Four bits of a double are lost where a product stands for a difference, and few more in sums."""
@@ -30,7 +36,7 @@ def table(points: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("most", [1, 7, 60, 2**22])
 @pytest.mark.parametrize("case", ["random", "two clusters", "offset", "near", "huge", "tiny", "equal", "simplex"])
 def test_distances_are_those_of_differences(case: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "_BLOCK_NUMBERS", most)
+    monkeypatch.setattr(class_pairs, "_BLOCK_NUMBERS", most)
     rng = np.random.default_rng(0)
     points = rng.standard_normal((15, 6))
     points = {
@@ -54,7 +60,7 @@ def test_crowding_is_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     distances = squareform(pdist(points))
     np.fill_diagonal(distances, np.inf)
     for most in (1, 50, 2**22):
-        monkeypatch.setattr(pairs, "_BLOCK_NUMBERS", most)
+        monkeypatch.setattr(class_pairs, "_BLOCK_NUMBERS", most)
         found = crowding(points)
         assert found.distance == pytest.approx(distances.min(), rel=ROUNDING)
         assert found.pair == tuple(map(int, np.unravel_index(distances.argmin(), distances.shape)))
@@ -65,7 +71,7 @@ def test_crowding_is_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pair_metrics_do_not_depend_on_the_size_of_blocks(K: int, monkeypatch: pytest.MonkeyPatch) -> None:
     view = view_of(*random_layer(K, 20, 5), W=np.random.default_rng(2).standard_normal((K, 20)))
     whole = {(row.metric, row.quantity): row.value for row in measure(view)}
-    monkeypatch.setattr(pairs, "_BLOCK_NUMBERS", 5)
+    monkeypatch.setattr(class_pairs, "_BLOCK_NUMBERS", 5)
     fresh = view_of(*random_layer(K, 20, 5), W=np.random.default_rng(2).standard_normal((K, 20)))
     for row in measure(fresh):
         expected = whole[row.metric, row.quantity]
@@ -73,7 +79,7 @@ def test_pair_metrics_do_not_depend_on_the_size_of_blocks(K: int, monkeypatch: p
 
 
 def test_frame_distances_equal_the_papers_formulas_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "_BLOCK_NUMBERS", 30)
+    monkeypatch.setattr(class_pairs, "_BLOCK_NUMBERS", 30)
     K = 11
     V, W = np.random.default_rng(3).standard_normal((2, K, 14))
     etf = (np.eye(K) - 1 / K) / np.sqrt(K - 1)
@@ -90,7 +96,7 @@ def test_frame_distances_equal_the_papers_formulas_in_blocks(monkeypatch: pytest
 
 
 def test_classes_that_coincide_are_named_from_any_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "_BLOCK_NUMBERS", 20)
+    monkeypatch.setattr(class_pairs, "_BLOCK_NUMBERS", 20)
     features, labels = random_layer(9, 4, 6)
     means = naive_means(features, labels)
     features[labels == 7] += means[5] - means[7]
@@ -106,9 +112,9 @@ def test_pairs_are_gone_through_once_a_layer_whatever_the_floors_need(
     per_class: int | list[int], decompositions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = {"crowding": 0, "svd": 0}
-    original, svd = pairs.crowding, np.linalg.svd
+    original, svd = class_pairs.crowding, np.linalg.svd
 
-    def counted(points: np.ndarray) -> pairs.Crowding:
+    def counted(points: np.ndarray) -> class_pairs.Crowding:
         calls["crowding"] += 1
         return original(points)
 
@@ -120,7 +126,7 @@ def test_pairs_are_gone_through_once_a_layer_whatever_the_floors_need(
     shapes = view.stats.coordinates.shape, view.stats.means.shape
     for name in ("mean_spread", "crowding", "spreads"):  # what making the layer itself may have found
         vars(view.stats).pop(name, None)
-    monkeypatch.setattr(statistics, "crowding", counted)
+    monkeypatch.setattr(layer_stats, "crowding", counted)
     monkeypatch.setattr(np.linalg, "svd", counted_svd)
     arithmetic = np.full(12, 1e-12)
     assert any(each.floor for each in honest(view, arithmetic=arithmetic))
@@ -139,4 +145,4 @@ def test_memory_of_pairs_does_not_grow_with_their_number() -> None:
     etf_distance(points)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 6 * 8 * pairs._BLOCK_NUMBERS < 0.75 * 8 * K**2
+    assert peak < 6 * 8 * class_pairs._BLOCK_NUMBERS < 0.75 * 8 * K**2

@@ -13,10 +13,10 @@ import pytest
 from report_samples import RUNS, Row, checkpoints, entries, weight_entries
 from test_cli import PATIENCE, TOML, fitted, hashing_anew, ncscan, save, write_data
 
-from ncscan import report
-from ncscan.report.columns import FLAG, NUMBER, TABLES, TEXT, WHOLE
-from ncscan.report.parquet import parquet_bytes
-from ncscan.report.tables import complete, csv_text, metrics_frame, summary_frame, weights_frame
+from ncscan.report import output
+from ncscan.tables.columns import FLAG, NUMBER, TABLES, TEXT, WHOLE
+from ncscan.tables.frames import complete, csv_text, metrics_frame, summary_frame, weights_frame
+from ncscan.tables.parquet_file import parquet_bytes
 
 AT = {"run": "a", "group": "g", "checkpoint": "e1.pt", "step": 1, "step_unit": "epoch", "split": "train"}
 LAYER = {"layer": "fc", "depth": 3, "kind": "linear", "reduction": "none"}
@@ -77,7 +77,7 @@ def test_same_table_same_bytes() -> None:
 def write(folder: Path, *formats: str, **extra: pd.DataFrame) -> list[str]:
     known = checkpoints(RUNS[:1], (0, 50))
     frames = {"metrics": metrics_frame(entries(known)), "weights": weights_frame(weight_entries(known))}
-    report.write(folder, frames, extra, checkpoints=known, skipped=[], warnings=[], formats=formats)
+    output.write(folder, frames, extra, checkpoints=known, skipped=[], warnings=[], formats=formats)
     return sorted(path.name for path in folder.iterdir())
 
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from ncscan import cli
 from ncscan.errors import UsageError, unexpected
-from ncscan.jobs import Skipped
-from ncscan.trajectory import trajectory_rows
+from ncscan.pipeline.events import Skipped
+from ncscan.trajectory.evaluate import trajectory_rows
 
 TOML = """[model]
 source = "mlp"
@@ -97,13 +97,13 @@ def out(extracted: Path, tmp_path: Path) -> Path:
 def test_a_model_that_calls_exit_skips_its_checkpoint(
     tmp_path: Path, ncscan: Ncscan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ncscan import checkpoint
+    from ncscan.checkpoints import checkpoint
 
     monkeypatch.setattr(checkpoint, "load", failing_for("step_5.pt", SystemExit(0), checkpoint.load))
     code, told = ncscan("extract", run(tmp_path / "ckpts"), "--out", tmp_path / "out")
     (line,) = lines(told)
     assert code == 4
-    assert line.startswith("skipped ckpts/step_5.pt: unexpected SystemExit: 0 (ncscan/jobs/extraction.py:")
+    assert line.startswith("skipped ckpts/step_5.pt: unexpected SystemExit: 0 (ncscan/pipeline/extract.py:")
     assert len(made(tmp_path / "out")) == 2
 
 
@@ -121,8 +121,8 @@ def test_a_model_that_calls_exit_skips_its_checkpoint(
 def test_a_part_of_a_dump_that_fails_unexpectedly_costs_itself_alone(
     function: str, tables: str, said: str, out: Path, ncscan: Ncscan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ncscan.jobs import measuring
-    from ncscan.report.reading import read_report
+    from ncscan.pipeline import measure as measuring
+    from ncscan.tables.report_reader import read_report
 
     names = {one: getattr(measuring, one) for one in {function, "layer_stats"}}
     measure = measuring.measure_dump
@@ -143,10 +143,10 @@ def test_a_part_of_a_dump_that_fails_unexpectedly_costs_itself_alone(
     of_network = function in ("measure_weights", "_claims")
     for name in names:
         monkeypatch.setattr(measuring, name, partial(part, name))
-    monkeypatch.setattr("ncscan.jobs.reporting.measure_dump", in_dump)
+    monkeypatch.setattr("ncscan.pipeline.report.measure_dump", in_dump)
     code, told = ncscan("report", "--out", out, "--threads", "1")
     assert code == 4
-    assert f"skipped {said}: unexpected LinAlgError: Singular matrix (ncscan/jobs/measuring.py:" in told
+    assert f"skipped {said}: unexpected LinAlgError: Singular matrix (ncscan/pipeline/measure.py:" in told
     after = read_report(out / "report" / "report.json")
     for name, rows in before.items():
         if name == "trajectory":  # it is made of the others
@@ -166,12 +166,12 @@ def test_what_no_input_is_to_blame_for_is_one_line(out: Path, ncscan: Ncscan, mo
     code, told = ncscan("report", "--out", out, "--quiet")
     (line,) = lines(told)
     assert code == 1
-    assert line.startswith("error: unexpected IndexError: list index out of range (ncscan/report/__init__.py:")
+    assert line.startswith("error: unexpected IndexError: list index out of range (ncscan/report/output.py:")
     assert "Traceback" in ncscan("report", "--out", out, "--traceback")[1]
 
 
 def test_what_became_of_one_run_is_lost_alone(out: Path, ncscan: Ncscan, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ncscan.jobs import reporting
+    from ncscan.pipeline import report
 
     whole = trajectory_rows
 
@@ -180,7 +180,7 @@ def test_what_became_of_one_run_is_lost_alone(out: Path, ncscan: Ncscan, monkeyp
             raise FloatingPointError("underflow")
         return whole(metrics, *others)
 
-    monkeypatch.setattr(reporting, "trajectory_rows", broken)
+    monkeypatch.setattr(report, "trajectory_rows", broken)
     code, told = ncscan("report", "--out", out)
     (line,) = lines(told)
     assert code == 4

@@ -8,9 +8,9 @@ import pytest
 import torch
 from helpers import chunked, random_layer, simplex, stats_of
 
-from ncscan.accumulate import layer_stats
-from ncscan.resolution import float_format
-from ncscan.statistics import centred_rank, rank_doubt, rank_sampling
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.statistics.layer_stats import centred_rank, rank_doubt, rank_sampling
+from ncscan.statistics.precision import float_format
 
 CASES = 60
 CLEAR = 3.0  # a singular value within this factor of the tolerance can be decided either way

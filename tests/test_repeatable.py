@@ -14,11 +14,11 @@ from dumping import CPU, D, K, network, samples
 from test_taps import EACH
 from torch import nn
 
-from ncscan.dataset import Dataset, Inputs, from_arrays
+from ncscan.activations.repeatability import Repeated, _among, _checked, _chosen, digits_of, require_repeatable
+from ncscan.activations.tracer import trace
+from ncscan.data.dataset import Dataset, Inputs, from_arrays
 from ncscan.errors import ModelError
-from ncscan.graph import select
-from ncscan.repeatable import Repeated, _among, _checked, _chosen, digits_of, require_repeatable
-from ncscan.taps import trace
+from ncscan.layer_graph import select
 
 Middle = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 

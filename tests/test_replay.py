@@ -15,11 +15,11 @@ import torch
 from dumping import CPU, D, K, N, network, samples, traced
 from torch import nn
 
-from ncscan.dataset import Dataset, Inputs, Source, from_arrays
+from ncscan.activations.batches import CPU_BATCH, Batch, default_batch_size, pick_device, replay
+from ncscan.activations.tracer import trace
+from ncscan.data.dataset import Dataset, Inputs, Source, from_arrays
 from ncscan.errors import DataError, NcscanError, TapError, UsageError
-from ncscan.graph import select
-from ncscan.replay import CPU_BATCH, Batch, default_batch_size, pick_device, replay
-from ncscan.taps import trace
+from ncscan.layer_graph import select
 
 ROUNDING = 1e-5  # a matrix product of other batches sums in another order
 
@@ -269,7 +269,7 @@ def test_interrupt_ends_the_program_at_once() -> None:
     code = (
         "import signal, sys, time; sys.path.insert(0, sys.argv[1])\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job is started deaf to it
-        "from dumping import CPU, network, samples, traced; from ncscan.replay import replay; import torch\n"
+        "import torch; from dumping import CPU, network, samples, traced; from ncscan.activations import replay\n"
         "torch.set_num_threads(2); model, dataset = network(), samples(); found, taps = traced(model, dataset)\n"
         "for batch in replay(model, dataset, found, taps, device=CPU, batch_size=1): print(flush=True); time.sleep(999)"
     )

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import vl_convert
 
-from ncscan.report.charts import CHARTS, FRAME, PHASE, ROWS, drawn, fit, template
-from ncscan.report.palette import DEPTH_RAMP
-from ncscan.report.scales import scale_of
+from ncscan.report.figures.charts import CHARTS, FRAME, PHASE, ROWS, drawn, fit, template
+from ncscan.report.figures.palette import DEPTH_RAMP
+from ncscan.report.figures.scales import scale_of
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</svg><b>", "]]>&lt;", "datum.x + 1")
 AXES = {"x": {"title": "step"}, "y": scale_of([1e-3, 1.0]).to_vega()}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncscan.report.palette import RAMPS, THEME
-from ncscan.report.scales import Scale, scale_of, short_names, spread_out
+from ncscan.report.figures.palette import RAMPS, THEME
+from ncscan.report.figures.scales import Scale, scale_of, short_names, spread_out
 
 positive = st.floats(1e-300, 1e300)
 

@@ -13,12 +13,12 @@ from jsonschema.exceptions import ValidationError
 from test_cli import TOML, fitted, ncscan, save, write_data
 from verdict_samples import Run, checkpoints, tables
 
-from ncscan.report.columns import NUMBER, TABLES, TEXT
-from ncscan.report.gates import Judged, Result
-from ncscan.report.machine import json_text, summary_text
-from ncscan.report.schema import of_table, report_schema, summary_schema, text
-from ncscan.report.tables import complete
-from ncscan.report.verdict import NOTHING, verdicts
+from ncscan.compare.gates import Judged, Result
+from ncscan.report.json_report import json_text, summary_text
+from ncscan.report.json_schema import of_table, report_schema, summary_schema, text
+from ncscan.report.verdict.evaluate import NOTHING, verdicts
+from ncscan.tables.columns import NUMBER, TABLES, TEXT
+from ncscan.tables.frames import complete
 
 DOCS = Path(__file__).parents[1] / "docs"
 REPORT = Draft202012Validator(report_schema())

@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from large_audit import K, large_audit
 from report_samples import RUNS, checkpoints, entries, weight_entries
 
-from ncscan import report
-from ncscan.report.page.claims import claims, findings
-from ncscan.report.page.classes import matrices, pictures, single_classes
-from ncscan.report.page.packing import inline_json, inline_script, policy, shorts, stretches
-from ncscan.report.page.series import FEWEST_STEPS, carried
-from ncscan.report.points import over_seeds, points
-from ncscan.report.tables import complete
-from ncscan.report.times import onsets
+from ncscan.report import output
+from ncscan.report.html.classes import matrices, pictures, single_classes
+from ncscan.report.html.packing import inline_json, inline_script, policy, shorts, stretches
+from ncscan.report.html.series import FEWEST_STEPS, carried
+from ncscan.report.html.theory import claims, findings
+from ncscan.tables.frames import complete
+from ncscan.tables.plotted_points import over_seeds, points
+from ncscan.tables.times import onsets
 
 FLOAT32 = 1e-6
 
 
 def sample() -> pd.DataFrame:
     known = checkpoints()
-    return points(report.metrics_frame(entries(known)), report.weights_frame(weight_entries(known)))
+    return points(output.metrics_frame(entries(known)), output.weights_frame(weight_entries(known)))
 
 
 def floats(text: str) -> np.ndarray:
@@ -86,13 +86,13 @@ def test_too_much_is_thinned_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     tables, _ = large_audit(30, 20)
     frame = points(tables["metrics"], tables["weights"])
     leading = len(frame[["table", "metric"]].drop_duplicates())
-    monkeypatch.setattr("ncscan.report.page.series.MOST_NUMBERS", 25 * 20 * leading)
+    monkeypatch.setattr("ncscan.report.html.series.MOST_NUMBERS", 25 * 20 * leading)
     numbers, (run,), left_out = carried(frame, frozenset())
     assert len(numbers) == leading
     assert FEWEST_STEPS <= len(run["steps"]) < 30
     assert (run["steps"][0], run["steps"][-1]) == (0, 2900)
     assert left_out == ["the first quantity and weighting of each metric", f"{len(run['steps'])} steps of each run"]
-    monkeypatch.setattr("ncscan.report.page.series.MOST_NUMBERS", 10_000)
+    monkeypatch.setattr("ncscan.report.html.series.MOST_NUMBERS", 10_000)
     _, (run,), left_out = carried(frame, frozenset())
     assert sum(len(floats(each["value"])) for each in run["series"]) <= 12_000
     assert left_out[-1].endswith("layers and maps")
@@ -133,7 +133,7 @@ def test_classes_and_matrices_are_at_their_places() -> None:
 
 def test_many_classes_keep_fewer_checkpoints_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     tables, _ = large_audit(30, 5)
-    monkeypatch.setattr("ncscan.report.page.classes.MOST_IN_MATRICES", 2 * K * K * 20)
+    monkeypatch.setattr("ncscan.report.html.classes.MOST_IN_MATRICES", 2 * K * K * 20)
     said: list[str] = []
     (matrix,) = matrices(tables["classes"], {"run": 0}, said)
     assert len(matrix["layers"]) * len(matrix["checkpoints"]) <= 20

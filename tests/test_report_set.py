@@ -15,9 +15,9 @@ from PIL import Image
 from report_samples import RUNS, checkpoints, entries
 from test_cli import TOML, command, fitted, ncscan, one_line, save, write_data
 
-from ncscan import report
-from ncscan.report.own import owns
-from ncscan.report.rendering import as_file
+from ncscan.report import output
+from ncscan.report.figures.rendering import as_file
+from ncscan.report.own_files import owns
 from ncscan.report.stamp import stamped
 
 SPEC = {"data": {"values": [{"a": 1}]}, "mark": "point", "encoding": {"x": {"field": "a", "type": "quantitative"}}}
@@ -34,10 +34,10 @@ def dumped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def files(steps: tuple[int, ...]) -> report.Files:
+def files(steps: tuple[int, ...]) -> output.Files:
     known = checkpoints(RUNS[:1], steps)
-    return report.files_of(
-        {"metrics": report.metrics_frame(entries(known))}, checkpoints=known, skipped=[], warnings=[]
+    return output.files_of(
+        {"metrics": output.metrics_frame(entries(known))}, checkpoints=known, skipped=[], warnings=[]
     )
 
 
@@ -117,7 +117,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_report(dumped: Path) -> None
 
 
 def test_a_second_report_into_a_folder_is_refused(dumped: Path) -> None:
-    from ncscan.whole import claimed
+    from ncscan.files.sets import claimed
 
     with claimed(dumped / "ncscan-out" / "report"):
         done = ncscan("report", cwd=dumped)

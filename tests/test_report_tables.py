@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_samples import RUNS, STEPS, Row, WeightRow, checkpoints, entries, weight_entries
 
-from ncscan.report.columns import METRIC_COLUMNS, WEIGHT_COLUMNS
-from ncscan.report.machine import json_text
-from ncscan.report.tables import complete, conform, csv_text, inert, metrics_frame, plain, summary_frame, weights_frame
-from ncscan.report.verdict import NOTHING
+from ncscan.report.json_report import json_text
+from ncscan.report.verdict.evaluate import NOTHING
+from ncscan.tables.columns import METRIC_COLUMNS, WEIGHT_COLUMNS
+from ncscan.tables.frames import complete, conform, csv_text, inert, metrics_frame, plain, summary_frame, weights_frame
 from ncscan.wording import visible
 
 METRICS_HEADER = (

@@ -5,12 +5,12 @@ import pytest
 from helpers import stats_of
 
 from ncscan import measure
-from ncscan.accumulate import layer_stats
 from ncscan.errors import Undefined
-from ncscan.floors import floors
-from ncscan.metrics import LayerView, class_rows
-from ncscan.resolution import in_true_units, storage_tolerance, true_value
-from ncscan.theory.head import head_stats
+from ncscan.metrics.evaluate import LayerView, class_rows
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.statistics.precision import in_true_units, storage_tolerance, true_value
+from ncscan.theory.linear_head import head_stats
+from ncscan.uncertainty.rounding_floor import floors
 
 ROUNDED = 1e-11  # a scale of 10^k rounds every feature
 TWOS = [2.0**k for k in (-1000, -700, -300, -100, 100, 300, 700, 1000)]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncscan.errors import Undefined
-from ncscan.report.simplex import positions, vertices
+from ncscan.report.etf_animation.simplex import positions, vertices
 
 EXACT = 1e-12
 NONE = np.zeros((0, 9))

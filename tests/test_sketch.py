@@ -5,7 +5,7 @@ import pytest
 from helpers import rotation
 
 from ncscan.errors import DataError, Undefined
-from ncscan.sketch import (
+from ncscan.statistics.sketch import (
     Decomposition,
     Sketch,
     decompose,

@@ -7,11 +7,11 @@ import pytest
 import torch
 from helpers import exact_layer, naive_means, random_layer, rotation, simplex, stats_of
 
-from ncscan.accumulate import FirstPass, SecondPass
 from ncscan.errors import DataError
-from ncscan.resolution import float_format, storage_tolerance, ulp
-from ncscan.statistics import LayerStats, between, centred_rank, layer_stats_from, mean_singular_values
-from ncscan.sums import frame
+from ncscan.statistics.accumulation.passes import FirstPass, SecondPass
+from ncscan.statistics.layer_stats import LayerStats, between, centred_rank, layer_stats_from, mean_singular_values
+from ncscan.statistics.partial_sums import frame
+from ncscan.statistics.precision import float_format, storage_tolerance, ulp
 
 CPU = torch.device("cpu")
 

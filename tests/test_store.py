@@ -21,16 +21,17 @@ import torch
 from dumping import BATCH, PROVENANCE, D, K, N, dump_to, network, samples, traced
 from torch import nn
 
-from ncscan import dump as reading
-from ncscan import rows, sizeplan
-from ncscan.dataset import from_arrays
-from ncscan.disk import Disk
-from ncscan.dump import plain_json
+from ncscan.activations.batches import Batch
+from ncscan.activations.tracer import trace
+from ncscan.data.dataset import from_arrays
+from ncscan.dumps import reader as reading
+from ncscan.dumps import row_tables as rows
+from ncscan.dumps import size_plan
+from ncscan.dumps.reader import plain_json
+from ncscan.dumps.writer import Dump, finished, plan
 from ncscan.errors import DataError, DumpError, NcscanError, RefusedPlan, TapError, UsageError
-from ncscan.graph import TapGraph, select
-from ncscan.replay import Batch
-from ncscan.store import Dump, finished, plan
-from ncscan.taps import trace
+from ncscan.files.disk import Disk
+from ncscan.layer_graph import TapGraph, select
 
 PARTS = ["checksums", "graph", "labels", "layers", "logits", "maps", "provenance", "sample_ids"]
 
@@ -192,7 +193,7 @@ def test_batch_size_of_the_replay_does_not_affect_the_rows(tmp_path: Path, size:
 
 
 def test_wide_rows_are_cut_into_smaller_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizeplan, "MAX_WRITTEN_CHUNK", 16 * 4 * 10)
+    monkeypatch.setattr(size_plan, "MAX_WRITTEN_CHUNK", 16 * 4 * 10)
     dump_to(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5") as file:
         assert (8, 16) == file["layers/0001/activations"].chunks  # at most 10 rows, and a part of 32
@@ -497,7 +498,7 @@ def test_plan_asks_the_disk_itself(tmp_path: Path) -> None:
 
 
 def test_plan_refuses_rows_that_no_reader_could_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncscan.hdf5.MAX_CHUNK", 60)
+    monkeypatch.setattr("ncscan.dumps.hdf5.MAX_CHUNK", 60)
     with pytest.raises(RefusedPlan, match=r"layer '0': one row is 0\.1 kB"):
         plan(*traced(network(), samples()), N)
 

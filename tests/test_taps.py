@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ncscan.dataset import Inputs
+from ncscan.activations.tracer import REDUCTIONS, Trace, reduce, reduction_of, trace, watch, width
+from ncscan.data.dataset import Inputs
 from ncscan.errors import TapError, UsageError
-from ncscan.graph import Tap, TapGraph, select
-from ncscan.taps import REDUCTIONS, Trace, reduce, reduction_of, trace, watch, width
+from ncscan.layer_graph import Tap, TapGraph, select
 
 GOLDEN = Path(__file__).parent / "golden" / "taps"
 

@@ -16,9 +16,9 @@ from test_cli import PATIENCE, TOML, command, fitted, ncscan, save, write_data
 from verdict_samples import Run, checkpoints, tables
 
 from ncscan.cli.console import plan
-from ncscan.report.schema import summary_schema
-from ncscan.report.terminal import BARS, MOST_GROUPS, MOST_RUNS, WIDTH, sparkline, told
-from ncscan.report.verdict import NOTHING, Verdicts, verdicts
+from ncscan.report.json_schema import summary_schema
+from ncscan.report.terminal import BARS, MOST_GROUPS, MOST_RUNS, WIDTH, render_verdict, sparkline
+from ncscan.report.verdict.evaluate import NOTHING, Verdicts, verdicts
 
 LONG = "experiment-with-a-name-that-is-exactly-sixty-characters-long"
 HOSTILE = "<script>[bold red]x[/]\n=cmd|'/C calc'!A0\x00\x1b[31m\u202e:smile:"
@@ -39,7 +39,7 @@ def shown(found: Verdicts, width: int = WIDTH, *, terminal: bool = False) -> str
         color_system="truecolor" if terminal else None,
         _environ={},
     )
-    for part in told(found, width):
+    for part in render_verdict(found, width):
         console.print(part)
     return file.getvalue()
 

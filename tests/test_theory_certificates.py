@@ -13,10 +13,10 @@ import pytest
 from theory_heads import KINDS, Maps, balanced, collapsed_head, fitted, random_heads, stats_of
 
 import ncscan.theory.certificates as certificates_module
-from ncscan.theory import CLAIMS, Claim, at_least, at_most, claims_table
 from ncscan.theory.certificates import TIGHTER, certify
-from ncscan.theory.head import HeadStats
-from ncscan.theory.reading import Reading
+from ncscan.theory.claims import CLAIMS, Claim, at_least, at_most, claims_table
+from ncscan.theory.head_geometry import Reading
+from ncscan.theory.linear_head import HeadStats
 
 HEADS = {
     "near balance": 600,

@@ -14,16 +14,16 @@ import torch
 from theory_heads import KINDS, random_head, stats_of
 from torch import nn
 
+from ncscan.activations.tracer import trace
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
-from ncscan.graph import TapGraph
-from ncscan.jobs.measuring import violated
-from ncscan.taps import trace
-from ncscan.theory import ALWAYS_TRUE, Claim, at_least, at_most, equality
-from ncscan.theory.decay import DECAY_CLAIMS, _balance_at_rest, _floor, decay_claims
-from ncscan.theory.head import HeadStats, head_stats
-from ncscan.training import Train
-from ncscan.weights import Weights
+from ncscan.layer_graph import TapGraph
+from ncscan.metrics.weights.evaluate import Weights
+from ncscan.pipeline.measure import violated
+from ncscan.theory.claims import ALWAYS_TRUE, Claim, at_least, at_most, equality
+from ncscan.theory.linear_head import HeadStats, head_stats
+from ncscan.theory.weight_decay import DECAY_CLAIMS, _balance_at_rest, _floor, decay_claims
+from ncscan.training_settings import Train
 
 EXACT = 1e-9
 """What the known answer is asked for; float64 gives it to 1e-13."""

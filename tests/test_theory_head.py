@@ -8,7 +8,7 @@ import pytest
 from helpers import chunked
 
 from ncscan.errors import DataError, Undefined
-from ncscan.theory.head import HeadStats, head_stats
+from ncscan.theory.linear_head import HeadStats, head_stats
 
 ROUNDING = 1e-10
 """float64 sums in another order."""

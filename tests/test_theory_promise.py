@@ -8,10 +8,10 @@ import pytest
 from helpers import chain
 from theory_heads import Maps, collapsed_head, random_heads, stats_of
 
-from ncscan.graph import TapGraph
-from ncscan.theory import CLAIMS, Claim
-from ncscan.theory.head import HeadStats
-from ncscan.theory.promise import promise
+from ncscan.layer_graph import TapGraph
+from ncscan.theory.claims import CLAIMS, Claim
+from ncscan.theory.linear_head import HeadStats
+from ncscan.theory.theorem_3_1 import promise
 
 ROUNDING = 1e-9
 

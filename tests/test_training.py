@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ncscan.errors import Undefined
-from ncscan.training import Train, balance_rate, effective_steps, optimizer_kind, ridge
+from ncscan.training_settings import Train, balance_rate, effective_steps, optimizer_kind, ridge
 
 SGD: Train = {"loss": "mse", "optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ncscan.jobs.fit import accuracy_doubts
-from ncscan.trajectory import Moment, Placed, integrity, place
+from ncscan.pipeline.fit import accuracy_doubts
+from ncscan.trajectory.evaluate import Moment, Placed, integrity, place
 
 
 def moment(

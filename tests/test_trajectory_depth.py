@@ -10,8 +10,8 @@ import torch
 from test_trajectory_steps import NO_WEIGHTS, metrics_of
 from torch import nn
 
-from ncscan.taps import trace
-from ncscan.trajectory import stages, trajectory_rows
+from ncscan.activations.tracer import trace
+from ncscan.trajectory.evaluate import stages, trajectory_rows
 
 STAGES = ("input", "a", "b", "c", "logits")
 

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from ncscan.errors import Undefined
-from ncscan.report.columns import METRIC_COLUMNS, WEIGHT_COLUMNS
-from ncscan.report.tables import conform
-from ncscan.training import Train
-from ncscan.trajectory import FINDINGS, group_frame, trajectory_rows
+from ncscan.metrics.weights.evaluate import balance, balance_diagonal
+from ncscan.tables.columns import METRIC_COLUMNS, WEIGHT_COLUMNS
+from ncscan.tables.frames import conform
+from ncscan.training_settings import Train
+from ncscan.trajectory.evaluate import FINDINGS, group_frame, trajectory_rows
 from ncscan.trajectory.series import log_linear
-from ncscan.weights import balance, balance_diagonal
 
 EXACT = 1e-12
 """Sums of a few logarithms in float64."""

@@ -8,15 +8,15 @@ import pytest
 from dumping import dump_to
 from helpers import random_layer, simplex, simplex_layer, stats_of, view_of
 
-from ncscan import uncertainty
-from ncscan.dump import Dump
+from ncscan.dumps.reader import Dump
 from ncscan.errors import Undefined
-from ncscan.honesty import honest
-from ncscan.jobs.measuring import Options, measure_dump
-from ncscan.metrics import Key, LayerView, key_of, measure
-from ncscan.statistics import LayerStats, Weighting
-from ncscan.sums import PerSample
-from ncscan.uncertainty import bootstrap, many_classes, resamples, weights
+from ncscan.metrics.evaluate import Key, LayerView, key_of, measure
+from ncscan.pipeline.measure import Options, measure_dump
+from ncscan.statistics.layer_stats import LayerStats, Weighting
+from ncscan.statistics.partial_sums import PerSample
+from ncscan.uncertainty import bootstrap as uncertainty
+from ncscan.uncertainty.bootstrap import bootstrap, many_classes, resamples, weights
+from ncscan.uncertainty.evaluate import honest
 
 SAME = 1e-9  # sums in another order
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from helpers import by_name, random_layer, stats_of
 
-from ncscan.accumulate import layer_stats
-from ncscan.metrics import LayerView, Row, measure
+from ncscan.metrics.evaluate import LayerView, Row, measure
+from ncscan.statistics.accumulation.passes import layer_stats
 
 N, UNITS = 120, 16
 EXACT = 1e-9

@@ -13,11 +13,11 @@ from report_samples import checkpoints as sample_checkpoints
 from report_samples import entries as sample_entries
 from verdict_samples import Run, checkpoints, claim, tables
 
-from ncscan.baselines import random_directions
-from ncscan.report.tables import complete, metrics_frame, weights_frame
-from ncscan.report.verdict import NOTHING, Verdict, Verdicts, as_plain, verdicts
+from ncscan.report.verdict.evaluate import NOTHING, Verdict, Verdicts, as_plain, verdicts
 from ncscan.report.verdict.rules import CLEARLY, CLEARLY_OF_FEW, RULES, judge, overall, threshold_of
-from ncscan.trajectory import COLLAPSED, THRESHOLDS
+from ncscan.tables.frames import complete, metrics_frame, weights_frame
+from ncscan.trajectory.evaluate import COLLAPSED, THRESHOLDS
+from ncscan.uncertainty.chance import random_directions
 
 HOSTILE = "<script>\n=cmd|'/C calc'!A0 [bold]\x00\u202e"
 
@@ -120,7 +120,7 @@ def test_random_directions_are_rarely_called_collapsed(K: int, d: int) -> None:
     chance = random_directions(K, d, draws=400)["nc2_etf"]
     rng = np.random.default_rng(1)
     share = CLEARLY_OF_FEW.get(K, CLEARLY)
-    from ncscan.metrics.frame import etf_distance
+    from ncscan.metrics.layers.class_means import etf_distance
 
     drawn = [rng.standard_normal((K, d)) for _ in range(600)]
     below = np.mean([etf_distance(M - M.mean(axis=0)) < share * chance.value for M in drawn])

@@ -3,16 +3,16 @@
 from dataclasses import replace
 from typing import Literal
 
+import ncscan.weights as weights_module
 import numpy as np
 import pytest
 from helpers import chain, rotation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ncscan.weights as weights_module
 from ncscan.errors import Undefined
-from ncscan.graph import Kind, TapGraph
-from ncscan.weights import NORMS, SIZES, WeightRow, alignment, balance, condition, measure_weights
+from ncscan.layer_graph import Kind, TapGraph
+from ncscan.metrics.weights.evaluate import NORMS, SIZES, WeightRow, alignment, balance, condition, measure_weights
 
 ROUNDING = 1e-10
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ncscan import whole
 from ncscan.errors import RefusedPlan
-from ncscan.whole import claimed, pending, remove_left, replace_files, scratch, write_whole
+from ncscan.files import sets
+from ncscan.files.sets import claimed, pending, remove_left, replace_files, scratch, write_whole
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from ncscan.whole import claimed, scratch
+from ncscan.files.sets import claimed, scratch
 with {held}:
     print("held", flush=True)
     sys.stdin.read()
@@ -57,7 +57,7 @@ def test_a_full_disk_leaves_the_old_set(exchanged: bool, tmp_path: Path, monkeyp
     folder = tmp_path / "report"
     replace_files(folder, {"a": b"old", "b": b"old"}, lambda *_: True)
     if not exchanged:
-        monkeypatch.setattr(whole, "_exchange", lambda *_: False)
+        monkeypatch.setattr(sets, "_exchange", lambda *_: False)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
     try:
@@ -172,8 +172,8 @@ def test_writers_of_one_file_at_once_all_succeed(tmp_path: Path) -> None:
 def test_a_strangers_journal_touches_nothing(journal: bytes, tmp_path: Path) -> None:
     (tmp_path / "precious").write_bytes(b"kept")
     folder = tmp_path / "report"
-    (folder / whole.COMMIT).mkdir(parents=True)
-    (folder / whole.COMMIT / "journal.json").write_bytes(journal)
+    (folder / sets.COMMIT).mkdir(parents=True)
+    (folder / sets.COMMIT / "journal.json").write_bytes(journal)
     (folder / "link").symlink_to("..")
     with pytest.raises(RefusedPlan, match="no journal of ncscan"), claimed(folder):
         pass
@@ -186,10 +186,10 @@ def test_a_journal_that_is_no_file_is_refused(what: str, tmp_path: Path) -> None
     folder.mkdir()
     elsewhere.mkdir()
     if what == "a pipe":
-        (folder / whole.COMMIT).mkdir()
-        os.mkfifo(folder / whole.COMMIT / "journal.json")
+        (folder / sets.COMMIT).mkdir()
+        os.mkfifo(folder / sets.COMMIT / "journal.json")
     else:
-        (folder / whole.COMMIT).symlink_to(elsewhere)
+        (folder / sets.COMMIT).symlink_to(elsewhere)
         (elsewhere / "journal.json").write_bytes(b'{"files": ["x"], "gone": []}')
         (elsewhere / "x").write_bytes(b"kept")
     with pytest.raises(RefusedPlan, match=r"not a regular file|no journal"), claimed(folder):
@@ -200,6 +200,6 @@ def test_a_journal_that_is_no_file_is_refused(what: str, tmp_path: Path) -> None
 def test_a_reader_finds_what_is_still_to_be_moved(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_bytes(b"old")
     assert tmp_path / "report.json" == pending(tmp_path / "report.json")
-    (tmp_path / whole.COMMIT).mkdir()
-    (tmp_path / whole.COMMIT / "report.json").write_bytes(b"new")
+    (tmp_path / sets.COMMIT).mkdir()
+    (tmp_path / sets.COMMIT / "report.json").write_bytes(b"new")
     assert b"new" == pending(tmp_path / "report.json").read_bytes()

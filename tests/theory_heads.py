@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ncscan.theory.head import HeadStats, head_stats
+from ncscan.theory.linear_head import HeadStats, head_stats
 
 Maps = list[tuple[np.ndarray, np.ndarray | None]]
 

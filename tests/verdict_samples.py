@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 from report_samples import Row, WeightRow
 
-from ncscan.report.columns import THEORY_COLUMNS
-from ncscan.report.tables import complete, metrics_frame, tidy, weights_frame
-from ncscan.theory import Claim
-from ncscan.training import Train
-from ncscan.trajectory import trajectory_rows
+from ncscan.tables.columns import THEORY_COLUMNS
+from ncscan.tables.frames import complete, metrics_frame, tidy, weights_frame
+from ncscan.theory.claims import Claim
+from ncscan.training_settings import Train
+from ncscan.trajectory.evaluate import trajectory_rows
 
 LAYERS = ("input", "fc", "relu", "head")
 """The network that the samples are of: its classifier is `head`, which reads `relu`."""

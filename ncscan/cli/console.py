@@ -19,7 +19,7 @@ from rich.text import Text
 from ncscan.wording import visible
 
 if TYPE_CHECKING:
-    from ncscan.jobs import Event
+    from ncscan.pipeline.events import Event
 
 
 class Stream(Console):
@@ -90,7 +90,7 @@ class Telling:
                 warn(f"{count - 1} more like the first: {doubt}")
 
     def __call__(self, event: "Event") -> None:
-        from ncscan.jobs import Advanced, Finished, Skipped
+        from ncscan.pipeline.events import Advanced, Finished, Skipped
 
         match event:
             case Advanced(label, done, total):

@@ -32,7 +32,7 @@ from ncscan.cli.outcomes import print_doubts, print_gates
 from ncscan.cli.running import check_resamples, set_threads, troubles
 
 if TYPE_CHECKING:
-    from ncscan.jobs.comparing import Compared
+    from ncscan.pipeline.diff import Compared
 
 
 def diff(
@@ -62,10 +62,11 @@ def diff(
     What is no report is measured first; of checkpoints, dumps are made below the folder of the diff.
     """
     check_resamples(("--bootstrap", bootstrap))
-    with troubles("comparing", trace=trace):
-        from ncscan.jobs import comparing, gating
-        from ncscan.jobs.extraction import Flags
-        from ncscan.jobs.measuring import Options
+    with troubles("diff", trace=trace):
+        from ncscan.pipeline import diff as comparing
+        from ncscan.pipeline import gating
+        from ncscan.pipeline.extract import Flags
+        from ncscan.pipeline.measure import Options
 
         gates = gating.asked("diff", fail_if)
         set_threads(threads)
@@ -103,13 +104,12 @@ def diff(
 
 def _print_comparison(outcome: "Compared") -> None:
     """What moved, then where the page is."""
-    from ncscan.report.diff_terminal import told
-    from ncscan.report.terminal import WIDTH
+    from ncscan.report import WIDTH, render_comparison
 
     if outcome.comparison is None:
         return
     width = min(WIDTH, out.width)
-    for part in told(outcome.comparison, outcome.names, outcome.kinds):
+    for part in render_comparison(outcome.comparison, outcome.names, outcome.kinds):
         is_table = isinstance(part, Table)
         out.print(part, width=width if is_table else None, soft_wrap=not is_table)
     page = next(path for path in outcome.files if path.suffix == ".html")

@@ -66,8 +66,8 @@ def extract(
 
     The same command again goes on where it stopped.
     """
-    with troubles("extraction", trace=trace):
-        from ncscan.jobs import extraction
+    with troubles("extract", trace=trace):
+        from ncscan.pipeline import extract as extraction
 
         set_threads(threads)
         flags = extraction.Flags(

@@ -9,10 +9,7 @@ from ncscan.cli.console import out
 
 def metrics() -> None:
     """Show what is measured: names, formulas, values at collapse."""
-    from ncscan.gradient_table import GRADIENT_DEFINITIONS
-    from ncscan.held_out import HELD_OUT
-    from ncscan.metrics import CLASS_METRICS, METRICS, NETWORK
-    from ncscan.weights import WEIGHT_METRICS
+    from ncscan.metrics import CLASS_METRICS, GRADIENT_DEFINITIONS, HELD_OUT, METRICS, NETWORK, WEIGHT_METRICS
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("metric", "at collapse", "formula", "source"):

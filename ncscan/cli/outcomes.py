@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ncscan.cli.console import err, out, shown, warn
 
 if TYPE_CHECKING:
-    from ncscan.jobs.reporting import Reported
+    from ncscan.pipeline.report import Reported
 
 
 def print_doubts(outcome: "Reported") -> None:

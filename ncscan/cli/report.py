@@ -30,7 +30,7 @@ from ncscan.cli.outcomes import print_doubts, print_gates
 from ncscan.cli.running import check_resamples, set_threads, troubles
 
 if TYPE_CHECKING:
-    from ncscan.jobs.reporting import Reported
+    from ncscan.pipeline.report import Reported
 
 
 def report(
@@ -54,12 +54,14 @@ def report(
 ) -> None:
     """Measure dumps, and write the tables and the page."""
     check_resamples(("--bootstrap", bootstrap), ("--permutations", permutations))
-    with troubles("reporting", trace=trace):
-        from ncscan.discovery import find_dumps, find_unfinished
-        from ncscan.jobs import gating, passed_over, reporting
-        from ncscan.jobs.measuring import Options
-        from ncscan.jobs.pictures import Pictures
-        from ncscan.report.own import CHARTS
+    with troubles("report", trace=trace):
+        from ncscan.dumps import find_dumps, find_unfinished
+        from ncscan.pipeline import gating
+        from ncscan.pipeline import report as reporting
+        from ncscan.pipeline.events import passed_over
+        from ncscan.pipeline.measure import Options
+        from ncscan.pipeline.pictures import Pictures
+        from ncscan.report import CHARTS
 
         gates = gating.asked("report", fail_if)
         set_threads(threads)
@@ -97,10 +99,10 @@ def report(
 
 def _print_verdict(outcome: "Reported") -> None:
     """What every run and group comes to; then where the page and the figures are."""
-    from ncscan.report.terminal import WIDTH, told
+    from ncscan.report import WIDTH, render_verdict
 
     width = min(WIDTH, out.width)
-    for part in told(outcome.judged, width):
+    for part in render_verdict(outcome.judged, width):
         out.print(part, width=width)
     page = next(path for path in outcome.files if path.suffix == ".html")
     out.print(f"\npage: {shown(str(page))}", soft_wrap=True)

@@ -87,7 +87,7 @@ def _import_all(job: str) -> None:
     if before is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, stop)
     try:
-        import_module(f"ncscan.jobs.{job}")
+        import_module(f"ncscan.pipeline.{job}")
     finally:
         signal.signal(signal.SIGINT, before)
 

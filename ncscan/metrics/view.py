@@ -11,10 +11,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float64
 
-from ncscan.directions import strongest_directions
 from ncscan.errors import Undefined
-from ncscan.resolution import unit_exponent
-from ncscan.statistics import LayerStats, Rank, Weighting
+from ncscan.statistics import LayerStats, Rank, Weighting, strongest_directions, unit_exponent
 
 Value = float | Mapping[str, float | Undefined]
 """One number, or a small named family of which each may be undefined on its own."""
@@ -203,6 +201,8 @@ class Metric(Definition):
     """One row of the table of metrics."""
 
     function: Callable[[LayerView], Value]
+    family: str
+    """Its group in lists of numbers: one of `FAMILIES` of the page."""
     scope: Scope = "features"
     quantities: tuple[str, ...] = ("",)
     """Names of its numbers; one without a name where it has one."""

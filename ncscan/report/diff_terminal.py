@@ -14,8 +14,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ncscan.report.compare import Comparison
-from ncscan.report.moved import counts, is_moved, leading, missing, moment, most_moved
+from ncscan.compare import Comparison, counts, is_moved, leading, missing, moment, most_moved
 from ncscan.wording import number, visible
 
 MOST_GONE = 8
@@ -24,7 +23,7 @@ MOST_ROWS = 15
 """Numbers, and statements of the theory; the page has more, and diff.csv all."""
 
 
-def told(found: Comparison, names: Sequence[str], kinds: Sequence[str]) -> Iterator[RenderableType]:
+def render_comparison(found: Comparison, names: Sequence[str], kinds: Sequence[str]) -> Iterator[RenderableType]:
     """The two sides, what was left out, the table, changed verdicts, and how many rows are of which kind.
 
     Args:

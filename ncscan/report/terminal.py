@@ -13,7 +13,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ncscan.report.verdict import ASPECTS, Entry, Number, Verdict, Verdicts
+from ncscan.report.verdict.evaluate import Verdicts
+from ncscan.report.verdict.judging import Entry, Number
+from ncscan.report.verdict.rules import ASPECTS
+from ncscan.report.verdict.run import Verdict
 from ncscan.wording import number, percent, visible
 
 WIDTH = 100
@@ -39,7 +42,7 @@ _WARNED = ("integrity", "replay", "rank")
 """Kinds of doubts that stand on stderr already, one warning each."""
 
 
-def told(judged: Verdicts, width: int = WIDTH) -> Iterator[RenderableType]:
+def render_verdict(judged: Verdicts, width: int = WIDTH) -> Iterator[RenderableType]:
     """Every run, or a line for each where there are many; then the groups.
 
     Args:

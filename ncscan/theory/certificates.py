@@ -15,9 +15,8 @@ from jaxtyping import Float64
 
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
-from ncscan.theory import TOLERANCE, Claim, at_least, at_most, claims_of, equality, fact, undefined
-from ncscan.theory.head import HeadStats
-from ncscan.theory.reading import (
+from ncscan.theory.claims import TOLERANCE, Claim, at_least, at_most, claims_of, equality, fact, undefined
+from ncscan.theory.head_geometry import (
     RESOLVED,
     ROUNDING,
     Form,
@@ -30,6 +29,7 @@ from ncscan.theory.reading import (
     readings_of,
     require,
 )
+from ncscan.theory.linear_head import HeadStats
 
 FORMS: tuple[Form, ...] = ("orthogonal", "simplex")
 
@@ -42,7 +42,7 @@ def certify(head: HeadStats) -> list[Claim]:
     Both forms are there; of two that speak of the same thing, the reason of the tighter one says so.
 
     >>> Z, y = np.array([[1.0, 0.1], [1.0, -0.1], [0.1, 1.0], [-0.1, 1.0]]), np.array([0, 0, 1, 1])
-    >>> from ncscan.theory.head import head_stats
+    >>> from ncscan.theory.linear_head import head_stats
     >>> claims = certify(head_stats(lambda: [(0, Z)], y, 2, [(np.eye(2), None), (np.eye(2), None)]))
     >>> [(round(c.value, 6), round(c.bound, 6)) for c in claims if c.claim == "nc1_upper"]
     [(0.02, 0.02), (0.02, 0.03)]

@@ -18,11 +18,11 @@ from theory_heads import KINDS, random_heads
 
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
-from ncscan.theory import Claim
 from ncscan.theory.certificates import certify
-from ncscan.theory.decay import _balance_at_rest, _floor
-from ncscan.theory.head import HeadStats
-from ncscan.theory.promise import _bounds
+from ncscan.theory.claims import Claim
+from ncscan.theory.linear_head import HeadStats
+from ncscan.theory.theorem_3_1 import _bounds
+from ncscan.theory.weight_decay import _balance_at_rest, _floor
 
 
 def judged(head: HeadStats, lam: float) -> list[Claim]:

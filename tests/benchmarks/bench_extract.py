@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ncscan.dataset import Dataset, open_dataset
-from ncscan.graph import select
-from ncscan.replay import default_batch_size, replay
-from ncscan.store import Dump, Provenance, write_dump
-from ncscan.taps import Trace, trace, width
+from ncscan.activations.batches import default_batch_size, replay
+from ncscan.activations.tracer import Trace, trace, width
+from ncscan.data.dataset import Dataset, open_dataset
+from ncscan.dumps.writer import Dump, Provenance, write_dump
+from ncscan.layer_graph import select
 
 RUNS = 7
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from browser.finding import find
 from large_audit import large_audit
 
-from ncscan import report
+from ncscan.report import output
 
 ROUNDS = 5
 SIZES = ((12, 40), (100, 200))
@@ -45,8 +45,8 @@ def chosen(page: Page, turn: int) -> None:
 
 def measure(steps: int, layers: int, browser_path: str, folder: Path) -> None:
     tables, known = large_audit(steps, layers)
-    whole = seconds(lambda: report.write(folder, tables, checkpoints=known, skipped=[], warnings=[]))
-    alone = statistics.median(seconds(lambda: report.page_text(tables, known, [], [])) for _ in range(3))
+    whole = seconds(lambda: output.write(folder, tables, checkpoints=known, skipped=[], warnings=[]))
+    alone = statistics.median(seconds(lambda: output.page_text(tables, known, [], [])) for _ in range(3))
     path = folder / "report.html"
     bytes_of_csv = sum(each.stat().st_size for each in folder.glob("*.csv"))
     with sync_playwright() as playwright:

@@ -14,11 +14,11 @@ from statistics import median
 import numpy as np
 import torch
 
-from ncscan.crosscheck import CrossCheck
-from ncscan.jobs import extraction
-from ncscan.jobs.extraction import Flags, extract, find_targets
-from ncscan.repeatable import Repeated, require_repeatable
-from ncscan.replay import Batch, replay
+from ncscan.activations.batches import Batch, replay
+from ncscan.activations.crosscheck import CrossCheck
+from ncscan.activations.repeatability import Repeated, require_repeatable
+from ncscan.pipeline import extract as extraction
+from ncscan.pipeline.extract import Flags, extract, find_targets
 
 ROUNDS = 5
 SAMPLES = Path(__file__).parents[2] / "sample_data"

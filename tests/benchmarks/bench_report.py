@@ -17,11 +17,11 @@ import h5py
 import numpy as np
 import torch
 
-from ncscan.accumulate import layer_stats
-from ncscan.dump import Dump, Layer
-from ncscan.jobs.measuring import Options, measure_dump
-from ncscan.lanes import in_lanes
-from ncscan.metrics import Classifier, LayerView, Row, measure
+from ncscan.dumps.reader import Dump, Layer
+from ncscan.metrics.evaluate import Classifier, LayerView, Row, measure
+from ncscan.pipeline.measure import Options, measure_dump
+from ncscan.statistics.accumulation.parallel import in_lanes
+from ncscan.statistics.accumulation.passes import layer_stats
 
 RUNS = 7
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ncscan.accumulate import layer_stats
+from ncscan.statistics.accumulation.passes import layer_stats
 
 N, D, K, ROWS = 60_000, 512, 10, 1024
 

@@ -19,8 +19,8 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import models
 
-from ncscan.graph import Tap, select
-from ncscan.taps import Trace, reduce, trace, watch
+from ncscan.activations.tracer import Trace, reduce, trace, watch
+from ncscan.layer_graph import Tap, select
 
 BATCH = 200
 

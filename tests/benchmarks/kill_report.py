@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ncscan import report as reports
-from ncscan import whole
 from ncscan.cli import app
-from ncscan.jobs import comparing  # noqa: F401 - once, and not in every child
+from ncscan.files import sets as whole
+from ncscan.pipeline import diff  # noqa: F401 - once, and not in every child
+from ncscan.report import output as reports
 
 FIGURES = ("--figure", "jacot-1", "--convention", "zhu")
 TOML = '[model]\nsource = "mlp"\nactivation = "relu"\nlinear_head = 1\n[data]\nsource = "npz:data.npz"\n'

@@ -7,9 +7,9 @@ from comparing import LAYERS, falling, tables
 from playwright.sync_api import Page, expect
 
 from browser.conftest import Open, serious
-from ncscan.report.compare import compare
-from ncscan.report.diff_page import diff_page
-from ncscan.report.page import PRINTED_ROWS
+from ncscan.compare.align import compare
+from ncscan.report.html.diff_page import diff_page
+from ncscan.report.html.page import PRINTED_ROWS
 from ncscan.wording import visible
 
 HOSTILE = (

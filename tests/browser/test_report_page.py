@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, Page, expect
 from report_samples import LAYERS, RUNS, STEPS, Row, checkpoints, entries, weight_entries
 
 from browser.conftest import PATIENCE, Open, serious
-from ncscan import report
-from ncscan.report.tables import complete
+from ncscan.report import output
+from ncscan.tables.frames import complete
 
 CHARTS = ("panel0", "panel5", "trajectory", "profile", "map", "balance", "condition")
 OF_CLASSES = ("cosines", "duality", "simplex")
@@ -32,9 +32,9 @@ HOSTILE = (
 
 def sample(path: Path, runs: tuple[str, ...] = RUNS) -> Path:
     known = checkpoints(runs)
-    tables = {"metrics": report.metrics_frame(entries(known)), "weights": report.weights_frame(weight_entries(known))}
+    tables = {"metrics": output.metrics_frame(entries(known)), "weights": output.weights_frame(weight_entries(known))}
     path.write_text(
-        report.page_text(complete(tables), known, [("bad.pt", "truncated")], ["near chance"]), encoding="utf-8"
+        output.page_text(complete(tables), known, [("bad.pt", "truncated")], ["near chance"]), encoding="utf-8"
     )
     return path
 
@@ -48,7 +48,7 @@ def three_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def with_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     tables, known = large_audit(8, 6)
-    path.write_text(report.page_text(tables, known, [], []), encoding="utf-8")
+    path.write_text(output.page_text(tables, known, [], []), encoding="utf-8")
     return path
 
 
@@ -259,13 +259,13 @@ def test_strangers_text_is_inert(opened: Open, tmp_path: Path) -> None:
     for at in known:
         at |= {"run": HOSTILE[0], "group": HOSTILE[1], "step_unit": HOSTILE[3]}
     facts = [{"layer": name, "depth": i, "kind": name, "reduction": name} for i, name in enumerate(HOSTILE)]
-    metrics = report.metrics_frame(
+    metrics = output.metrics_frame(
         (at, fact, Row("nc1_pinv", HOSTILE[0], 1.0 + i if i != 3 else None, HOSTILE[i]))
         for at in known
         for i, fact in enumerate(facts)
     )
     path = tmp_path / "hostile.html"
-    path.write_text(report.page_text(complete({"metrics": metrics}), known, [], []), encoding="utf-8")
+    path.write_text(output.page_text(complete({"metrics": metrics}), known, [], []), encoding="utf-8")
     page = opened(path)
     page.on("dialog", lambda dialog: pytest.fail("a stranger's script ran"))
     assert page.locator("img").count() == 0
@@ -339,7 +339,7 @@ def test_without_script_the_page_says_where_the_numbers_are(browser: Browser, th
 def test_a_large_audit_is_drawn(opened: Open, tmp_path: Path) -> None:
     tables, known = large_audit(60, 90)
     path = tmp_path / "large.html"
-    path.write_text(report.page_text(tables, known, [], []), encoding="utf-8")
+    path.write_text(output.page_text(tables, known, [], []), encoding="utf-8")
     page = opened(path)
     assert len(colours(page, "#map")) >= 10
     assert "40 of them drawn" in page.inner_text("#layers-summary")
@@ -348,12 +348,12 @@ def test_a_large_audit_is_drawn(opened: Open, tmp_path: Path) -> None:
 def test_little_is_shown_without_a_complaint(opened: Open, tmp_path: Path) -> None:
     one = checkpoints(RUNS[:1], (0,))
     (tmp_path / "one.html").write_text(
-        report.page_text(complete({"metrics": report.metrics_frame(entries(one))}), one, [], []), encoding="utf-8"
+        output.page_text(complete({"metrics": output.metrics_frame(entries(one))}), one, [], []), encoding="utf-8"
     )
     page = opened(tmp_path / "one.html")
     assert page.is_disabled("#step")
     assert len(colours(page, "#profile")) >= 3
-    (tmp_path / "none.html").write_text(report.page_text(complete({}), [], [("x.pt", "odd")], []), encoding="utf-8")
+    (tmp_path / "none.html").write_text(output.page_text(complete({}), [], [("x.pt", "odd")], []), encoding="utf-8")
     assert "odd" in opened(tmp_path / "none.html").inner_text("#notices")
 
 
@@ -371,11 +371,11 @@ def test_what_is_not_there_is_not_said_to_be_shown(
     assert "undefined" not in page.inner_text("#vg-tooltip-element")
 
     # Of four checkpoints two are kept class by class: what is shown says which.
-    monkeypatch.setattr("ncscan.report.page.classes.MOST_IN_MATRICES", 400)
-    monkeypatch.setattr("ncscan.report.page.classes.MOST_OF_CLASSES", 150)
+    monkeypatch.setattr("ncscan.report.html.classes.MOST_IN_MATRICES", 400)
+    monkeypatch.setattr("ncscan.report.html.classes.MOST_OF_CLASSES", 150)
     tables, known = large_audit(4, 1)
     path = tmp_path / "few.html"
-    path.write_text(report.page_text(tables, known, [], []), encoding="utf-8")
+    path.write_text(output.page_text(tables, known, [], []), encoding="utf-8")
     page = opened(path)
     assert "checkpoints of each run" in page.inner_text("main")
     to_step(page, 2)
@@ -386,15 +386,15 @@ def test_what_is_not_there_is_not_said_to_be_shown(
 
 def test_names_alike_stay_apart(opened: Open, tmp_path: Path) -> None:
     known = checkpoints(("run\u200bA", "run\u200eA"), (0, 50))
-    tables = complete({"metrics": report.metrics_frame((at | {"group": ""}, f, row) for at, f, row in entries(known))})
+    tables = complete({"metrics": output.metrics_frame((at | {"group": ""}, f, row) for at, f, row in entries(known))})
     path = tmp_path / "alike.html"
-    path.write_text(report.page_text(tables, [at | {"group": ""} for at in known], [], []), encoding="utf-8")
+    path.write_text(output.page_text(tables, [at | {"group": ""} for at in known], [], []), encoding="utf-8")
     page = opened(path)
     options = page.locator("#run option").all_inner_texts()
     assert len(set(options)) == 2
     large, known = large_audit(2, 3)
     large["classes"] = large["classes"].replace({"class_name": {"1": "0"}})
-    path.write_text(report.page_text(large, known, [], []), encoding="utf-8")
+    path.write_text(output.page_text(large, known, [], []), encoding="utf-8")
     page = opened(path)
     labels = page.locator("#cosines svg text").all_text_contents()
     assert {"0 #0", "0 #1"} <= set(labels)

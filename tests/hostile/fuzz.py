@@ -32,17 +32,16 @@ import torch
 from dumping import dump_to, samples, traced
 from hostile_files import archive, entry, idx, npz, npz_of, safetensors, saved
 
-from ncscan import checkpoint
+from ncscan.checkpoints import checkpoint
+from ncscan.compare.gate_parser import parse
 from ncscan.config import read_config
-from ncscan.datafiles import read_idx
-from ncscan.dataset import open_dataset
-from ncscan.dump import Dump
+from ncscan.data.dataset import open_dataset
+from ncscan.data.sources.arrays import read_idx
+from ncscan.dumps.reader import Dump
 from ncscan.errors import NcscanError
-from ncscan.graph import TapGraph, select
-from ncscan.report.columns import TABLES
-from ncscan.report.gate_grammar import parse
-from ncscan.report.machine import REPORT, REPORT_VERSION
-from ncscan.report.reading import read_report
+from ncscan.layer_graph import TapGraph, select
+from ncscan.tables.columns import REPORT, REPORT_VERSION, TABLES
+from ncscan.tables.report_reader import read_report
 
 MEMORY = 3 * 2**30
 """Bytes that a process may map beyond what it has mapped before the first case."""
@@ -176,7 +175,7 @@ def _torch_zip() -> Target:
 
 
 def _member(data: bytes, name: str) -> memoryview:
-    from ncscan import archive as zips
+    from ncscan.files import zip_archive as zips
 
     return next(zips.read(data, member) for key, member in zips.members(data).items() if key.endswith("/" + name))
 

@@ -16,10 +16,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dumping import BATCH, PROVENANCE, K, N, dump_to, network, samples, traced
 
-from ncscan import dump, hdf5, sizeplan, store
-from ncscan.dump import GradientRow, Gradients
+from ncscan.dumps import hdf5, size_plan, writer
+from ncscan.dumps import reader as dump
+from ncscan.dumps.reader import GradientRow, Gradients
+from ncscan.dumps.writer import Dump
 from ncscan.errors import DumpError
-from ncscan.store import Dump
 
 
 @pytest.fixture
@@ -384,7 +385,7 @@ def test_names_of_any_kind_are_kept_as_they_are(tmp_path: Path, name: str, monke
     maps = tuple(replace(linear, reads=odd[linear.reads].name) for linear in found.graph.maps)
     graph = replace(found.graph, taps=tuple(odd[tap.name] for tap in found.graph.taps), maps=maps)
     monkeypatch.setattr(
-        store, "layers_of", lambda *args: tuple(replace(layer, tap=odd[layer.tap.name]) for layer in REAL(*args))
+        writer, "layers_of", lambda *args: tuple(replace(layer, tap=odd[layer.tap.name]) for layer in REAL(*args))
     )
     monkeypatch.setattr("dumping.traced", lambda *_: (replace(found, graph=graph), taps))
     dump_to(tmp_path / "a.h5")
@@ -394,4 +395,4 @@ def test_names_of_any_kind_are_kept_as_they_are(tmp_path: Path, name: str, monke
     assert ["a.h5"] == [p.name for p in tmp_path.iterdir()]
 
 
-REAL = sizeplan.layers_of
+REAL = size_plan.layers_of

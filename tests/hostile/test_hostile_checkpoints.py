@@ -34,7 +34,7 @@ from hostile_files import (
     wide,
 )
 
-from ncscan.checkpoint import find, load
+from ncscan.checkpoints.checkpoint import find, load
 from ncscan.errors import CheckpointError
 
 GOOD = view((6,), (1,))
@@ -196,7 +196,7 @@ def test_reading_hostile_files_takes_little_memory_and_does_not_crash(folder: Pa
     script = """
 import resource, sys
 from pathlib import Path
-from ncscan.checkpoint import find, load
+from ncscan.checkpoints.checkpoint import find, load
 from ncscan.errors import CheckpointError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 refused = 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hostile_files import idx, idx_bomb, npy, npz, npz_of
 
-from ncscan.dataset import open_dataset
+from ncscan.data.dataset import open_dataset
 from ncscan.errors import DataError
 
 SECONDS = 5.0

@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ncscan.report.charts import CHARTS, PHASE, ROWS, WIDTH, Row, Spec, drawn, fit, template
-from ncscan.report.palette import BALANCE_RAMP, DEPTH_RAMP, HEAT_RAMP, SERIES, STEP_RAMP
-from ncscan.report.points import over_seeds, points
-from ncscan.report.read_layer import read_layer
-from ncscan.report.scales import Scale, scale_of, shade_of, short_names, spread_out
-from ncscan.report.times import moment_names, onsets
+from ncscan.report.figures.charts import CHARTS, PHASE, ROWS, WIDTH, Row, Spec, drawn, fit, template
+from ncscan.report.figures.palette import BALANCE_RAMP, DEPTH_RAMP, HEAT_RAMP, SERIES, STEP_RAMP
+from ncscan.report.figures.scales import Scale, scale_of, shade_of, short_names, spread_out
+from ncscan.tables import moment_names, onsets, over_seeds, points, read_layer
 from ncscan.trajectory import MAIN
 from ncscan.wording import number, visible
 

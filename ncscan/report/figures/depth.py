@@ -8,7 +8,7 @@ import pandas as pd
 from ncscan.report.figures import numbers
 from ncscan.report.figures.numbers import Numbers, Tables
 from ncscan.report.figures.panels import Look, Panel, layer_axis, lines
-from ncscan.report.scales import short_names
+from ncscan.report.figures.scales import short_names
 
 PAPER = "rangamani"
 PANELS = (

@@ -11,8 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from ncscan.conventions import rows_in_convention
-from ncscan.report.read_layer import compared
+from ncscan.tables import compared, rows_in_convention
 from ncscan.trajectory import group_frame
 
 Tables = Mapping[str, pd.DataFrame]

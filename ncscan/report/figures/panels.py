@@ -13,7 +13,7 @@ import altair as alt
 import pandas as pd
 
 from ncscan.report.figures.numbers import Numbers
-from ncscan.report.scales import Scale, scale_of, short_names, spread_out
+from ncscan.report.figures.scales import Scale, scale_of, short_names, spread_out
 from ncscan.wording import visible
 
 Panel = alt.LayerChart

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ncscan.report.verdict.judging import Number
+from ncscan.report.verdict.phrases import listed, times
 from ncscan.report.verdict.rules import RULES
 from ncscan.report.verdict.run import Verdict
-from ncscan.report.verdict.words import listed, times
 from ncscan.wording import number, percent
 
 SHARES = ("error", "nc4_mismatch")

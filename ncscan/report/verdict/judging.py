@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from ncscan.report.verdict.phrases import listed
 from ncscan.report.verdict.rules import ASPECTS, RULES, Judgement, Rule, judge, threshold_of
-from ncscan.report.verdict.words import listed
 from ncscan.wording import number, percent
 
 

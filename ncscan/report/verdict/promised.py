@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan.report.verdict.words import listed, times
+from ncscan.report.verdict.phrases import listed, times
 from ncscan.wording import number
 
 _HYPOTHESES: dict[str, tuple[str, str, bool]] = {

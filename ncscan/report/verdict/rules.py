@@ -7,7 +7,7 @@ the terminal and report.json alike; what exists in trajectory/findings.py is tak
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from ncscan.trajectory.findings import COLLAPSED, THRESHOLDS
+from ncscan.trajectory import COLLAPSED, THRESHOLDS
 
 Judgement = Literal["collapsed", "partly", "not", "unknown"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan.report.read_layer import read_layer
-from ncscan.report.verdict.doubts import Doubt, doubts
+from ncscan.report.verdict.caveats import Doubt, doubts
 from ncscan.report.verdict.judging import Entry, Number, entries, headline, number_over, over_checkpoints
+from ncscan.report.verdict.phrases import when
 from ncscan.report.verdict.promised import Certificate, Hypothesis, certificates, hypotheses, theorem
 from ncscan.report.verdict.rules import Judgement, overall
 from ncscan.report.verdict.story import Told, depth, motion, since, weight_decay
-from ncscan.report.verdict.words import when
+from ncscan.tables import read_layer
 from ncscan.wording import percent
 
 

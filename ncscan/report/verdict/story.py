@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from ncscan.report.verdict.judging import Entry
+from ncscan.report.verdict.phrases import at_step, span, times
 from ncscan.report.verdict.rules import RULES, threshold_of
-from ncscan.report.verdict.words import at_step, span, times
-from ncscan.trajectory.findings import COLLAPSED, DECAYING
+from ncscan.trajectory import COLLAPSED, DECAYING
 from ncscan.wording import percent
 
 MOVES = 0.1

@@ -1,0 +1,28 @@
+"""Run a model over data: one row of activations for each sample and layer."""
+
+from ncscan.activations.batches import Batch, default_batch_size, moved, pick_device
+from ncscan.activations.crosscheck import CrossCheck
+from ncscan.activations.forward_rounding import arithmetic_floor
+from ncscan.activations.repeatability import Repeated, require_repeatable
+from ncscan.activations.tracer import REDUCTIONS, Trace, reduction_of, trace, watch, width
+from ncscan.activations.tracing.record import copied, logits_in, tensors_in
+
+__all__ = [
+    "REDUCTIONS",
+    "Batch",
+    "CrossCheck",
+    "Repeated",
+    "Trace",
+    "arithmetic_floor",
+    "copied",
+    "default_batch_size",
+    "logits_in",
+    "moved",
+    "pick_device",
+    "reduction_of",
+    "require_repeatable",
+    "tensors_in",
+    "trace",
+    "watch",
+    "width",
+]

@@ -1,0 +1,282 @@
+"""Model × dataset → logits and features, batch by batch, in the dataset's order.
+
+In: a model, a dataset, the traced pass and the taps to keep. Out: `Batch`es of vectors on the device; nothing is kept
+longer. The only file that runs a model over a dataset. Samples are decoded in a thread of their own.
+"""
+
+import copy
+import gc
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ncscan.activations.tracer import Trace, reduce, watch
+from ncscan.data import Dataset, Inputs
+from ncscan.errors import DataError, NcscanError, UsageError
+from ncscan.layer_graph import Tap
+
+AHEAD = 2
+"""Batches that are decoded before they are needed."""
+CPU_BATCH = 256
+"""A ResNet-20 on a CPU took five times longer at 2,000, where a layer no longer fits the cache."""
+ACCELERATOR_BATCH = 1024
+MASK = "attention_mask"
+"""What models that take named inputs call their padding mask."""
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "DefaultCPUAllocator", "not enough memory")
+
+TRIAL_PASSES = 2
+"""In which every value is copied, and looked at again when the pass is over, and the next one."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model made of some consecutive samples."""
+
+    start: int
+    logits: torch.Tensor
+    """(n, K), on the device."""
+    features: tuple[torch.Tensor, ...]
+    """One (n, d) per tap, in the order the taps were given, on the device."""
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the GPU when there is one.
+
+    Raises:
+        UsageError: when there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name} does not exist: choose auto, cpu, cuda or cuda:1") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name} is not supported: choose auto, cpu, cuda or cuda:1")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+    return device
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Samples per batch where nobody says."""
+    return CPU_BATCH if device.type == "cpu" else ACCELERATOR_BATCH
+
+
+def replay(
+    model: nn.Module,
+    dataset: Dataset,
+    traced: Trace,
+    taps: Sequence[Tap],
+    *,
+    reduction: str = "mean",
+    device: torch.device,
+    batch_size: int | None = None,
+    start: int = 0,
+) -> Generator[Batch]:
+    """Run the model over the samples from `start` on.
+
+    When memory runs out the batch is halved, and the same samples go again. Values that are not finite are handed on
+    as they are.
+
+    Args:
+        model: in eval mode; it is moved to the device.
+        dataset: where the samples come from.
+        traced: the model's traced pass.
+        taps: whose values to keep.
+        reduction: one of `taps.REDUCTIONS`.
+        device: where to compute.
+        batch_size: samples at once.
+        start: the first sample.
+
+    Raises:
+        DataError: when a label has no logit.
+        NcscanError: when not even one sample fits into memory.
+    """
+    model.to(device)
+    size = default_batch_size(device) if batch_size is None else batch_size
+    with ExitStack() as stack:
+        lanes = [stack.enter_context(_lane(m, traced, taps, reduction, device)) for m in _models(model, device, stack)]
+        while start < dataset.n_samples:
+            with closing(_computed(lanes, dataset, start, size)) as computed:
+                for batch in computed:
+                    if batch is None:
+                        break
+                    _refuse_labels_without_logit(dataset, batch)
+                    start += len(batch.logits)
+                    yield batch
+                    del batch
+                else:
+                    return
+            if size == 1:
+                raise NcscanError(f"not even one sample fits into the memory of {device}: use another --device")
+            size = (size + 1) // 2
+            _release(device)
+
+
+Lane = Callable[[int, Inputs], Future["Batch | None"]]
+"""Where a batch is computed: a thread, and a model that no other thread runs."""
+
+
+def _models(model: nn.Module, device: torch.device, stack: ExitStack) -> list[nn.Module]:
+    """The model, and on a CPU its twin: two batches at once, each on half of the cores.
+
+    A matrix product that is split over all cores waits for the slowest of them. As soon as one core also writes, the
+    others stand still: the same work took half as long again. Two passes that do not wait for each other lose nothing.
+    """
+    threads = torch.get_num_threads()
+    twin = _twin(model) if device.type == "cpu" and threads > 1 else None
+    if twin is None:
+        return [model]
+    torch.set_num_threads(threads // 2)
+    stack.callback(torch.set_num_threads, threads)
+    return [model, twin]
+
+
+def _twin(model: nn.Module) -> nn.Module | None:
+    """The same modules over the very same parameters; None for a model that cannot be copied."""
+    try:
+        return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    except (TypeError, RuntimeError, AttributeError, ValueError):
+        return None
+
+
+@contextmanager
+def _lane(
+    model: nn.Module, traced: Trace, taps: Sequence[Tap], reduction: str, device: torch.device
+) -> Generator[Lane]:
+    features: dict[int, torch.Tensor] = {}
+    trial = _Trial()
+    mask: torch.Tensor | None = None
+
+    def keep(i: int, value: torch.Tensor) -> None:
+        features[i] = reduce(value, taps[i], reduction, mask, copy=trial.must_copy(i))
+        if trial.goes_on:
+            trial.remember(i, reduce(value, taps[i], reduction, mask, copy=False), features[i])
+
+    def compute(start: int, inputs: Inputs) -> Batch | None:
+        """One batch, or None when it does not fit: the error, and all that its traceback holds, is gone by then."""
+        nonlocal mask
+        try:
+            inputs = moved(inputs, device)
+            mask = inputs.get(MASK) if isinstance(inputs, dict) else None
+            with torch.no_grad():
+                logits = forward(inputs)
+            trial.end_pass()
+            return Batch(start, logits, tuple(features[i] for i in range(len(taps))))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            return None
+        finally:
+            features.clear()
+
+    with watch(model, traced, taps, keep) as forward, ThreadPoolExecutor(1, "ncscan-replay") as thread:
+        yield lambda start, inputs: thread.submit(compute, start, inputs)
+
+
+def _computed(lanes: Sequence[Lane], dataset: Dataset, start: int, size: int) -> Generator[Batch | None]:
+    """The batches from `start` on, in order, in turn on each lane; None for one that does not fit."""
+    computing: deque[Future[Batch | None]] = deque()
+    try:
+        with closing(_decoded(dataset, start, size)) as decoded:
+            for number, (row, inputs) in enumerate(decoded):
+                computing.append(lanes[number % len(lanes)](row, inputs))
+                del inputs
+                if len(computing) == len(lanes):
+                    yield computing.popleft().result()
+        while computing:
+            yield computing.popleft().result()
+    finally:
+        wait(computing)
+
+
+class _Trial:
+    """Which values have to be copied, found out in the first passes: those that somebody writes into.
+
+    An in-place operation may change a value before the pass ends, a model's own buffer with the next pass. Every pass
+    makes the same calls, so what two passes left alone, no later pass touches, and holding it is enough.
+    """
+
+    def __init__(self) -> None:
+        self.goes_on = True
+        self._passes = 0
+        self._held: list[tuple[int, torch.Tensor, int, torch.Tensor]] = []
+        self._rewritten: set[int] = set()
+
+    def must_copy(self, i: int) -> bool:
+        return self.goes_on or i in self._rewritten
+
+    def remember(self, i: int, held: torch.Tensor, copied: torch.Tensor) -> None:
+        self._held.append((i, held, held._version, copied))
+
+    def end_pass(self) -> None:
+        if not self.goes_on:
+            return
+        # By version, since a clamp changes nothing until a batch comes that holds something to clamp; and by value,
+        # since what is written past autograd (`.data`, an operator of the model's own) raises no version.
+        for i, held, version, copied in self._held:
+            if held._version != version or not torch.equal(held, copied):
+                self._rewritten.add(i)
+        self._passes += 1
+        if self._passes == TRIAL_PASSES:
+            self.goes_on = False
+            self._held.clear()
+
+
+def _decoded(dataset: Dataset, start: int, size: int) -> Generator[tuple[int, Inputs]]:
+    """(first row, samples) from `start` on, decoded in one thread that is at most `AHEAD` of the reader.
+
+    No batch crosses a multiple of `size`, so a pass that begins in the middle falls into step with one that did not.
+    """
+    waiting: deque[tuple[int, Future[Inputs]]] = deque()
+    with ThreadPoolExecutor(1, "ncscan-decoder") as decoder:
+        try:
+            while start < dataset.n_samples or waiting:
+                while start < dataset.n_samples and len(waiting) < AHEAD:
+                    stop = min(start - start % size + size, dataset.n_samples)
+                    waiting.append((start, decoder.submit(dataset.batch, start, stop)))
+                    start = stop
+                row, future = waiting.popleft()
+                yield row, future.result()
+        finally:
+            decoder.shutdown(wait=True, cancel_futures=True)
+
+
+def moved(inputs: Inputs, device: torch.device) -> Inputs:
+    """Inputs on the device of a model."""
+    if device.type == "cpu":
+        return inputs
+    if isinstance(inputs, dict):
+        return {name: value.pin_memory().to(device, non_blocking=True) for name, value in inputs.items()}
+    return inputs.pin_memory().to(device, non_blocking=True)
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """A GPU's has a class of its own; the CPU allocator's is a RuntimeError that only its text tells apart."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
+def _release(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _refuse_labels_without_logit(dataset: Dataset, batch: Batch) -> None:
+    """Once, before anything is kept."""
+    if batch.start:
+        return
+    highest, outputs = int(dataset.labels.max()), batch.logits.shape[1]
+    if highest >= outputs:
+        raise DataError(
+            f"{dataset.spec}: label {highest}, and the model has {outputs} outputs: it was trained on other classes"
+        )

@@ -1,0 +1,407 @@
+"""Whether a forward pass is a function of its sample: the same samples again, alone, and in another batch.
+
+In: a model, a dataset, the traced pass. Out: nothing or a doubt, or the error that names the layer at which features
+begin to depend on chance, on the pass before, or on the samples beside them. Numbers of such features would be those of
+one replay. What only shows in the replay itself, crosscheck.py sees.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, count
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import nn
+
+from ncscan.activations.batches import moved
+from ncscan.activations.module_state import Draws, generator_states, moved_states, own_states
+from ncscan.activations.tracer import Trace, watch
+from ncscan.activations.tracing.record import copied
+from ncscan.data import Dataset, Inputs
+from ncscan.errors import ModelError
+from ncscan.layer_graph import Tap
+
+SAMPLES = 8
+"""Samples that are looked at, spread over the dataset, where their features fit into `MEMORY`."""
+NEIGHBOURS = 11
+"""Other samples in the other batch, which is then of another size too."""
+MEMORY = 256 * 2**20
+DRAWS = 128
+"""Passes of two samples where something moves between passes: what happens rarely must have a chance to show."""
+NUDGES = 24
+"""Passes, each with another last digit in weights and inputs, that show how far rounding alone moves features."""
+OFTEN = 7
+"""In how many of them features must move: what decides by a digit falls to either side, a rare event returns rarely."""
+BEYOND = 10
+"""How many times farther than in those passes features must move to be no matter of rounding."""
+
+
+class Tolerance(NamedTuple):
+    """How far a feature may move, in units of the rms of its layer: what rounding alone does, many layers deep."""
+
+    again: float
+    """In the same batch, where a CPU repeats every bit."""
+    elsewhere: float
+    """In another batch, where products sum in another order."""
+
+
+TOLERANCES = {
+    torch.float64: Tolerance(1e-9, 1e-5),  # code of the model may still work in float32 on the way
+    torch.float32: Tolerance(1e-5, 1e-3),
+    torch.float16: Tolerance(1e-2, 0.1),
+    torch.bfloat16: Tolerance(1e-2, 0.25),
+}
+EXACT = Tolerance(0.0, 0.0)
+"""Of integers."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """What the passes of a model that was not refused have shown."""
+
+    doubt: str = ""
+    """Random draws, changes of state or rounding that somebody should know of; else empty."""
+    changes: str = ""
+    """What moves from pass to pass, in words: then rounding explains nothing."""
+
+
+def require_repeatable(
+    model: nn.Module, dataset: Dataset, traced: Trace, taps: Sequence[Tap], device: torch.device
+) -> Repeated:
+    """Refuse a model whose features are not a function of the sample.
+
+    A few samples are replayed twice in one batch, alone, and among others, in float64 where the model runs in it, so
+    that rounding hides little.
+
+    Args:
+        model: in eval mode, on the device; it is not changed, what runs is a copy where it can be copied.
+        dataset: where the samples come from.
+        traced: the model's traced pass.
+        taps: whose features are to be kept. Others may depend on the batch (experts see its tokens in an order of their
+            own), as long as neither these nor the logits do.
+        device: where to compute.
+
+    Returns: a doubt, where the model draws random numbers or keeps a state that moved no feature, or where rounding
+    alone moves features far.
+
+    Raises:
+        ModelError: when features move by more than rounding; it names the first layer in which they do.
+    """
+    digits = digits_of(model)
+    try:
+        twin = copy.deepcopy(model).double()
+        return _checked(twin, replace(dataset, floats=torch.float64), traced, taps, device, digits)
+    except ModelError:
+        raise
+    except Exception:  # noqa: S110 - the model's own code may raise anything where it cannot be copied or be in float64
+        pass
+    return _checked(copied_model(model), dataset, traced, taps, device, digits)
+
+
+def copied_model(model: nn.Module) -> nn.Module:
+    """A copy, or the model itself where it cannot be copied."""
+    try:
+        return copy.deepcopy(model)
+    except Exception:  # the model's own code may raise anything
+        return model
+
+
+def digits_of(model: nn.Module) -> float:
+    """The relative size of the last digit of a model's weights, of the coarsest where types are mixed."""
+    floats = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return max((torch.finfo(dtype).eps for dtype in floats), default=torch.finfo(torch.float32).eps)
+
+
+def _checked(
+    model: nn.Module, dataset: Dataset, traced: Trace, taps: Sequence[Tap], device: torch.device, digits: float
+) -> Repeated:
+    """The passes, one after the other, each against the first."""
+    seen = [tap for tap in traced.graph.taps if tap.kind != "input"]
+    rows, others = _chosen(dataset.n_samples, samples_for(seen))
+    comparison = Comparison(seen, traced.graph.output.name, taps)
+    doubts: list[str] = []
+    with watch(model, traced, seen, comparison.take) as forward, torch.no_grad():
+
+        def run(chosen: Int64[np.ndarray, "m"], places: Sequence[int], kept: Sequence[int]) -> list[float]:
+            """The samples numbered `kept`, which stand at `places` of a batch: how far each tap moved."""
+            comparison.begin(places, kept)
+            forward(moved(dataset.samples(chosen), device))
+            return comparison.moved
+
+        def nudged() -> list[float]:
+            """The same samples with another last digit in weights and inputs."""
+            comparison.begin(everyone, everyone)
+            with last_digits(model, digits, seed := next(seeds)):
+                forward(with_last_digits(moved(dataset.samples(rows), device), digits, seed))
+            return comparison.moved
+
+        everyone, seeds = range(len(rows)), count()
+        rounding = Rounding(nudged, lambda: run(rows, everyone, everyone))
+        with Draws() as first:
+            run(rows, everyone, everyone)
+        changes = _changes(model, moved(dataset.samples(rows), device), device)
+        with Draws() as second:
+            again = run(rows, everyone, everyone)
+        changes = changes._replace(draws=changes.draws or first.states != second.states)
+        why = _STATE.format(changes=f" ({changes.state})" if changes.state else "", layer="{layer}")
+        steady = partial(refuse, comparison, which="again", why=_RANDOM if changes.draws else why)
+        steady(again)
+        if changes:
+            comparison.restart()
+            for _ in range(DRAWS):
+                steady(run(rows[:2], everyone[:2], everyone[:2]))
+            comparison.restart()
+            run(rows, everyone, everyone)
+
+        def settle(by: list[float]) -> None:
+            doubts.extend(refuse(comparison, by, "elsewhere", NEIGHBOURS_DECIDE, None if changes else rounding))
+
+        for i in everyone:
+            try:
+                alone = run(rows[i : i + 1], [0], [i])
+            except Exception:
+                break  # a model may need two samples, as long as the replay never gives it one
+            settle(alone)
+        # In another order, between others, in a batch of another size.
+        mixed, places = _among(rows, others)
+        settle(run(mixed, places, [*everyone][::-1]))
+    if changes:
+        doubts.insert(0, f"the forward pass {changes}; {DRAWS} passes of the same samples agreed, others need not")
+    return Repeated(doubts[0] if doubts else "", str(changes))
+
+
+class _Changes(NamedTuple):
+    """What one pass changed."""
+
+    draws: bool
+    """Random numbers of a generator that everybody shares, or of one that was given to a call."""
+    state: str
+    """What else moved, in words; empty where nothing did."""
+
+    def __bool__(self) -> bool:
+        return self.draws or bool(self.state)
+
+    def __str__(self) -> str:
+        return " and ".join(["draws random numbers"] * self.draws + [self.state] * bool(self.state))
+
+
+def _changes(model: nn.Module, inputs: Inputs, device: torch.device) -> _Changes:
+    """What a pass moves, seen in a plain call, in which no code but the model's own runs."""
+    given = copied(inputs)
+    own, shared = own_states(model), generator_states(device)
+    model(**given) if isinstance(given, dict) else model(given)
+    draws = bool(moved_states(shared, generator_states(device)))
+    names = moved_states(own, own_states(model))
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return _Changes(draws, f"changes {', '.join(names[:2])}{more}" if names else "")
+
+
+@contextmanager
+def last_digits(model: nn.Module, digits: float, seed: int) -> Iterator[None]:
+    """Inside, every weight is a relative `digits` larger or smaller, at random."""
+    generator = torch.Generator().manual_seed(seed)
+    floats = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
+    before = [parameter.data for parameter in floats]
+    try:
+        for parameter in floats:
+            parameter.data = _nudged(parameter.data, digits, generator)
+        yield
+    finally:
+        for parameter, value in zip(floats, before, strict=True):
+            parameter.data = value
+
+
+def with_last_digits(inputs: Inputs, digits: float, seed: int) -> Inputs:
+    """Inputs of which every entry is a relative `digits` larger or smaller, at random; integers stay."""
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(inputs, dict):
+        return {name: _nudged(value, digits, generator) for name, value in inputs.items()}
+    return _nudged(inputs, digits, generator)
+
+
+def _nudged(values: torch.Tensor, digits: float, generator: torch.Generator) -> torch.Tensor:
+    if not values.is_floating_point():
+        return values
+    signs = torch.randint(0, 2, values.shape, generator=generator).to(values) * 2 - 1
+    return values * (1 + digits * signs)
+
+
+def samples_for(taps: Sequence[Tap]) -> int:
+    """How many samples' features of all the taps fit into `MEMORY`, between 2 and `SAMPLES`."""
+    per_sample = 8 * sum(int(np.prod(tap.shape)) for tap in taps)
+    return int(np.clip(MEMORY // max(per_sample, 1), 2, SAMPLES))
+
+
+_RANDOM = (
+    "a sample's features differ from pass to pass, first at layer {layer}, because the forward pass draws random "
+    "numbers (dropout, noise, stochastic depth): switch that off in eval mode"
+)
+_STATE = (
+    "a sample's features differ from pass to pass, first at layer {layer}: the model keeps something from one pass to "
+    "the next{changes}, or draws from a random generator of its own; make forward a function of its input"
+)
+NEIGHBOURS_DECIDE = (
+    "a sample's features depend on the batch it is in, first at layer {layer}: BatchNorm without running statistics, "
+    "attention or centring over the batch, or a draw with a fixed seed; make forward treat each sample alone"
+)
+_ASIDE = (
+    "; the logits do not depend on it: where these layers hold the samples of a batch in an order of their own, as "
+    "experts do, leave them out with --layers all {without}"
+)
+
+
+def refuse(
+    comparison: "Comparison",
+    moved_by: Sequence[float],
+    which: str,
+    why: str,
+    rounding: "Rounding | None" = None,
+) -> list[str]:
+    """ModelError at the first layer that moved, where one that is kept did, and rounding does not move it as far.
+
+    A layer's tolerance is that of the coarsest type up to there. Without `rounding`, that explains nothing.
+
+    Returns: what rounding moves beyond the tolerance, in words.
+    """
+    allowed = allowances(comparison.dtypes, which)
+    beyond = [by > most for by, most in zip(moved_by, allowed, strict=True)]
+    wanted = [tap.name in comparison.wanted for tap in comparison.taps]
+    if rounding and any(b and w for b, w in zip(beyond, wanted, strict=True)):
+        explained = rounding.explains(allowances(comparison.dtypes, "again"))
+        beyond = [b and by > most for b, by, most in zip(beyond, moved_by, explained, strict=True)]
+    loose = [tap.name for tap, b, w in zip(comparison.taps, beyond, wanted, strict=True) if b and w]
+    if loose:
+        first = beyond.index(True)
+        by = moved_by[first]
+        extent = f" (by {by:.2g} times the size of its features)" if np.isfinite(by) else ""
+        without = " ".join(f"--layers '!{name}'" for name in loose[:3]) + " …" * (len(loose) > 3)
+        # Coarse types allow the logits so much elsewhere that it would prove nothing.
+        still = dict(zip((tap.name for tap in comparison.taps), moved_by, strict=True))[comparison.output]
+        beside = which == "elsewhere" and still <= allowances(comparison.dtypes, "again")[-1]
+        aside = _ASIDE.format(without=without) if beside else ""
+        raise ModelError(why.format(layer=comparison.taps[first].name) + extent + aside)
+    return [
+        rounding_doubt(tap.name, by)
+        for tap, by, most, w in zip(comparison.taps, moved_by, allowed, wanted, strict=True)
+        if w and by > most
+    ]
+
+
+class Rounding(NamedTuple):
+    """Passes of one batch that show what rounding does."""
+
+    nudged: Callable[[], Sequence[float]]
+    """How far each layer moves with other last digits."""
+    repeated: Callable[[], Sequence[float]]
+    """How far it moves without."""
+
+    def explains(self, again: Sequence[float]) -> list[float]:
+        """How far each layer may move: `BEYOND` times as far as in `OFTEN` of the nudged passes.
+
+        Nothing where a repeated pass moves farther than `again` allows: what happens at random, some of the nudged
+        passes show as well.
+        """
+        passes = []
+        for _ in range(NUDGES):
+            if any(by > most for by, most in zip(self.repeated(), again, strict=True)):
+                return [0.0] * len(again)
+            passes.append(self.nudged())
+        return [BEYOND * sorted(by)[-OFTEN] for by in zip(*passes, strict=True)]
+
+
+def rounding_doubt(layer: str, by: float) -> str:
+    """What is doubtful about features that the last digit of the weights moves far."""
+    extent = f"{by:.2g} times the size of its features" if np.isfinite(by) else "beyond what is finite"
+    return f"rounding alone moves samples at layer {layer} from batch to batch, by {extent}: their digits are noise"
+
+
+def allowances(dtypes: Sequence[torch.dtype], which: str) -> list[float]:
+    """How far features may move, layer by layer: as far as the coarsest type up to there allows."""
+    return [*accumulate((getattr(TOLERANCES.get(dtype, EXACT), which) for dtype in dtypes), max)]
+
+
+class Comparison:
+    """The features of the first pass, and how far those of the present one are from them, tap by tap."""
+
+    def __init__(self, taps: Sequence[Tap], output: str, kept: Sequence[Tap]) -> None:
+        self.taps, self.output = taps, output
+        self.wanted = frozenset({output, *(tap.name for tap in kept)})
+        self.moved: list[float] = []
+        self.dtypes: list[torch.dtype] = [torch.float64] * len(taps)
+        self._first: list[Float64[np.ndarray, "n d"] | None] = [None] * len(taps)
+        self._sizes = [0.0] * len(taps)
+        self._places: Sequence[int] = ()
+        self._kept: Sequence[int] = ()
+
+    def restart(self) -> None:
+        """The next pass is the first."""
+        self._first = [None] * len(self.taps)
+
+    def begin(self, places: Sequence[int], kept: Sequence[int]) -> None:
+        """A pass begins, in which the samples numbered `kept` stand at `places`."""
+        self.moved = [0.0] * len(self.taps)
+        self._places, self._kept = places, kept
+
+    def take(self, i: int, value: torch.Tensor) -> None:
+        """A tap's value (m, …), to be kept or to be compared."""
+        own = on_host(value[list(self._places)].reshape(len(self._places), -1))
+        first = self._first[i]
+        if first is None:
+            self._first[i], self.dtypes[i], self._sizes[i] = own, value.dtype, extent(own)
+        else:
+            self.moved[i] = float(distances(first[list(self._kept)], own, self._sizes[i]).max(initial=0.0))
+
+
+def extent(layer: Float64[np.ndarray, "n d"]) -> float:
+    """The rms of a layer's finite entries, the size that distances are measured by."""
+    known = layer if np.isfinite(layer).all() else layer[np.isfinite(layer)]
+    size = float(np.abs(known).max(initial=0.0))
+    return size * float(np.sqrt(np.square(known / size).mean())) if size else 0.0
+
+
+def distances(
+    expected: Float64[np.ndarray, "n d"], actual: Float64[np.ndarray, "n d"], size: float
+) -> Float64[np.ndarray, "n"]:
+    """The largest difference of an entry of each row, in units of `size`; infinite where only one is a number."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        by = np.abs(expected - actual).max(axis=1, initial=0.0)
+    if not np.isfinite(by).all():
+        finite = np.isfinite(expected)
+        by = np.abs(np.where(finite, expected, 0.0) - np.where(finite, actual, 0.0)).max(axis=1, initial=0.0)
+        by[(finite != np.isfinite(actual)).any(axis=1)] = np.inf
+    return by / size if size else np.where(by > 0, np.inf, 0.0)
+
+
+def on_host(values: torch.Tensor) -> Float64[np.ndarray, "n d"]:
+    """As float64 on the host: numpy does not wait for the threads that compute the next batch."""
+    found: Float64[np.ndarray, "n d"] = values.cpu().double().numpy()
+    return found
+
+
+def spread(n_samples: int, n: int) -> Int64[np.ndarray, "n"]:
+    """At most n samples spread over a dataset, the first and the last among them, in order."""
+    return np.unique(np.linspace(0, n_samples - 1, n).astype(np.int64))
+
+
+def _chosen(n_samples: int, n: int) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "m"]]:
+    """Samples spread over a dataset, and others between them."""
+    rows = spread(n_samples, n)
+    left = np.setdiff1d(spread(n_samples, 4 * (n + NEIGHBOURS)), rows)
+    return rows, left[spread(len(left), NEIGHBOURS)] if len(left) else left
+
+
+def _among(rows: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "m"]) -> tuple[Int64[np.ndarray, "l"], list[int]]:
+    """The rows in reverse order between others, and where they then stand."""
+    mixed: list[int] = []
+    places: list[int] = []
+    waiting = [int(other) for other in others]
+    for row in rows[::-1]:
+        mixed += [waiting.pop()] if waiting else []
+        places.append(len(mixed))
+        mixed.append(int(row))
+    return np.array([*mixed, *waiting]), places

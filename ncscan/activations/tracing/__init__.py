@@ -1,0 +1,1 @@
+"""See one forward pass, and understand what it computes."""

@@ -1,0 +1,41 @@
+"""Compare two reports, and judge gates."""
+
+from ncscan.compare.align import DIFF_COLUMNS, Comparison, compare
+from ncscan.compare.gate_parser import Gate, parse
+from ncscan.compare.gates import MOST_ROWS, Field, Judged, Result, field_of, judge_all
+from ncscan.compare.ranking import (
+    KINDS,
+    LOST,
+    NO_VALUE,
+    counts,
+    is_moved,
+    leading,
+    missing,
+    moment,
+    most_moved,
+    to_show,
+)
+
+__all__ = [
+    "DIFF_COLUMNS",
+    "KINDS",
+    "LOST",
+    "MOST_ROWS",
+    "NO_VALUE",
+    "Comparison",
+    "Field",
+    "Gate",
+    "Judged",
+    "Result",
+    "compare",
+    "counts",
+    "field_of",
+    "is_moved",
+    "judge_all",
+    "leading",
+    "missing",
+    "moment",
+    "most_moved",
+    "parse",
+    "to_show",
+]

@@ -1,0 +1,217 @@
+"""Two reports → every number of both side by side, with the noise floor of each difference.
+
+In: the tables of A and of B. Out: one row per number, aligned on run, step, layer, metric and conventions; what is on
+one side alone has its row too. Nothing here reads or writes a file.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ncscan.compare.gates import Field
+from ncscan.compare.landmarks import landmarks
+from ncscan.compare.noise_floor import noise_floors, with_spread
+from ncscan.errors import UsageError
+from ncscan.tables import FLAG, NUMBER, SAME, TEXT, WHOLE, Columns, numbers
+from ncscan.wording import visible
+
+DIFF_COLUMNS: Columns = (
+    ("table", TEXT),
+    ("run_a", TEXT),
+    ("run_b", TEXT),
+    ("checkpoint_a", TEXT),
+    ("checkpoint_b", TEXT),
+    ("step_a", WHOLE),
+    ("step_b", WHOLE),
+    ("step_unit", TEXT),
+    ("split", TEXT),
+    ("layer", TEXT),
+    ("depth", WHOLE),
+    ("metric", TEXT),
+    ("quantity", TEXT),
+    ("weighting", TEXT),
+    ("classifier", TEXT),
+    ("a", NUMBER),
+    ("b", NUMBER),
+    ("difference", NUMBER),
+    ("ratio", NUMBER),
+    ("noise", NUMBER),
+    ("noise_source", TEXT),
+    ("beyond_noise", FLAG),
+    ("reason", TEXT),
+)
+"""diff.csv: one row per number of A and B; the difference is b − a, the ratio b/a."""
+
+ONLY = {"a": "only in A", "b": "only in B"}
+MOST_NAMES = 5
+"""Steps or runs that a note lists."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim of the theory that is judged otherwise in B than in A."""
+
+    where: str
+    claim: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.claim}: {self.before} → {self.after}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that two reports say of each other."""
+
+    frame: pd.DataFrame
+    """The columns of DIFF_COLUMNS, and group_a and group_b."""
+    verdicts: list[Verdict]
+    notes: list[str]
+    """What is on one side alone as a whole, a run or a checkpoint, and was left out."""
+    field: Field
+    """The rows, for gates."""
+
+
+def compare(a: Mapping[str, pd.DataFrame], b: Mapping[str, pd.DataFrame]) -> Comparison:
+    """Align two reports.
+
+    Args:
+        a, b: their complete tables.
+
+    Returns: rows run by run and step by step in the order of A; within a checkpoint what only B has comes last.
+
+    Raises: UsageError when no run, or no checkpoint of a run, is on both sides.
+    """
+    sides = numbers(a), numbers(b)
+    places, notes = _paired(*sides)
+    left, right = (_placed(with_spread(own), places, end) for own, end in zip(sides, "ab", strict=True))
+    keys = ["pair", *SAME, "occurrence"]
+    frame = left.merge(right, on=keys, how="outer", suffixes=("_a", "_b"), indicator=True)
+    frame = frame.sort_values(["pair", "position_a", "position_b"], kind="stable", na_position="last")
+    frame = frame.drop(columns=[name for name in places.columns if name in frame.columns and name != "pair"])
+    frame = frame.merge(places, on="pair", how="left").rename(columns={"value_a": "a", "value_b": "b"})
+    difference = frame["b"] - frame["a"]
+    frame = frame.assign(
+        difference=difference.replace([np.inf, -np.inf], np.nan),
+        ratio=(frame["b"] / frame["a"]).replace([np.inf, -np.inf], np.nan),
+        depth=frame["depth_a"].fillna(frame["depth_b"]),
+        reason=_reasons(frame),
+        **dict(noise_floors(frame)),
+    )
+    kept = dict((*DIFF_COLUMNS, *_GROUPS))
+    frame = frame[list(kept)].astype(kept).reset_index(drop=True)
+    field = Field(
+        frame,
+        (("_a", landmarks(a)), ("_b", landmarks(b))),
+        {name: name for name in ("difference", "ratio", "a", "b")},
+    )
+    return Comparison(frame, list(_verdicts(a["theory"], b["theory"], places)), notes, field)
+
+
+_GROUPS: Columns = (("group_a", TEXT), ("group_b", TEXT))
+_CHECKPOINT = ("run", "group", "checkpoint", "step", "step_unit")
+
+
+def _paired(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The checkpoints that are compared, one row a pair, and what was left out."""
+    left, right = (own[list(_CHECKPOINT)].drop_duplicates(["run", "checkpoint"]) for own in (a, b))
+    notes: list[str] = []
+    parts = []
+    for run_a, run_b in _paired_runs(list(dict.fromkeys(left["run"])), list(dict.fromkeys(right["run"])), notes):
+        parts.append(_paired_checkpoints(left[left["run"] == run_a], right[right["run"] == run_b], notes))
+    places = pd.concat(parts, ignore_index=True)
+    if places.empty:
+        raise UsageError(f"nothing to compare: {'; '.join(notes)}")
+    same_unit = places["step_unit_a"] == places["step_unit_b"]
+    unit = places["step_unit_a"].where(same_unit, places["step_unit_a"] + " → " + places["step_unit_b"])
+    return places.assign(step_unit=unit, pair=range(len(places))), notes
+
+
+def _paired_runs(a: Sequence[str], b: Sequence[str], notes: list[str]) -> list[tuple[str, str]]:
+    if len(a) == len(b) == 1:
+        return [(a[0], b[0])]
+    both = [name for name in a if name in b]
+    if not both:
+        raise UsageError(
+            f"nothing to compare: no run has one name on both sides; A has {_listed(a)}, B has {_listed(b)}"
+        )
+    for side, own in (("A", a), ("B", b)):
+        if alone := [name for name in own if name not in both]:
+            notes.append(f"only in {side}: {'run' if len(alone) == 1 else f'{len(alone)} runs'} {_listed(alone)}")
+    return [(name, name) for name in both]
+
+
+def _paired_checkpoints(a: pd.DataFrame, b: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Of one run: those of one step, or the only one of each side."""
+    a, b = a.add_suffix("_a"), b.add_suffix("_b")
+    if len(a) == len(b) == 1:
+        return a.merge(b, how="cross")
+    run = visible(str(a["run_a"].iloc[0]))
+    units = [set(own[f"step_unit_{end}"]) for own, end in ((a, "a"), (b, "b"))]
+    if units[0] != units[1]:
+        said = [" and ".join(sorted(map(visible, each))) or "nothing" for each in units]
+        notes.append(f"run {run}: steps count {said[0]} in A and {said[1]} in B")
+        return a.merge(b, how="cross").iloc[:0]
+    for own, end in ((a, "a"), (b, "b")):
+        own["time"] = own.groupby(f"step_{end}", dropna=False).cumcount()
+    found = a.merge(b, left_on=["step_a", "time"], right_on=["step_b", "time"], how="inner").drop(columns="time")
+    for side, own, end in (("A", a, "a"), ("B", b, "b")):
+        alone = own[~own[f"checkpoint_{end}"].isin(found[f"checkpoint_{end}"])]
+        if len(alone):
+            steps = _listed(["unknown" if pd.isna(step) else f"{step:,}" for step in alone[f"step_{end}"]])
+            notes.append(f"run {run}: only in {side}: {'step' if len(alone) == 1 else f'{len(alone)} steps'} {steps}")
+    return found
+
+
+def _placed(own: pd.DataFrame, places: pd.DataFrame, end: str) -> pd.DataFrame:
+    """The rows of the checkpoints that are compared, with the number of their pair and their position in the order."""
+    own = own.assign(position=range(len(own)))
+    pairs = places[["pair", f"run_{end}", f"checkpoint_{end}"]].set_axis(["pair", "run", "checkpoint"], axis=1)
+    own = own.merge(pairs, on=["run", "checkpoint"], how="inner").drop(columns=list(_CHECKPOINT))
+    # Rows that nothing tells apart are paired in their order.
+    return own.assign(occurrence=own.groupby(["pair", *SAME], sort=False).cumcount())
+
+
+def _reasons(frame: pd.DataFrame) -> pd.Series:
+    """Why there is no difference, else empty."""
+    a, b = frame["reason_a"].fillna(""), frame["reason_b"].fillna("")
+    no_a, no_b = frame["a"].isna(), frame["b"].isna()
+    of_a, of_b = "A: " + a, "B: " + b
+    reasons = of_a.where(no_a, "").mask(no_b, of_b)
+    reasons = reasons.mask(no_a & no_b, of_a + "; " + of_b).mask(no_a & no_b & (a == b), "in both: " + a)
+    return reasons.mask(frame["_merge"] == "left_only", ONLY["a"]).mask(frame["_merge"] == "right_only", ONLY["b"])
+
+
+def _verdicts(a: pd.DataFrame, b: pd.DataFrame, places: pd.DataFrame) -> Iterator[Verdict]:
+    """Claims on both sides whose verdict differs."""
+    keys = ["claim", "layer", "quantity"]
+    sides = []
+    for own, end in ((a, "a"), (b, "b")):
+        pairs = places[["pair", f"run_{end}", f"checkpoint_{end}"]].set_axis(["pair", "run", "checkpoint"], axis=1)
+        judged = own.merge(pairs, on=["run", "checkpoint"], how="inner")
+        sides.append(judged.assign(occurrence=judged.groupby(["pair", *keys], sort=False).cumcount()))
+    both = sides[0].merge(sides[1], on=["pair", *keys, "occurrence"], suffixes=("_a", "_b"))
+    for row in both.to_dict("records"):
+        before, after = (_verdict(row[f"holds_{end}"]) for end in "ab")
+        if before != after:
+            named = " ".join(part for part in (row["claim"], row["quantity"], row["layer"]) if part)
+            yield Verdict(visible(_moment(row)), visible(named), before, after)
+
+
+def _verdict(holds: Any) -> str:
+    return "not judged" if pd.isna(holds) else "holds" if holds else "does not hold"
+
+
+def _moment(row: Mapping[Any, Any]) -> str:
+    """Run and checkpoint of a row of two sides, in words."""
+    names = [f"{row[f'run_{end}']}/{row[f'checkpoint_{end}']}" for end in "ab"]
+    return " → ".join(dict.fromkeys(names))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(visible(name) for name in names[:MOST_NAMES]) or "none"
+    return shown + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")

@@ -1,0 +1,24 @@
+"""Keep activations on disk, and read them back."""
+
+from ncscan.dumps.description import GradientRow, Gradients, Layer, Provenance
+from ncscan.dumps.discovery import DUMP_SUFFIX, find_dumps, find_unfinished, told_unfinished
+from ncscan.dumps.reader import Dump, finished
+from ncscan.dumps.size_plan import SizePlan, plan
+from ncscan.dumps.writer import remove_partial, write_dump
+
+__all__ = [
+    "DUMP_SUFFIX",
+    "Dump",
+    "GradientRow",
+    "Gradients",
+    "Layer",
+    "Provenance",
+    "SizePlan",
+    "find_dumps",
+    "find_unfinished",
+    "finished",
+    "plan",
+    "remove_partial",
+    "told_unfinished",
+    "write_dump",
+]

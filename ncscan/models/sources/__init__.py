@@ -1,0 +1,1 @@
+"""Make a module without code from the user."""

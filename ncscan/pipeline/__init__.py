@@ -1,0 +1,1 @@
+"""Do the work of each command."""

@@ -1,0 +1,199 @@
+"""Two sides, each a report, dumps or checkpoints → what differs between them: a table, a page, and facts.
+
+In: two paths. Out: the files of a diff. What is no report yet is measured first, with the same code as ever; what is no
+dump yet is extracted first, into a hidden folder that goes once it is measured: nobody must take it for one of theirs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from ncscan.checkpoints import ENDINGS
+from ncscan.compare import DIFF_COLUMNS, Comparison, Gate, compare
+from ncscan.dumps import DUMP_SUFFIX, find_dumps, find_unfinished, told_unfinished
+from ncscan.errors import DumpError, ReportError, UsageError
+from ncscan.files import claimed, in_sight, pending, remove_left, replace_files, scratch
+from ncscan.pipeline.events import Event, Finished, Tell, passed_over, writing
+from ncscan.pipeline.extract import Flags, dump_of, extract, find_targets
+from ncscan.pipeline.gating import judged
+from ncscan.pipeline.measure import Options
+from ncscan.pipeline.report import Reported, measure
+from ncscan.report import diff_page
+from ncscan.tables import REPORT_NAME, complete, csv_text, read_report
+from ncscan.theory import ALWAYS_TRUE
+
+Kind = Literal["report", "dumps", "checkpoints"]
+
+SIDES = ("A", "B")
+HIDDEN = ".dumps-"
+"""What the folder of dumps begins with that a diff makes for itself."""
+
+
+@dataclass
+class Compared(Reported):
+    """What became of a diff."""
+
+    comparison: Comparison | None = None
+    names: tuple[str, str] = ("", "")
+    """What A and B are called: the shortest ends of their paths that differ."""
+    unfinished: list[Path] = field(default_factory=list)
+    """Dumps of either side that are not whole."""
+    kinds: list[Kind] = field(default_factory=list)
+    """What A and B were taken for."""
+
+    @property
+    def exit_code(self) -> int:
+        """As of a report; and 4 where a run or a checkpoint is on one side alone, so that it was left out."""
+        left_out = self.comparison is not None and self.comparison.notes
+        return super().exit_code or (4 if left_out else 0)
+
+
+def diff(
+    a: Path,
+    b: Path,
+    out: Path,
+    tell: Tell,
+    flags: Flags,
+    options: Options,
+    gates: Sequence[Gate] = (),
+    *,
+    allow_unfinished: bool = False,
+) -> Compared:
+    """Compares two sides, judges the gates, and writes the table and the page into `out`.
+
+    Raises: UsageError when nothing of the two can be compared, RefusedPlan when `out` cannot be written; whatever
+    a report, a dump or a checkpoint raises that cannot be read, when it is all that a side has.
+    """
+    kinds = [kind_of(a), kind_of(b)]
+    if set(kinds) == {"report"} and options.bootstrap:
+        raise UsageError("both sides are reports, so nothing is measured here: give --bootstrap to `ncscan report`")
+    outcome = Compared(names=_names(a, b), kinds=kinds)
+    with claimed(out):
+        remove_left(out, HIDDEN)
+        first, second = (
+            _tables(path, kind, side, out, outcome, tell, flags, options)
+            for path, kind, side in zip((a, b), kinds, SIDES, strict=True)
+        )
+        outcome.comparison = found = compare(first, second)
+        outcome.gates = judged(gates, found.field, () if allow_unfinished else outcome.unfinished)
+        table = csv_text(found.frame[[name for name, _ in DIFF_COLUMNS]])
+        files = {
+            "diff.csv": table.encode(),
+            "diff.html": diff_page(found, outcome.names, outcome.gates, table).encode(),
+        }
+        with writing(out):
+            replace_files(out, files, lambda _folder, _name: False)
+        outcome.files += [out / name for name in files]
+    return outcome
+
+
+def kind_of(path: Path) -> Kind:
+    """What a path stands for: a report where there is one, else dumps, else checkpoints.
+
+    Raises: ReportError when there is nothing.
+    """
+    if not path.exists():
+        raise ReportError(f"{path}: there is no such file or folder; a diff takes reports, dumps or checkpoints")
+    if _report_at(path) is not None:
+        return "report"
+    # What cannot be looked into is told by those who look for more than a kind.
+    names = [path.name] if path.is_file() else [inside.name for inside in in_sight(path, lambda _: None)]
+    if any(name.endswith(DUMP_SUFFIX) for name in names):
+        return "dumps"
+    if path.is_dir() and not any(name.endswith(ENDINGS) for name in names):
+        raise ReportError(f"{path}: there is neither a report nor a dump nor a checkpoint in it")
+    if not path.is_dir() and path.suffix not in ENDINGS:
+        known = f"a report ({REPORT_NAME}), a dump (*{DUMP_SUFFIX}) or a checkpoint ({', '.join(ENDINGS)})"
+        raise ReportError(f"{path}: a diff takes {known}")
+    return "checkpoints"
+
+
+def _report_at(path: Path) -> Path | None:
+    """The report.json that a path means: itself, one in the folder, or in the folder `report` of an --out."""
+    if path.is_file():
+        return path if path.suffix == ".json" else None
+    places = (path / REPORT_NAME, path / "report" / REPORT_NAME)
+    return next((place for place in map(pending, places) if place.is_file()), None)
+
+
+def _tables(
+    path: Path, kind: Kind, side: str, out: Path, outcome: Compared, tell: Tell, flags: Flags, options: Options
+) -> dict[str, pd.DataFrame]:
+    """The complete tables of one side; what is skipped on the way, doubtful or violated goes into `outcome`."""
+    report = _report_at(path)
+    if report is not None:
+        tables = read_report(report)
+        outcome.done += 1
+        outcome.violations += [f"{side}: {text}" for text in _violated(tables["theory"])]
+        return tables
+    own = Reported()
+    if kind == "dumps":
+        dumps, troubles = find_dumps([path])
+        for each in passed_over(troubles):
+            own.skip(each, _of_side(side, tell))
+        measured, _ = measure(dumps, own, _of_side(side, tell), options)
+        halves = find_unfinished([path])
+        own.warnings += told_unfinished(halves)
+        outcome.unfinished += halves
+    else:
+        with scratch(out, HIDDEN) as folder:
+            dumps = _extracted(path, side, folder, outcome, tell, flags)
+            measured, _ = measure(dumps, own, _of_side(side, tell), options)
+    outcome.done += own.done
+    outcome.skipped += own.skipped
+    outcome.warnings += [f"{side}: {text}" for text in own.warnings]
+    outcome.violations += [f"{side}: {text}" for text in own.violations]
+    if not measured:
+        raise DumpError(f"{path}: nothing of it could be measured, so there is nothing to compare")
+    return complete(own.tables)
+
+
+def _of_side(side: str, tell: Tell) -> Tell:
+    """Says of which side an event is: both may have runs and checkpoints of one name."""
+    return lambda event: tell(replace(event, label=f"{side}: {event.label}"))
+
+
+def _extracted(path: Path, side: str, folder: Path, outcome: Compared, tell: Tell, flags: Flags) -> list[Path]:
+    """The dumps of the checkpoints of one side."""
+    targets, skipped = find_targets([path], flags)
+    for each in skipped:
+        outcome.skip(replace(each, label=f"{side}: {each.label}"), tell)
+    done = set()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Finished):  # told once it is measured
+            done.add(event.label)
+        else:
+            _of_side(side, tell)(event)
+
+    made = extract(targets, flags, folder, hear)
+    outcome.skipped += made.skipped
+    if not made.done:
+        kind = UsageError if made.exit_code == UsageError.exit_code else DumpError
+        raise kind(f"{path}: no checkpoint of it could be replayed, so there is nothing to compare")
+    return [dump_of(target, folder) for target in targets if target.label in done]
+
+
+def _violated(theory: pd.DataFrame) -> list[str]:
+    """Claims that do not hold in a report though they always do, as `measuring.violated` finds them in a dump."""
+    broken = theory[theory["claim"].isin(ALWAYS_TRUE) & (theory["holds"] == False).fillna(value=False)]  # noqa: E712 - a column
+    return [
+        f"{row['run']}/{row['checkpoint']}: {row['claim']} {row['quantity']} {row['layer']}: "
+        f"{row['value']:.6g} against {row['target'] if pd.isna(row['bound']) else row['bound']:.6g}"
+        for row in broken.to_dict("records")
+    ]
+
+
+def _names(a: Path, b: Path) -> tuple[str, str]:
+    """The shortest ends of two paths that tell them apart.
+
+    >>> _names(Path("/x/old/report"), Path("/x/new/report"))
+    ('old/report', 'new/report')
+    """
+    first, second = (path.absolute().parts[1:] for path in (a, b))
+    longest = max(len(first), len(second), 1)
+    n = next((n for n in range(1, longest) if first[-n:] != second[-n:]), 1)
+    return "/".join(first[-n:]), "/".join(second[-n:])

@@ -1,0 +1,159 @@
+"""What the commands do: the stages wired together, one input after the other.
+
+In: paths and flags. Out: dumps (extract.py), reports (report.py), and facts for whoever asked; `tell` hears of
+each step as it happens. An input that cannot be used is skipped with its reason, and the others go on.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from ncscan.errors import NcscanError, NoRoom, UsageError, unexpected
+from ncscan.files import cannot_write
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """Told as work on one input goes on: batches replayed, layers measured."""
+
+    label: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Told of an input that cannot be used, or of a part of one."""
+
+    label: str
+    reason: str
+    exit_code: int = 1
+    """What the command ends with where every input is skipped like this one."""
+    trace: str = ""
+    """The traceback of an exception that nobody foresaw, else empty."""
+
+    @classmethod
+    def because(cls, label: str, error: BaseException) -> "Skipped":
+        """The input of that label, and what was raised while it was worked on."""
+        if isinstance(error, NcscanError):
+            return cls(label, str(error), error.exit_code)
+        return cls(label, unexpected(error), trace="".join(traceback.format_exception(error)))
+
+    @property
+    def is_usage(self) -> bool:
+        """Whether the command asks for what this input does not have: then it may well ask all of them in vain."""
+        return self.exit_code == UsageError.exit_code
+
+
+def passed_over(troubles: Sequence[tuple[Path, NcscanError]]) -> list[Skipped]:
+    """Say of paths with nothing in them that they are skipped."""
+    return [Skipped.because(str(path)[:200], error) for path, error in troubles]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Told when one input is done."""
+
+    label: str
+    accuracy: float | None
+    """Of the replayed network on the data it saw: what every other number stands on, so it is said first. None where
+    the data belongs to no class."""
+    n_samples: int
+    details: str
+    doubts: tuple[str, ...]
+
+
+Event = Advanced | Skipped | Finished
+Tell = Callable[[Event], None]
+
+
+@dataclass
+class Outcome:
+    """What became of the inputs of one command."""
+
+    done: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    _held: list[Skipped] = field(default_factory=list, repr=False)
+    """Refused as usage before anything else happened; not told yet."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 4 some skipped; where nothing is done 2 if each was refused as usage, else 1."""
+        if not self.skipped:
+            return 0
+        if self.done:
+            return 4
+        return UsageError.exit_code if all(skipped.is_usage for skipped in self.skipped) else 1
+
+    @contextmanager
+    def guarding(self, label: str, tell: Tell) -> Iterator[None]:
+        """Work on one input: whatever it raises skips it, by name and with the reason, and the others go on.
+
+        Only a full disk goes up: no other input could be written either.
+        """
+        try:
+            yield
+        except NoRoom:
+            raise
+        # The one guard around an input: a bug met in one must not cost the others, nor a model that calls sys.exit().
+        except (Exception, SystemExit) as error:
+            self.skip(Skipped.because(label, error), tell)
+
+    @contextmanager
+    def counting(self, label: str, tell: Tell) -> Iterator[None]:
+        """The same, and the input is counted when it is done."""
+        with self.guarding(label, tell):
+            yield
+            self.done += 1
+            self._release(tell)
+
+    def skip(self, skipped: Skipped, tell: Tell) -> None:
+        """An input that cannot be used, named. What refuses every input alike is told once, when `settle` is called."""
+        self.skipped.append(skipped)
+        if skipped.is_usage and not self.done and len(self._held) + 1 == len(self.skipped):
+            self._held.append(skipped)
+            return
+        self._release(tell)
+        tell(skipped)
+
+    def settle(self, tell: Tell) -> None:
+        """At the end of the inputs: tell of what was refused, in one line where each was for the same reason."""
+        if len({each.reason.replace(each.label, "") for each in self._held}) == 1:
+            others = len(self._held) - 1
+            alike = f" ({others} other inputs are refused alike)" if others else ""
+            self._held[:] = [replace(self._held[0], reason=self._held[0].reason + alike)]
+        self._release(tell)
+
+    def _release(self, tell: Tell) -> None:
+        held, self._held = self._held, []
+        for each in held:
+            tell(each)
+
+
+def attempt_part(label: str, work: Callable[[], Result], lost: list[Skipped]) -> Result | None:
+    """Return what work on a part of an input gives; where it fails unexpectedly, name the part in `lost`.
+
+    Raises: NcscanError, since a file that is damaged in one place is not believed in another.
+    """
+    try:
+        return work()
+    except NcscanError:
+        raise
+    except Exception as error:
+        lost.append(Skipped.because(label, error))
+        return None
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Inside, the folder is there, and what the disk refuses is one line: no permission, no room, a file there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise cannot_write(folder, error) from error

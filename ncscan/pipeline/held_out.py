@@ -1,0 +1,95 @@
+"""A dump of other data beside the dump of the training set: what the same network makes of both.
+
+In: two open dumps of one checkpoint, and the LayerStats of the training set. Out: rows of each, by layer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from ncscan.data import OUTSIDE
+from ncscan.dumps import Dump
+from ncscan.errors import DumpError, Undefined
+from ncscan.metrics import (
+    QUANTILES,
+    confidence_rows,
+    confidences,
+    distance_rows,
+    held_out_rows,
+    logits_obstacle,
+    outside_rows,
+    placed,
+    undefined_rows,
+)
+from ncscan.pipeline.measure import LayerRow
+from ncscan.statistics import LayerStats
+
+_DISTRIBUTION = ("mean", *QUANTILES)
+
+
+@dataclass
+class Beside:
+    """Rows of the training set and of the other data."""
+
+    train: list[LayerRow] = field(default_factory=list)
+    other: list[LayerRow] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    """What is doubtful about the other data."""
+
+
+def beside(train: Dump, stats: Mapping[str, LayerStats], other: Dump) -> Beside:
+    """Measure a dump of other data against the training set's class means, and the training set for comparison.
+
+    Raises: DumpError when the two are not of one network.
+    """
+    if other.provenance.tensors_sha256 != train.provenance.tensors_sha256 or other.graph != train.graph:
+        raise DumpError(f"{other.path}: not the network of {train.path}, whose name it has; extract it again")
+    found = Beside()
+    outside = other.provenance.split == OUTSIDE
+    kept = {layer.tap.name: layer for layer in train.layers}
+    unknown = 0 if outside else int((~np.isin(other.labels, train.labels)).sum())
+    if unknown:
+        said = f"{unknown} of {len(other.labels)} samples are of classes that the training data lacks"
+        found.doubts.append(f"{said}: ncc_error is over the others")
+    finite = not (logits_obstacle(train.logits) or logits_obstacle(other.logits))
+    decisions = other.logits.argmax(axis=1) if finite else None
+    for layer in other.layers:
+        if layer.tap.name not in kept or layer.tap.name not in stats:  # the one is not there, the other was lost
+            continue
+        own = kept[layer.tap.name]
+        try:
+            inside = placed(partial(train.chunks, own), stats[layer.tap.name])
+            there = placed(partial(other.chunks, layer), stats[layer.tap.name])
+        except Undefined as why:
+            found.other += [
+                LayerRow(layer.tap, layer.reduction, row) for row in undefined_rows(_asked(outside=outside), why)
+            ]
+            continue
+        found.train += [LayerRow(own.tap, own.reduction, row) for row in distance_rows(inside)]
+        rows = (
+            outside_rows(there, inside, stats[layer.tap.name])
+            if outside
+            else held_out_rows(there, stats[layer.tap.name], other.labels, decisions)
+        )
+        found.other += [LayerRow(layer.tap, layer.reduction, row) for row in rows]
+    if finite:
+        sure, others = confidences(train.logits), confidences(other.logits)
+        found.train += [LayerRow(train.graph.output, "none", row) for row in confidence_rows(sure)]
+        found.other += [
+            LayerRow(other.graph.output, "none", row) for row in confidence_rows(others, sure if outside else None)
+        ]
+    return found
+
+
+def _asked(*, outside: bool) -> list[tuple[str, str]]:
+    distances = [("nearest_distance", quantity) for quantity in _DISTRIBUTION]
+    if outside:
+        return [("ood_orthogonality", ""), *distances, ("ood_auroc", "distance")]
+    return [("ncc_error", ""), ("nc4_mismatch", ""), *distances]
+
+
+def without(rows: list[LayerRow], metrics: tuple[str, ...]) -> list[LayerRow]:
+    """The rows of all other metrics."""
+    return [known for known in rows if known.row.metric not in metrics]

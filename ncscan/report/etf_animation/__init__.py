@@ -1,0 +1,1 @@
+"""Draw class means on their way to the simplex."""

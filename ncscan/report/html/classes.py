@@ -1,0 +1,152 @@
+"""What a page carries of single classes, of pairs of classes, and of the picture of their means.
+
+In: the tables classes and geometry. Out: plain values for JSON. Where there is too much, a few checkpoints are kept.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ncscan.report.figures.scales import apart, spread_out
+from ncscan.report.html.packing import floats, shorts
+from ncscan.wording import visible
+
+MOST_OF_CLASSES = 120_000
+"""Numbers of single classes."""
+MOST_IN_MATRICES = 150_000
+"""Numbers of pairs of classes; a layer has two matrices."""
+MOST_PLACES = 120_000
+"""Coordinates of the picture."""
+FEWEST_MOMENTS = 8
+"""Checkpoints that are kept before layers are."""
+
+MEANS, ROWS, OWN_ROW = "pair_cosine", "nc3_pair_cosine", "nc3_class_cosine"
+"""The matrix of class means, that of the classifier's rows against them, and the diagonal of the latter."""
+
+
+def single_classes(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> list[dict[str, Any]]:
+    """Numbers of single classes: arrays of checkpoints × layers × metrics × classes."""
+    single = _trained(table[table["other_index"].isna()])
+    found = []
+    for run, own, budget in _shares(single, runs, MOST_OF_CLASSES):
+        layers, metrics = list(dict.fromkeys(own["layer"])), list(dict.fromkeys(own["metric"]))
+        present = sorted(own["class_index"].unique())
+        layers, moments = _kept(own, layers, budget // (len(metrics) * len(present)), left_out, "class by class")
+        own = own[own["checkpoint"].isin(moments) & own["layer"].isin(layers)]
+        values = np.full((len(moments), len(layers), len(metrics), len(present)), np.nan)
+        at = _codes(own, checkpoint=moments, layer=layers, metric=metrics, class_index=present)
+        values[tuple(at)] = own["value"]
+        found.append(
+            {
+                **_described(run, own, moments, layers),
+                "metrics": [visible(name) for name in metrics],
+                "value": floats(values),
+            }
+        )
+    return found
+
+
+def matrices(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> list[dict[str, Any]]:
+    """Cosines of class means with each other, and of classifier rows with them: checkpoints × layers × 2 × K × K."""
+    pairs = _trained(table[table["metric"].isin((MEANS, ROWS, OWN_ROW))])
+    pairs = pairs[pairs["layer"].isin(set(pairs["layer"][pairs["other_index"].notna()]))]
+    found = []
+    for run, own, budget in _shares(pairs, runs, MOST_IN_MATRICES):
+        layers = list(dict.fromkeys(own["layer"]))
+        own = own.assign(other_index=own["other_index"].fillna(own["class_index"]))
+        present = sorted({*own["class_index"], *own["other_index"]})
+        K = len(present)
+        layers, moments = _kept(own, layers, budget // (2 * K * K), left_out, "pair by pair")
+        own = own[own["checkpoint"].isin(moments) & own["layer"].isin(layers)]
+        values = np.full((len(moments), len(layers), 2, K, K), np.nan)
+        step, layer, c, other = _codes(own, checkpoint=moments, layer=layers, class_index=present, other_index=present)
+        of_means = (own["metric"] == MEANS).to_numpy()
+        values[step, layer, np.where(of_means, 0, 1), c, other] = own["value"]
+        values[step[of_means], layer[of_means], 0, other[of_means], c[of_means]] = own["value"][of_means]
+        known = ~np.isnan(values[:, :, 0]).all(axis=3)
+        values[:, :, 0, np.arange(K), np.arange(K)] = np.where(known, 1.0, np.nan)
+        found.append({**_described(run, own, moments, layers), "value": shorts(np.clip(values, -1, 1), 1.0)})
+    return found
+
+
+def pictures(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> list[dict[str, Any]]:
+    """The picture of each checkpoint: coordinates in 16 bits, those of classifier rows in a scale of their own."""
+    axes = [name for name in table.columns if name.startswith("x")]
+    found = []
+    for run, own, budget in _shares(table, runs, MOST_PLACES):
+        width = max(1, int(own[axes].notna().any().sum()))
+        most = budget // (width * int(own.groupby("checkpoint").size().max()))
+        _, moments = _kept(own, [""], most, left_out, "in the picture")
+        classes = own.drop_duplicates("class_index")
+        names = apart([visible(str(name)) for name in classes["class_name"]])
+        found.append(
+            {
+                "run": run,
+                "layer": visible(str(own["layer"].iloc[0])),
+                "axes": width,
+                "classes": [
+                    {"index": int(c), "name": name} for c, name in zip(classes["class_index"], names, strict=True)
+                ],
+                "pictures": [_picture(own[own["checkpoint"] == name], name, axes[:width]) for name in moments],
+            }
+        )
+    return found
+
+
+def _picture(rows: pd.DataFrame, name: str, axes: Sequence[str]) -> dict[str, Any]:
+    X = rows[list(axes)].fillna(0.0).to_numpy(np.float64, copy=True)
+    rays = (rows["item"] == "classifier").to_numpy()
+    for part in (rays, ~rays):
+        X[part] /= np.abs(X[part]).max(initial=0.0) or 1.0
+    return {
+        "checkpoint": visible(name),
+        "items": "".join(item[0] for item in rows["item"]),
+        "of": rows["class_index"].astype(int).tolist(),
+        "value": shorts(X, 1.0),
+    }
+
+
+def _trained(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["split"].isin(("train", ""))]
+
+
+def _shares(table: pd.DataFrame, runs: Mapping[str, int], most: int) -> Iterator[tuple[int, pd.DataFrame, int]]:
+    """Each run of the page with its rows and how many numbers it may have."""
+    inside = table[table["run"].isin(list(runs))]
+    for run, own in inside.groupby("run", sort=False):
+        yield runs[str(run)], own, most // inside["run"].nunique()
+
+
+def _kept(
+    own: pd.DataFrame, layers: list[Any], most: int, left_out: list[str], what: str
+) -> tuple[list[Any], list[str]]:
+    """The last layers and an even choice of the checkpoints, `most` of both together; said where it is not all."""
+    names = [str(name) for name in dict.fromkeys(own.sort_values("step", kind="stable")["checkpoint"])]
+    few = min(FEWEST_MOMENTS, len(names))
+    last = layers[-max(1, most // few) :]
+    if len(last) < len(layers) and (told := f"{len(last)} of {len(layers)} layers {what}") not in left_out:
+        left_out.append(told)
+    layers = last
+    moments = spread_out(names, max(1, most // len(layers)))
+    said = f"{len(moments)} checkpoints of each run {what}"
+    if len(moments) < len(names) and said not in left_out:
+        left_out.append(said)
+    return layers, moments
+
+
+def _codes(own: pd.DataFrame, **known: Sequence[Any]) -> list[np.ndarray]:
+    """For each column, which of its known values a row has."""
+    return [own[name].map({x: i for i, x in enumerate(each)}).to_numpy(np.int64) for name, each in known.items()]
+
+
+def _described(run: int, own: pd.DataFrame, moments: Sequence[str], layers: Sequence[Any]) -> dict[str, Any]:
+    names = own.drop_duplicates("class_index").sort_values("class_index")["class_name"]
+    alike = apart([visible(str(name)) for name in names])
+    return {
+        "run": run,
+        "checkpoints": [visible(name) for name in moments],
+        "layers": [visible(str(name)) for name in layers],
+        "classes": alike,
+    }

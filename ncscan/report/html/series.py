@@ -1,0 +1,189 @@
+"""The numbers of layers and maps as a page carries them: for each run an array of steps × places a number.
+
+In: the frame of all points. Out: plain values for JSON, and in words what was left out. A value is kept as a float32,
+about seven digits; the CSV files have all of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ncscan.report.figures.scales import Scale, apart, scale_of, short_names, spread_out
+from ncscan.report.html.packing import floats, stretches
+from ncscan.tables import KEYS, MAPS, moment_names, over_seeds, read_layer
+from ncscan.wording import visible
+
+MOST_RUNS = 8
+"""Runs whose numbers a page carries, beside the means of groups; the tables have all of them."""
+MOST_NUMBERS = 560_000
+"""Numbers in all: 3 MB. Beyond, only the leading quantity of each metric is kept, then fewer steps, then layers."""
+FEWEST_STEPS = 24
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number that layers or maps have: a metric with its quantity and convention."""
+
+    table: str
+    metric: str
+    quantity: str
+    weighting: str
+    centred: bool | None
+    scale: Scale
+
+    @property
+    def label(self) -> str:
+        """As a list of numbers has it."""
+        parts = [self.metric, self.quantity, "by samples" if self.weighting == "sample" else ""]
+        return visible(" · ".join(filter(None, parts)))
+
+    @property
+    def convention(self) -> str:
+        """What changes it, in words."""
+        frame = {True: "centred", False: "not centred", None: ""}[self.centred]
+        weighting = f"classes weighted by {self.weighting}" if self.weighting else ""
+        return ", ".join(filter(None, [weighting, frame]))
+
+    def to_plain(self) -> dict[str, Any]:
+        """As the page's script has it."""
+        return {
+            "metric": visible(self.metric),
+            "label": self.label,
+            "convention": self.convention,
+            "type": self.scale.type,
+            "domain": self.scale.domain,
+            "constant": self.scale.constant,
+            "axis": self.scale.to_vega(),
+        }
+
+
+def carried(frame: pd.DataFrame, signed: frozenset[str]) -> tuple[list[Number], list[dict[str, Any]], list[str]]:
+    """The numbers of a page, its runs with their arrays, and what was left out.
+
+    Args:
+        frame: `points` of the report.
+        signed: metrics that may be negative, whose axis stays linear.
+
+    The means over the seeds of a group come first, as runs of their own; then the runs.
+    """
+    runs = list(dict.fromkeys(frame["run"]))
+    left_out = [f"the first {MOST_RUNS} of {len(runs)} runs"] if len(runs) > MOST_RUNS else []
+    own = frame[frame["run"].isin(runs[:MOST_RUNS])].assign(mean=False, seeds=0)
+    means = over_seeds(frame).rename(columns={"runs": "seeds"}).assign(mean=True)
+    both = pd.concat([means, own], ignore_index=True) if len(means) else own
+    both, thinned = _thinned(both)
+    numbers = [_number(key, rows, signed) for key, rows in both.groupby(list(KEYS), sort=False)]
+    at = {(n.table, n.metric, n.quantity, n.weighting): i for i, n in enumerate(numbers)}
+    found = [_run(rows, at) for _, rows in both.groupby(["mean", "run"], sort=False)]
+    told = apart([run["name"] for run in found if not run["seeds"]])
+    for run, name in zip((run for run in found if not run["seeds"]), told, strict=True):
+        run["name"] = name
+    return numbers, found, left_out + thinned
+
+
+def _thinned(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """As many of the rows as a page may carry."""
+    said = []
+    if len(frame) > MOST_NUMBERS:
+        leading = frame[list(KEYS)].drop_duplicates().drop_duplicates(["table", "metric"])
+        frame = frame.merge(leading, on=list(KEYS))
+        said.append("the first quantity and weighting of each metric")
+    if len(frame) > MOST_NUMBERS:
+        steps = {run: sorted(set(own.dropna())) for run, own in frame.groupby("run", sort=False)["step"]}
+        most = max(FEWEST_STEPS, max(map(len, steps.values())) * MOST_NUMBERS // len(frame))
+        kept = {run: set(spread_out(own, most)) for run, own in steps.items()}
+        frame = frame[[step in kept[run] for run, step in zip(frame["run"], frame["step"], strict=True)]]
+        said.append(f"{most} steps of each run")
+    if len(frame) > MOST_NUMBERS:
+        places = list(dict.fromkeys(frame["layer"]))
+        most = max(2, len(places) * MOST_NUMBERS // len(frame))
+        frame = frame[frame["layer"].isin(spread_out(places, most))]
+        said.append(f"{most} of {len(places)} layers and maps")
+    return frame, said
+
+
+def _number(key: Any, rows: pd.DataFrame, signed: frozenset[str]) -> Number:
+    table, metric, quantity, weighting = map(str, key)
+    centred = rows["centred"].iloc[0]
+    scale = scale_of(rows["value"].dropna(), decades=np.inf if metric in signed else 1.0)
+    return Number(table, metric, quantity, weighting, None if pd.isna(centred) else bool(centred), scale)
+
+
+def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dict[str, Any]:
+    """One run; or the mean of a group, whose moments are steps, since its runs name their checkpoints themselves."""
+    seeds = int(rows["seeds"].max())
+    key = "step" if seeds else "checkpoint"
+    moments = rows.drop_duplicates(key).sort_values("step", kind="stable")
+    places = rows.drop_duplicates("layer").sort_values(["table", "depth"], kind="stable")
+    order = {place: i for i, place in enumerate(places["layer"])}
+    steps = {moment: i for i, moment in enumerate(moments[key])}
+    reasons = {NOT_MEASURED: 0}
+    read = read_layer(rows)
+    names = [str(name) for name in places["layer"]]
+    return {
+        "name": visible(str(rows["run"].iloc[0])),
+        "group": visible(str(rows["group"].iloc[0])),
+        "seeds": seeds,
+        "unit": visible(str(rows["step_unit"].iloc[0])),
+        "steps": [None if pd.isna(step) else int(step) for step in moments["step"]],
+        "labels": moment_names(moments),
+        "checkpoints": ["" if seeds else visible(str(name)) for name in moments["checkpoint"]],
+        "axis": scale_of([float(step) for step in moments["step"].dropna()], decades=2.0).to_vega(),
+        "places": [
+            {
+                "name": visible(name),
+                "short": short,
+                "kind": visible(str(kind)),
+                "how": visible(str(how or "")),
+                "map": kind == MAPS,
+            }
+            for name, short, kind, how in zip(
+                names, short_names(names), places["kind"], places["reduction"], strict=True
+            )
+        ],
+        "reads": None if read is None else order[read],
+        "series": [
+            {
+                "split": visible(str(split)),
+                "number": at[str(table), str(metric), str(quantity), str(weighting)],
+                **_arrays(own, steps, order, key, reasons),
+            }
+            for (split, table, metric, quantity, weighting), own in rows.groupby(["split", *KEYS], sort=False)
+        ],
+        "reasons": list(reasons),
+    }
+
+
+def _arrays(
+    own: pd.DataFrame, steps: Mapping[Any, int], order: Mapping[str, int], key: str, reasons: dict[str, int]
+) -> dict[str, Any]:
+    """One number of one split: an array of steps × places, and what else is known where there is something."""
+    where = own["layer"].map(order).to_numpy(np.int64)
+    places, column = np.unique(where, return_inverse=True)
+    at = own[key].map(steps).to_numpy(np.int64), column
+    shape = len(steps), len(places)
+
+    def spread(values: Any) -> np.ndarray:
+        array = np.full(shape, np.nan)
+        array[at] = np.asarray(values, np.float64)
+        return array
+
+    told = [-1 if reason == "" else reasons.setdefault(visible(str(reason)), len(reasons)) for reason in own["reason"]]
+    why = np.nan_to_num(spread(told), nan=0).astype(np.int64)  # 0: not measured
+    found: dict[str, Any] = {"places": places.tolist(), "value": floats(spread(own["value"]))}
+    if (why >= 0).any():
+        found["why"] = stretches(why)
+    for name in ("low", "high", "baseline"):
+        array = spread(own[name])
+        if not np.isnan(array).all():
+            # What chance reads is the same at every step, unless labels were permuted: then one row says it.
+            alike = bool(((array == array[0]) | (np.isnan(array) & np.isnan(array[0]))).all())
+            found[name] = floats(array[:1] if alike else array)
+    floor = own["at_floor"].fillna(value=False).to_numpy(bool)
+    if floor.any():
+        found["floor"] = stretches(np.where(spread(floor) == 1, 0, -1))
+    return found

@@ -1,0 +1,9 @@
+"""Pass over the rows of a layer."""
+
+from ncscan.statistics.accumulation.parallel import in_lanes
+from ncscan.statistics.accumulation.passes import layer_stats
+
+__all__ = [
+    "in_lanes",
+    "layer_stats",
+]

@@ -1,0 +1,370 @@
+"""What a layer's activations amount to, and every decision about a rank.
+
+In: `ClassSums` and `Scatter`, the partial sums of the two passes. Out: `LayerStats`, all that a metric may know of a
+layer, a few numbers per class instead of N·d. Which singular values count is decided here, and of Z in spectrum.py.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from ncscan.errors import DataError, Undefined
+from ncscan.statistics.class_pairs import Crowding, crowding
+from ncscan.statistics.partial_sums import ClassSums, Frame, NormSums, Permuted, PerSample, Scatter
+from ncscan.statistics.precision import float_format, ulp
+from ncscan.statistics.schur_complement import Unexplained, unexplained
+from ncscan.statistics.sketch import largest_eigenvalue
+from ncscan.statistics.spectrum import Negative, Spectrum, negative_of, spectrum_of, storage_noise
+
+_KNOWN = ("tolerance", "spreads")
+"""What of the class means is made once a layer and goes along with copies of it."""
+
+_HUNDREDFOLD = 100.0
+"""A spread that is so many times the rounding of the means is known to 1 %."""
+
+Weighting = Literal["class", "sample"]
+"""How much a class counts in μ_G and Σ_B: 1/K, or its share n_c/N of the samples."""
+
+
+class Rank(NamedTuple):
+    """A decision about a rank."""
+
+    value: int
+    certain: bool
+    """False where directions that storage would have kept may hide under the resolution of the arithmetic."""
+
+
+@dataclass(frozen=True)
+class LayerStats:
+    """All that a metric may know of the activations of one layer."""
+
+    precision: str
+    """Storage format of the activations."""
+    obstacle: str
+    """Why nothing of this layer can be measured (activations that are not finite), else empty."""
+    batches: int
+    """In how many pieces the sums were made; their rounding grows with its root."""
+    classes: Int64[np.ndarray, "K"]
+    """The labels of the classes that have samples; everything else of this layer is of those alone, in this order."""
+    counts: Int64[np.ndarray, "K"]
+    means: Float64[np.ndarray, "K d"]
+    basis: Float64[np.ndarray, "r d"]
+    coordinates: Float64[np.ndarray, "K r"]
+    within: Float64[np.ndarray, "K"]
+    projected: Float64[np.ndarray, "r r"]
+    right: Int64[np.ndarray, "K"]
+    nearest: Int64[np.ndarray, "K K"] | None
+    disagreements: Int64[np.ndarray, "K"] | None
+    cosines: Float64[np.ndarray, "K"] | None
+    zero_samples: int
+    swap_errors: Int64[np.ndarray, "K"] | None
+    norms: NormSums
+    zeros: int
+    unexplained: Unexplained | None
+    """None where no Gram matrix of the features was accumulated, or all class means coincide."""
+    spectrum: Spectrum | None
+    negative: Negative | None
+    samples: PerSample | None = None
+    """A few numbers a sample, for a bootstrap, where they were asked for."""
+    permuted: Permuted | None = None
+    """Class sums under permuted labels, where they were asked for."""
+    exponent: int = 0
+    """All sums are of activations in the unit 2^exponent; not 0 only where squares of them would leave float64."""
+    drift: Float64[np.ndarray, "K e"] | None = None
+    """δ_c, what rounding of its sum moved each class mean by, as the second pass measured it; None where it did not."""
+    noise: float = 0.0
+    """‖Σ_W‖ where a Gram matrix was accumulated, else what of it lies in the span of the means, which it makes."""
+
+    @property
+    def n_classes(self) -> int:
+        """K, of classes that have samples."""
+        return len(self.counts)
+
+    @property
+    def n_samples(self) -> int:
+        """N."""
+        return int(self.counts.sum())
+
+    @property
+    def n_features(self) -> int:
+        """d."""
+        return int(self.means.shape[1])
+
+    @cached_property
+    def total_square(self) -> float:
+        """‖Z‖_F² = Σ_c (n_c ‖μ_c‖² + Σ ‖h − μ_c‖²)."""
+        return float(self.counts @ np.einsum("kd,kd->k", self.means, self.means) + self.within.sum())
+
+    def weights(self, weighting: Weighting) -> Float64[np.ndarray, "K"]:
+        """w_c, summing to 1."""
+        K = self.n_classes
+        return np.full(K, 1 / K) if weighting == "class" else self.counts / float(self.n_samples)
+
+    def centred(self, weighting: Weighting) -> Float64[np.ndarray, "K r"]:
+        """The columns of M̃ = M − μ_G 1ᵀ as rows, in the basis of their span."""
+        centred: Float64[np.ndarray, "K r"] = self.coordinates - self.weights(weighting) @ self.coordinates
+        return centred
+
+    def global_mean(self, weighting: Weighting) -> Float64[np.ndarray, "d"]:
+        """μ_G = Σ_c w_c μ_c."""
+        mean: Float64[np.ndarray, d] = self.weights(weighting) @ self.means
+        return mean
+
+    def ulps(self, precision: str) -> Float64[np.ndarray, "K d"]:
+        """The distance of neighbouring numbers of a storage format around each class mean."""
+        with np.errstate(under="ignore"):
+            true = np.ldexp(self.means, self.exponent)
+            return np.asarray(np.ldexp(ulp(true, precision), -self.exponent))
+
+    @cached_property
+    def tolerance(self) -> float:
+        """τ = max((√d + √K)·max(2ω_p, 16√B·ω_53), 2‖δ‖): what rounding alone can give a singular value of M.
+
+        ω_p² = mean_{c,j} ulp_p(μ_cj)²/12 is the variance of rounding the means to the storage precision p, B the
+        number of batches that were summed, δ what rounding moved the means by: equal numbers are all rounded to one
+        side, and a million of them move their mean by more than any batch says. A direction under τ is below storage
+        precision.
+        """
+        stored, summed = (np.sqrt(np.mean(self.ulps(p) ** 2) / 12) for p in (self.precision, "float64"))
+        size = np.sqrt(self.n_features) + np.sqrt(self.n_classes)
+        return self.with_drift(float(size * max(2 * stored, 16 * np.sqrt(self.batches) * summed)))
+
+    def with_drift(self, rounding: float) -> float:
+        """What rounding can do to a singular value of M, never under 2‖δ‖."""
+        if self.drift is None or 2 * np.linalg.norm(self.drift) <= rounding:  # ‖δ‖ ≤ ‖δ‖_F
+            return rounding
+        return max(rounding, 2 * _norm(self.drift))
+
+    @cached_property
+    def is_one_point(self) -> bool:
+        """Whether nothing is known to vary at all: of √(tr Σ_T) rounding of the class means may be 1 % or more."""
+        drift = 0.0 if self.drift is None else self.counts @ np.einsum("kd,kd->k", self.drift, self.drift)
+        centred = self.centred("sample")
+        total = self.within.sum() + self.counts @ np.einsum("kr,kr->k", centred, centred)
+        return bool(total <= _HUNDREDFOLD**2 * drift)
+
+    @cached_property
+    def spreads(self) -> dict[Weighting, tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]]:
+        """What `spread` has found so far, by weighting."""
+        return {}
+
+    @cached_property
+    def mean_spread(self) -> Float64[np.ndarray, "q"]:
+        """The singular values of M, not centred."""
+        return np.linalg.svd(self.means, compute_uv=False)
+
+    @cached_property
+    def crowding(self) -> Crowding:
+        """How close the class means are to each other."""
+        return crowding(self.coordinates)
+
+    def around_the_same_means(
+        self,
+        *,
+        within: Float64[np.ndarray, "K"],
+        projected: Float64[np.ndarray, "r r"],
+        unexplained: Unexplained | None,
+    ) -> "LayerStats":
+        """Other scatter within classes around the same class means: what is known of those is not made again."""
+        other = replace(self, within=within, projected=projected, unexplained=unexplained)
+        vars(other).update({name: getattr(self, name) for name in (*_KNOWN, "crowding")})
+        return other
+
+
+def require_extent(stats: LayerStats) -> None:
+    """Undefined where all samples are one point: no share of their variance and no nearest mean says anything."""
+    if stats.is_one_point:
+        raise Undefined("all samples are one point, as far as float64 sums can tell")
+
+
+def spread(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]:
+    """Singular values of M̃, class c counted √(K w_c) times, and their directions as rows; made once a layer."""
+    if stats.counts.min() == stats.counts.max():
+        weighting = "class"  # the two are one
+    if weighting not in stats.spreads:
+        scaled = np.sqrt(stats.n_classes * stats.weights(weighting))[:, None] * stats.centred(weighting)
+        _, s, axes = np.linalg.svd(scaled, full_matrices=False)
+        stats.spreads[weighting] = (s, axes)
+    return stats.spreads[weighting]
+
+
+def between(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray, "k"], Float64[np.ndarray, "k r"]]:
+    """The positive eigenvalues of Σ_B = Σ_c w_c μ̃_c μ̃_cᵀ in decreasing order, with their eigenvectors as rows.
+
+    They come from the singular values of M̃, never from Σ_B itself, which would square the condition number. At
+    most K − 1 count, and only those above the tolerance. Undefined when none does.
+    """
+    s, axes = spread(stats, weighting)
+    rank = int((s > stats.tolerance).sum())  # at most K − 1: the frame has no more directions
+    if rank == 0:
+        raise Undefined("the class means coincide, as far as the storage precision can tell")
+    return s[:rank] ** 2 / stats.n_classes, axes[:rank]
+
+
+def centred_rank(stats: LayerStats, weighting: Weighting) -> Rank:
+    """The rank of M̃."""
+    return Rank(len(between(stats, weighting)[0]), certain=True)
+
+
+def rank_sampling(stats: LayerStats, weighting: Weighting) -> int:
+    """How many directions of M̃ stand above what a mean of so few noisy samples gives by itself.
+
+    s_i > 1.1 (√tr Σ_W + √(K‖Σ_W‖))/√(min n_c): K means of n samples each err by a K×d matrix whose rows have covariance
+    Σ_W/n, and that is its norm. A direction under it is resolved by storage, but may not be there in other samples.
+    """
+    K = stats.n_classes
+    s, _ = spread(stats, weighting)
+    trace = stats.within.sum() / stats.n_samples
+    chance = 1.1 * (np.sqrt(trace) + np.sqrt(K * stats.noise)) / np.sqrt(stats.counts.min())
+    return int((s > max(chance, stats.tolerance)).sum())
+
+
+def rank_doubt(stats: LayerStats, weighting: Weighting) -> str:
+    """Why the rank of M̃ may not be that of other samples, else empty. It changes no value."""
+    try:
+        rank, sampled = centred_rank(stats, weighting).value, rank_sampling(stats, weighting)
+    except Undefined:
+        return ""
+    if rank == sampled or stats.counts.min() < 2:  # one sample says nothing of chance
+        return ""
+    few = f"only {sampled} stand above what {stats.counts.min()} samples of the smallest class give by chance"
+    return f"the class means differ in {rank} directions, but {few}: nc1_pinv may not hold for other samples"
+
+
+def mean_singular_values(stats: LayerStats) -> tuple[Float64[np.ndarray, "k"], int]:
+    """The singular values of M (not centred), and how many stand above the tolerance."""
+    s = stats.mean_spread
+    return s, int((s > stats.tolerance).sum())
+
+
+def layer_stats_from(
+    sums: ClassSums,
+    scatter: Scatter,
+    of: Frame,
+    *,
+    precision: str,
+    classes: Int64[np.ndarray, "K"] | None = None,
+    too_wide: str = "",
+    exponent: int = 0,
+) -> LayerStats:
+    """What both passes found, after checking that they saw the same samples.
+
+    Args:
+        sums: of the first pass.
+        scatter: of the second.
+        of: the frame made from `sums`, with which `scatter` was made.
+        precision: storage format of the activations.
+        classes: the labels of the classes, where they are not 0 … K−1.
+        too_wide: why a spectrum that was asked for was not accumulated.
+        exponent: of the unit 2^exponent that all sums are in.
+
+    Raises: DataError when the second pass saw other activations than the first.
+    """
+    classes = np.arange(len(of.counts)) if classes is None else classes
+    drift = None
+    if not sums.obstacle:
+        _check_same_samples(of, scatter, classes, precision)
+        drift = scatter.residuals / of.counts[:, None]
+        scatter = _around_own_means(of, scatter, drift)
+    stats = LayerStats(
+        precision=precision,
+        obstacle=sums.obstacle,
+        batches=max(sums.batches, 1),
+        classes=classes,
+        counts=of.counts,
+        means=of.means,
+        basis=of.basis,
+        coordinates=of.coordinates,
+        within=scatter.within,
+        projected=scatter.projected,
+        right=scatter.right,
+        nearest=scatter.nearest,
+        disagreements=scatter.disagreements,
+        cosines=scatter.cosines,
+        zero_samples=scatter.zero_samples,
+        swap_errors=scatter.swap_errors,
+        norms=sums.norms,
+        zeros=sums.zeros,
+        unexplained=None,
+        spectrum=spectrum_of(of, scatter, precision, too_wide, exponent),
+        negative=negative_of(scatter),
+        samples=scatter.samples,
+        permuted=scatter.permuted,
+        exponent=exponent,
+        drift=drift,
+        noise=_largest_noise(of, scatter, sums.obstacle),
+    )
+    with_unexplained = replace(stats, unexplained=_unexplained(stats, scatter))
+    vars(with_unexplained).update({name: vars(stats)[name] for name in _KNOWN if name in vars(stats)})
+    return with_unexplained
+
+
+def _around_own_means(of: Frame, scatter: Scatter, drift: Float64[np.ndarray, "K d"]) -> Scatter:
+    """The scatter around the means that classes have, not around those that rounding moved by δ_c.
+
+    Σ‖h − μ_c‖² = Σ‖h − (μ_c + δ_c)‖² + n_c‖δ_c‖². What is left of equal samples is the rounding of that difference: 0.
+    """
+    moved = of.counts * np.einsum("kd,kd->k", drift, drift)
+    own = scatter.within - moved
+    rounding = 4 * np.finfo(np.float64).eps * of.counts * scatter.within
+    within = np.where(own > rounding, own, 0.0)
+    if within.any():
+        return replace(scatter, within=within)
+    gram = None if scatter.gram is None else np.zeros_like(scatter.gram)
+    return replace(scatter, within=within, projected=np.zeros_like(scatter.projected), gram=gram)
+
+
+def _norm(matrix: Float64[np.ndarray, "K d"]) -> float:
+    """‖A‖ by the smaller of its Gram matrices."""
+    size = float(np.abs(matrix).max(initial=0.0))
+    A = matrix / size if size else matrix
+    return size * float(np.sqrt(largest_eigenvalue(np.triu(A @ A.T if len(A) <= A.shape[1] else A.T @ A))))
+
+
+def _check_same_samples(of: Frame, scatter: Scatter, classes: Int64[np.ndarray, "K"], precision: str) -> None:
+    """Around their mean, the samples of a class sum to zero, if they are those that made the mean."""
+    squares = of.counts * np.einsum("kd,kd->k", of.means, of.means) + scatter.within
+    # A model replayed on a GPU may differ in the last digit of each activation; other samples differ by far more.
+    # Sums of equal numbers are rounded to one side every time: n roundings, not √n.
+    summed = np.finfo(np.float64).eps * np.maximum(64 * np.sqrt(of.counts), of.counts)
+    allowed = 2.0 ** (1 - float_format(precision).digits) + summed
+    off = np.linalg.norm(scatter.residuals, axis=1) > allowed * np.sqrt(of.counts * squares)
+    if off.any():
+        raise DataError(
+            f"the second pass saw other activations than the first ({_classes(classes[off])} another mean): the "
+            "source shuffles, augments or is not deterministic; give it a fixed order, without augmentation or dropout"
+        )
+
+
+def _largest_noise(of: Frame, scatter: Scatter, obstacle: str) -> float:
+    """‖Σ_W‖. Without a Gram matrix, its share in the span of the means: noise that moves them lies there."""
+    known = scatter.projected if scatter.gram is None else scatter.gram
+    return 0.0 if obstacle else largest_eigenvalue(np.triu(known)) / max(int(of.counts.sum()), 1)
+
+
+def _unexplained(stats: LayerStats, scatter: Scatter) -> Unexplained | None:
+    """None without a Gram matrix, or where no class means differ: then nothing is asked of it."""
+    if scatter.gram is None or stats.obstacle:
+        return None
+    try:
+        squares, axes = between(stats, "sample")
+    except Undefined:
+        return None
+    N, d = stats.n_samples, stats.n_features
+    projected = axes @ stats.projected @ axes.T
+    storage = storage_noise(stats.total_square, N, d, stats.precision, stats.exponent)
+    above = stats.n_classes * (np.sqrt(squares) / stats.tolerance) ** 2
+    freedom = N - stats.n_classes
+    return unexplained(scatter.gram, scatter.gram_error, axes @ stats.basis, projected, above, freedom, storage)
+
+
+def _classes(indices: Int64[np.ndarray, "n"]) -> str:
+    """`class 3 has`, `classes 3 and 7 have`, `classes 0, 1, 2 and 37 more have`."""
+    if len(indices) == 1:
+        return f"class {indices[0]} has"
+    shown, more = indices[:3], len(indices) - 3
+    last = f"{more} more" if more > 0 else str(shown[-1])
+    return f"classes {', '.join(map(str, shown if more > 0 else shown[:-1]))} and {last} have"

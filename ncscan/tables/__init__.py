@@ -1,0 +1,66 @@
+"""Write and read the tables that programs read."""
+
+from ncscan.tables.all_numbers import SAME, numbers
+from ncscan.tables.columns import (
+    CLASS_COLUMNS,
+    FLAG,
+    GEOMETRY_COLUMNS,
+    METRIC_COLUMNS,
+    NUMBER,
+    REPORT,
+    REPORT_VERSION,
+    TABLES,
+    TEXT,
+    THEORY_COLUMNS,
+    WEIGHT_COLUMNS,
+    WHOLE,
+    Columns,
+)
+from ncscan.tables.conventions import CONVENTIONS, rows_in_convention, source_of
+from ncscan.tables.frames import complete, csv_text, inert, metrics_frame, plain, summary_frame, tidy, weights_frame
+from ncscan.tables.parquet_file import parquet_bytes, require_parquet
+from ncscan.tables.plotted_points import KEYS, MAPS, over_seeds, points
+from ncscan.tables.report_reader import REPORT_NAME, read_report
+from ncscan.tables.selection import compared, read_layer
+from ncscan.tables.times import moment_names, onsets
+
+__all__ = [
+    "CLASS_COLUMNS",
+    "CONVENTIONS",
+    "FLAG",
+    "GEOMETRY_COLUMNS",
+    "KEYS",
+    "MAPS",
+    "METRIC_COLUMNS",
+    "NUMBER",
+    "REPORT",
+    "REPORT_NAME",
+    "REPORT_VERSION",
+    "SAME",
+    "TABLES",
+    "TEXT",
+    "THEORY_COLUMNS",
+    "WEIGHT_COLUMNS",
+    "WHOLE",
+    "Columns",
+    "compared",
+    "complete",
+    "csv_text",
+    "inert",
+    "metrics_frame",
+    "moment_names",
+    "numbers",
+    "onsets",
+    "over_seeds",
+    "parquet_bytes",
+    "plain",
+    "points",
+    "read_layer",
+    "read_report",
+    "require_parquet",
+    "rows_in_convention",
+    "source_of",
+    "summary_frame",
+    "tidy",
+    "weights_frame",
+]

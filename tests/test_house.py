@@ -1,0 +1,44 @@
+"""The house: folders have faces, and nobody reaches past them."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ncscan
+
+ROOT = Path(ncscan.__file__).parent
+FACES = {path.parent.relative_to(ROOT.parent) for path in ROOT.rglob("__init__.py")}
+BY_MODULE = {"pipeline"}
+"""Folders of commands' jobs: each is a face of its own, so that a command imports no other's."""
+
+
+def modules() -> list[Path]:
+    return sorted(path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py"))
+
+
+def imports(module: Path) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(ast.parse((ROOT.parent / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "ncscan":
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("module", modules(), ids=str)
+def test_a_module_imports_from_the_faces_of_other_folders(module: Path) -> None:
+    for source, name in imports(module):
+        place = Path(*source.split("."))
+        assert not name.startswith("_") or name == "__version__", f"{module} imports {name} of {source}"
+        if place in FACES or place.parent == Path("ncscan"):
+            continue
+        room = Path(*place.parts[:2])
+        assert room.name in BY_MODULE or room in (module, *module.parents), f"{module} reaches into {source}"
+
+
+@pytest.mark.parametrize("face", sorted(FACES), ids=str)
+def test_a_face_only_gives_on(face: Path) -> None:
+    kept = (ast.Expr, ast.ImportFrom, ast.Assign)
+    tree = ast.parse((ROOT.parent / face / "__init__.py").read_text(encoding="utf-8"))
+    if face != Path("ncscan"):  # whose one name comes with its first use
+        assert [] == [ast.unparse(node) for node in tree.body if not isinstance(node, kept)]
+    assert ast.get_docstring(tree)
