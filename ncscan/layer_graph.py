@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, Literal, get_args
 
 from ncscan.errors import UsageError
+from ncscan.wording import visible
 
 Kind = Literal[
     "input",
@@ -199,7 +200,7 @@ def select(graph: TapGraph, selectors: Sequence[str]) -> tuple[Tap, ...]:
     for selector in selectors:
         if len(selector) > MAX_SELECTOR:
             raise UsageError(
-                f"--layers {selector:.60}…: {len(selector):,} characters; at most {MAX_SELECTOR:,} are read"
+                f"--layers {visible(selector[:60])}…: {len(selector):,} characters; at most {MAX_SELECTOR:,} are read"
             )
     chosen = _matches(graph, "all") if not selectors or selectors[0].startswith("!") else set[str]()
     for selector in selectors:

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Literal, NoReturn
 
 from ncscan.errors import UsageError
+from ncscan.wording import visible
 
 KEYS = (
     *("run", "group", "checkpoint", "step", "split", "layer"),
@@ -106,7 +107,7 @@ def parse(text: str, source: str = "--fail-if") -> Gate:
     Raises: UsageError, which names the place that cannot be understood.
     """
     if len(text) > MAX_LENGTH:
-        raise UsageError(f"{source} {text:.60}…: {len(text):,} characters; at most {MAX_LENGTH:,} are read")
+        raise UsageError(f"{source} {visible(text[:60])}…: {len(text):,} characters; at most {MAX_LENGTH:,} are read")
     return _Reader(text, source).gate()
 
 

@@ -253,13 +253,23 @@ def chunks_written(source: Dataset) -> int:
 
 
 def chunk_offsets(source: Dataset) -> list[int]:
-    """Where in the file each chunk of rows begins."""
+    """Return where in the file each chunk of rows begins.
+
+    Raises: DumpError when the file's index has a chunk beyond the last row.
+    """
     offsets = [0] * (-(-len(source) // source.chunks[0]))
+    beyond: list[int] = []
 
     def note(chunk: Any) -> None:
-        offsets[chunk.chunk_offset[0] // source.chunks[0]] = chunk.byte_offset
+        row = chunk.chunk_offset[0]
+        if row < len(source):
+            offsets[row // source.chunks[0]] = chunk.byte_offset
+        else:
+            beyond.append(row)
 
     source.id.chunk_iter(note)
+    if beyond:
+        raise DumpError(f"{source.file.filename}: damaged: {source.name} has rows at {beyond[0]:,} and ends before")
     return offsets
 
 
