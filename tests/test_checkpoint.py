@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ncscan.checkpoints.checkpoint import Checkpoint, find, load
+from ncscan.checkpoints import Checkpoint, find, load
 from ncscan.checkpoints.formats.pickle_reader import DTYPES
 from ncscan.errors import CheckpointError
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ncscan.checkpoints.checkpoint import Checkpoint, load
+from ncscan.checkpoints import Checkpoint, load
 from ncscan.errors import ModelError
 from ncscan.models import loaded_model
 from ncscan.models.sources.mlp import ACTIVATIONS, chain

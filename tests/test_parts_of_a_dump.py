@@ -97,9 +97,9 @@ def out(extracted: Path, tmp_path: Path) -> Path:
 def test_a_model_that_calls_exit_skips_its_checkpoint(
     tmp_path: Path, ncscan: Ncscan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ncscan.checkpoints import checkpoint
+    from ncscan import checkpoints
 
-    monkeypatch.setattr(checkpoint, "load", failing_for("step_5.pt", SystemExit(0), checkpoint.load))
+    monkeypatch.setattr(checkpoints, "load", failing_for("step_5.pt", SystemExit(0), checkpoints.load))
     code, told = ncscan("extract", run(tmp_path / "ckpts"), "--out", tmp_path / "out")
     (line,) = lines(told)
     assert code == 4
@@ -162,7 +162,7 @@ def test_what_no_input_is_to_blame_for_is_one_line(out: Path, ncscan: Ncscan, mo
     def broken(*_: object, **__: object) -> None:
         raise IndexError("list index out of range")
 
-    monkeypatch.setattr("ncscan.report.page_text", broken)
+    monkeypatch.setattr("ncscan.report.output.page_text", broken)
     code, told = ncscan("report", "--out", out, "--quiet")
     (line,) = lines(told)
     assert code == 1

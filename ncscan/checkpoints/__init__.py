@@ -1,6 +1,7 @@
 """Read bytes of unknown origin as tensors and metadata. Nothing in a file runs."""
 
-from ncscan.checkpoints.checkpoint import ENDINGS, Checkpoint, natural
+from ncscan.checkpoints.checkpoint import Checkpoint, load
+from ncscan.checkpoints.discovery import ENDINGS, find, natural
 from ncscan.checkpoints.metadata import MAX_NOTES
 
-__all__ = ["ENDINGS", "MAX_NOTES", "Checkpoint", "natural"]
+__all__ = ["ENDINGS", "MAX_NOTES", "Checkpoint", "find", "load", "natural"]

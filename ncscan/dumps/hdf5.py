@@ -20,8 +20,9 @@ from h5py import Dataset as Dataset
 from h5py import File as File
 from h5py import Group as Group
 
+from ncscan import files
 from ncscan.errors import DumpError
-from ncscan.files import ALIGNMENT, reading
+from ncscan.files import ALIGNMENT
 
 MAX_CHUNK = 2**28
 """Bytes of a chunk. It is what one read unpacks, so it bounds the memory that a file can ask for."""
@@ -133,7 +134,7 @@ def open_safely(path: Path, *, unfinished: bool = False) -> File:
         DumpError: when it is no HDF5 file, or damaged, or holds links to elsewhere, virtual or external data, types or
             filters other than plain ones, or a dataset larger than what is stored of it.
     """
-    with reading.opened(path, DumpError):  # a pipe would be waited for
+    with files.opened(path, DumpError):  # a pipe would be waited for
         pass
     with explained(path, "opening"):
         file = File(path, "r", locking=False, rdcc_nbytes=0)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from ncscan import files
 from ncscan.dumps import hdf5, row_tables
 from ncscan.dumps.agreement import Described, Stored, disagreements
 from ncscan.dumps.description import STORED_AS as STORED_AS
@@ -25,7 +26,6 @@ from ncscan.dumps.description import Layer as Layer
 from ncscan.dumps.description import Provenance as Provenance
 from ncscan.dumps.description import checked
 from ncscan.errors import DumpError, RefusedPlan
-from ncscan.files import reading
 from ncscan.layer_graph import TapGraph
 
 FORMAT = "ncscan dump"
@@ -145,7 +145,7 @@ class Dump:
         return value
 
     def _json(self, name: str) -> dict[str, Any]:
-        plain = reading.parse_json(hdf5.read_array(hdf5.dataset(self._file, name), MAX_DESCRIPTION).tobytes())
+        plain = files.parse_json(hdf5.read_array(hdf5.dataset(self._file, name), MAX_DESCRIPTION).tobytes())
         if not isinstance(plain, dict):
             raise DumpError(f"{self.path}: {name} is not an object")
         return plain

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ncscan import checkpoints
 from ncscan.activations import (
     Batch,
     CrossCheck,
@@ -31,7 +32,6 @@ from ncscan.activations import (
     watch,
 )
 from ncscan.checkpoints import Checkpoint
-from ncscan.checkpoints import checkpoint as checkpoints
 from ncscan.config import (
     CONFIG_NAME,
     DATA_CHOICES,

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from ncscan import files
 from ncscan.errors import ReportError
-from ncscan.files import reading
 from ncscan.tables.columns import FLAG, NUMBER, REPORT, REPORT_VERSION, TABLES, TEXT, WHOLE, Columns
 from ncscan.tables.frames import complete, conform
 
@@ -37,14 +37,14 @@ def read_report(path: Path) -> dict[str, pd.DataFrame]:
 
     Raises: ReportError when the file is not there, is none of ours, is of another version, is cut off or damaged.
     """
-    with reading.opened(path, ReportError) as (file, size):
+    with files.opened(path, ReportError) as (file, size):
         if f'"{REPORT}"'.encode() not in file.read(HEAD):
             raise ReportError(f"{path}: not a report of ncscan: nothing in it says {REPORT}")
         if size > MOST_BYTES:
             raise ReportError(f"{path}: {size / 1e9:,.1f} GB, more than any report takes; it is not read")
-        data = reading.read_rest(path, file, size, ReportError)
+        data = files.read_rest(path, file, size, ReportError)
     try:
-        plain = reading.parse_json(data, finite=True)
+        plain = files.parse_json(data, finite=True)
     except ValueError as error:
         raise ReportError(f"{path}: damaged or cut off, not JSON: {str(error).splitlines()[0]:.200}") from error
     if not isinstance(plain, dict) or plain.get("schema") != REPORT:

@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ncscan import files
 from ncscan.errors import DataError
-from ncscan.files import reading, zip_archive
+from ncscan.files import zip_archive
 
 INPUT_KEYS = ("inputs", "input", "x", "images", "image", "data", "features")
 LABEL_KEYS = ("labels", "label", "y", "targets", "target")
@@ -41,7 +42,7 @@ def read_npz(path: Path) -> Arrays:
     Raises: DataError when the file is damaged or hostile, holds Python objects, or does not tell which arrays to use.
     """
     try:
-        data = reading.read(path, DataError)
+        data = files.read(path, DataError)
         found = zip_archive.members(data)
         members = {name.removesuffix(".npy"): member for name, member in found.items()}
         if len(members) < len(found):
@@ -123,7 +124,7 @@ def _idx_path(folder: Path, name: str, n_dims: int) -> Path:
 
 
 def _idx(path: Path, n_dims: int) -> np.ndarray:
-    data = reading.read(path, DataError)
+    data = files.read(path, DataError)
     stored = len(data)
     try:
         with gzip.open(io.BytesIO(data)) if data[:2] == b"\x1f\x8b" else io.BytesIO(data) as stream:

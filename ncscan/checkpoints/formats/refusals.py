@@ -1,0 +1,40 @@
+"""What is said of files that are refused, and how to save them so that they are not."""
+
+import itertools
+import re
+from collections.abc import Iterable
+
+RESAVE = "save the weights alone: torch.save(model.state_dict(), …) or safetensors.torch.save_file(…)"
+
+NO_FORMATS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", f"in the format of torch before 1.6, a bare pickle; {RESAVE}"),
+    (0, b"\x80", f"a bare pickle, which could run anything; {RESAVE}"),
+    (257, b"ustar", "a tar archive; unpack it and name the checkpoint inside, or, if torch wrote it, " + RESAVE),
+    (0, b"\x89HDF", f"an HDF5 file, not a torch checkpoint; {RESAVE}"),
+    (0, b"\x1f\x8b", "compressed with gzip; unpack it first"),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it first"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself; run `git lfs pull`"),
+    (0, b"<", "a web page, perhaps the answer of a failed download; fetch the file again"),
+)
+"""What is met under a checkpoint's name: where its mark lies, the mark, what to say."""
+
+
+def refused(foreign: tuple[str, ...]) -> str:
+    """Say what of a pickle is neither tensors nor plain values, and what to do."""
+    named = listed(foreign).replace("'", "")
+    if any(name.startswith("torch.nn.") for name in foreign):
+        return f"holds a whole pickled model ({named}), and loading it would run its code; {RESAVE}"
+    if any(re.fullmatch(r"torch\._utils\._rebuild_(sparse|qtensor|nested|meta|wrapper).*", name) for name in foreign):
+        return f"holds tensors that are not dense ({named}); make them dense before saving"
+    return f"its pickle holds more than tensors and plain values ({named}), and loading it could run code; {RESAVE}"
+
+
+def listed(names: Iterable[object]) -> str:
+    """The first few names of a file, safe to print."""
+    shown = [f"{name!a:.60}" for name in itertools.islice(names, 9)]
+    return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
+
+
+def one_line(error: BaseException) -> str:
+    """The heart of a library's message."""
+    return " ".join(str(error).partition("\n\n")[0].split())[:200] or type(error).__name__

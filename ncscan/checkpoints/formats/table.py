@@ -1,0 +1,39 @@
+"""The table of formats, told apart by a file's first bytes, never by its name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ncscan.checkpoints.formats.reading import Found
+from ncscan.checkpoints.formats.refusals import NO_FORMATS, RESAVE
+from ncscan.checkpoints.formats.safetensors_file import header_length, safetensors_file
+from ncscan.checkpoints.formats.torch_zip import torch_zip
+
+HEAD = 512
+"""Bytes that are looked at before a file is read: a file of another kind may be large."""
+
+
+class Format(NamedTuple):
+    """One kind of file."""
+
+    name: str
+    recognise: Callable[[bytes, int], bool]
+    """From the first bytes, `HEAD` of them, and the size of the file."""
+    read: Callable[[bytes, Path], Found]
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("torch-zip", lambda head, _: head[:4] == b"PK\x03\x04", torch_zip),
+    Format("safetensors", lambda head, size: head[8:9] == b"{" and header_length(head) <= size - 8, safetensors_file),
+)
+"""The formats that are read, told apart by their first bytes, never by their names."""
+
+
+def no_format(data: bytes) -> str:
+    """Say what a file of no known format seems to be, from its first bytes."""
+    for offset, mark, what in NO_FORMATS:
+        if data[offset : offset + len(mark)] == mark:
+            return f"is {what}"
+    if data[8:9] == b"{":
+        return f"its safetensors header claims {header_length(data):,} bytes, more than the file has; is it cut off?"
+    return f"neither a torch.save file nor safetensors, or cut off at the start; {RESAVE}"
