@@ -118,7 +118,7 @@ def read_config(folder: Path) -> RunConfig:
     if not os.path.lexists(path):
         return RunConfig(folder)
     try:
-        plain = tomllib.loads(files.read(path, UsageError, MAX_CONFIG).decode("utf-8"))
+        plain = tomllib.loads(files.read(path, UsageError, MAX_CONFIG).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # of numbers and brackets without end, too
         what = "nested too deep" if isinstance(error, RecursionError) else f"{error!s:.200}"
         raise UsageError(f"{path}: not valid TOML: {what}") from error

@@ -197,11 +197,7 @@ def select(graph: TapGraph, selectors: Sequence[str]) -> tuple[Tap, ...]:
     Raises:
         UsageError: when a selector matches nothing (close names are offered), or when nothing is left.
     """
-    for selector in selectors:
-        if len(selector) > MAX_SELECTOR:
-            raise UsageError(
-                f"--layers {visible(selector[:60])}…: {len(selector):,} characters; at most {MAX_SELECTOR:,} are read"
-            )
+    check_selectors(selectors)
     chosen = _matches(graph, "all") if not selectors or selectors[0].startswith("!") else set[str]()
     for selector in selectors:
         if selector.startswith("!"):
@@ -211,6 +207,24 @@ def select(graph: TapGraph, selectors: Sequence[str]) -> tuple[Tap, ...]:
     if not chosen:
         raise UsageError(f"--layers {' '.join(selectors)} leaves no layer; `ncscan layers` lists what there is")
     return tuple(tap for tap in graph.taps if tap.name in chosen)
+
+
+def check_selectors(selectors: Sequence[str]) -> None:
+    """Refuse selectors that mean nothing whatever the layers are.
+
+    Raises: UsageError when one is empty, too long, or no regular expression after its `re:`.
+    """
+    for selector in selectors:
+        if len(selector) > MAX_SELECTOR:
+            raise UsageError(
+                f"--layers {visible(selector[:60])}…: {len(selector):,} characters; at most {MAX_SELECTOR:,} are read"
+            )
+        bare = selector.removeprefix("!")
+        if not bare.strip():
+            raise UsageError(f"--layers {selector!r}: names no layer; `ncscan layers` lists what there is")
+        if bare.startswith("re:"):
+            with _understood(bare[3:]):
+                re.compile(bare[3:])
 
 
 def _matches(graph: TapGraph, selector: str) -> set[str]:
@@ -232,11 +246,18 @@ def _matches(graph: TapGraph, selector: str) -> set[str]:
 
 def _found_by(pattern: str, graph: TapGraph) -> set[str]:
     """The taps in whose names a regular expression is found, in bounded time."""
+    with _understood(pattern):
+        wanted = re.compile(pattern)
+        return {tap.name for tap in graph.taps if any(wanted.search(name) for name in _names(tap))}
+
+
+@contextmanager
+def _understood(pattern: str) -> Iterator[None]:
+    """Inside, a regular expression that cannot be used is a UsageError, and takes bounded time."""
     try:
         with _limited(SEARCHING), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a later Python may read differently
-            wanted = re.compile(pattern)
-            return {tap.name for tap in graph.taps if any(wanted.search(name) for name in _names(tap))}
+            yield
     except TimeoutError:
         raise UsageError(f"--layers re:{pattern}: takes longer than {SEARCHING:g} seconds; write it simpler") from None
     except (re.error, OverflowError, RecursionError, MemoryError) as error:

@@ -10,7 +10,7 @@ from large_audit import large_audit
 from report_samples import RUNS, checkpoints, entries, weight_entries
 
 from ncscan.pipeline.pictures import Pictures, draw
-from ncscan.report import output
+from ncscan.report import output, stamped
 from ncscan.report.figures.charted import ALL_RUNS, charted
 from ncscan.report.figures.rendering import as_file
 from ncscan.report.own_files import CHARTS
@@ -90,7 +90,8 @@ def test_the_same_tables_give_the_same_bytes_and_old_charts_go(tmp_path: Path) -
     before = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.svg")}
     assert before == first.files
     (folder / "figures" / CHARTS / "gone").mkdir()
-    (folder / "figures" / CHARTS / "gone" / "old-steps.svg").write_text("of another run", encoding="utf-8")
+    old = stamped("old-steps.svg", b"<svg><title>of another run</title></svg>", "c0ffee")
+    (folder / "figures" / CHARTS / "gone" / "old-steps.svg").write_bytes(old)
     again = draw(Pictures((CHARTS,)), own, folder, "c0ffee")
     assert before == again.files
     written = output.put(folder, again.files)

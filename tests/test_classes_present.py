@@ -113,7 +113,7 @@ def test_a_simplex_by_construction_is_no_number() -> None:
     features, labels = random_layer(2, 6, 8)
     W = np.random.default_rng(3).standard_normal((7, 6))
     reasons = measure(features, 3 * labels, weight=W).set_index("metric").reason
-    for metric in ("nc2_equinorm_w", "nc2_equiangular_w", "nc2_etf_w", "nc3_uniform"):
+    for metric in ("nc2_equinorm_w", "nc2_equiangular_w", "nc2_etf_w", "nc3_uniform", "nc3_etf"):
         assert reasons[metric].startswith("trivial: of 7 rows the data has the classes of 2")
 
 

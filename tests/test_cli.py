@@ -374,6 +374,30 @@ def test_code_named_by_the_user_runs(workspace: Path) -> None:
     assert (0, "") == (done.returncode, done.stderr)
 
 
+def test_what_is_doubtful_about_a_replay_is_told_whenever_its_dump_is(workspace: Path) -> None:
+    (workspace / "mine.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        torch.rand(3)\n"
+        "        return super().forward(x)\n"
+        "def make():\n"
+        f"    return Net(nn.Linear({N_INPUTS}, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(),\n"
+        f"        nn.Linear(16, 16, bias=False), nn.Linear(16, {N_CLASSES}, bias=False))\n",
+        encoding="utf-8",
+    )
+    for command in (
+        ["extract", "ckpts", "--model", "mine:make"],
+        ["extract", "ckpts", "--model", "mine:make"],
+        ["report"],
+    ):
+        done = ncscan(*command, cwd=workspace)
+        assert 0 == done.returncode, done.stderr
+        assert "draws random numbers" in done.stderr, command
+    report = json.loads((workspace / "ncscan-out" / "report" / "report.json").read_text(encoding="utf-8"))
+    assert 1 == sum("draws random numbers" in told for told in report["warnings"])
+
+
 def test_dry_run_writes_nothing(workspace: Path) -> None:
     done = ncscan("extract", "ckpts", "--dry-run", cwd=workspace)
     assert done.returncode == 0

@@ -246,7 +246,7 @@ def test_a_spec_that_names_nothing_is_refused(spec: str) -> None:
         (np.eye(4)[LABELS], r"labels of shape \(20, 4\); .*one-hot"),
         (LABELS - 1, "label -1 in row 0"),
         (np.where(np.arange(20) == 11, 10**9, LABELS), "label 1000000000 in row 11"),
-        (np.full(20, 2**64 - 1, dtype=np.uint64), "label -1 in row 0"),
+        (np.full(20, 2**64 - 1, dtype=np.uint64), "label 18446744073709551615 in row 0"),
         (np.full(20, 3), "all 20 samples are of class 3"),
         (LABELS[:19], "19 labels, but inputs of shape"),
         ([[0], [1, 2]], "rows do not have one length"),

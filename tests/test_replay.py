@@ -269,8 +269,9 @@ def test_interrupt_ends_the_program_at_once() -> None:
     code = (
         "import signal, sys, time; sys.path.insert(0, sys.argv[1])\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job is started deaf to it
-        "import torch; from dumping import CPU, network, samples, traced; from ncscan.activations import replay\n"
-        "torch.set_num_threads(2); model, dataset = network(), samples(); found, taps = traced(model, dataset)\n"
+        "from dumping import CPU, network, samples, traced; from ncscan.activations.batches import replay\n"
+        "import torch; torch.set_num_threads(2)\n"
+        "model, dataset = network(), samples(); found, taps = traced(model, dataset)\n"
         "for batch in replay(model, dataset, found, taps, device=CPU, batch_size=1): print(flush=True); time.sleep(999)"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent)]

@@ -282,7 +282,7 @@ def test_write_when_columns_are_not_the_contract_is_refused(tmp_path: Path) -> N
 
 
 def test_templates_travel_with_the_package() -> None:
-    templates = importlib.resources.files("ncscan.report.html.page") / "templates"
+    templates = importlib.resources.files("ncscan.report.html") / "templates"
     assert {"page.html", "page.css", "page.js"} <= {entry.name for entry in templates.iterdir()}
 
 

@@ -114,15 +114,19 @@ def test_a_reader_of_stderr_that_goes_away_does_not_stop_the_work(extracted: Pat
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_stdout_that_is_full_is_no_fault_of_an_input(extracted: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "ncscan-out/dumps", "--out", "full"),
+        ("report", "ncscan-out/dumps", "--out", "full", "--json"),
+        ("layers", "ckpts"),
+        ("metrics",),
+    ],
+)
+def test_a_stdout_that_is_full_is_no_fault_of_an_input(extracted: Path, arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            command("report", "ncscan-out/dumps", "--out", "full"),
-            cwd=extracted,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    assert 0 == done.returncode
+        done = subprocess.run(command(*arguments), cwd=extracted, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert 1 == done.returncode
+    assert arguments[0] != "report" or (extracted / "full" / "report" / "report.html").exists()
     assert 1 == done.stderr.count("error: stdout cannot be written")
     assert "skipped" not in done.stderr

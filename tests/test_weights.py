@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Literal
 
-import ncscan.weights as weights_module
 import numpy as np
 import pytest
 from helpers import chain, rotation
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from ncscan.errors import Undefined
 from ncscan.layer_graph import Kind, TapGraph
+from ncscan.metrics.weights import evaluate as weights_module
 from ncscan.metrics.weights.evaluate import NORMS, SIZES, WeightRow, alignment, balance, condition, measure_weights
 
 ROUNDING = 1e-10

@@ -42,7 +42,8 @@ def _found(path: Path) -> Listing:
     if path.is_file():
         return Listing([path], [])
     if not path.is_dir():
-        raise CheckpointError(f"{path}: there is no such file or folder")
+        what = "not a regular file" if path.exists() else "there is no such file or folder"
+        raise CheckpointError(f"{path}: {what}")
     root = path.resolve()
     found: dict[Path, Path] = {}
     unreadable: list[CheckpointError] = []

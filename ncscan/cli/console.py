@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 class Stream(Console):
     """stdout or stderr; when its reader goes away (`ncscan … | head`), the work goes on unheard."""
 
+    lost = False
+    """Whether something could not be written although somebody waits for it: a full disk."""
+
     def on_broken_pipe(self) -> None:
         self.lose()
 
@@ -33,6 +36,7 @@ class Stream(Console):
         try:
             super().print(*objects, **settings)
         except OSError as error:
+            self.lost = True
             self.lose()
             if not self.stderr:
                 err.print(f"[bold red]error:[/] stdout cannot be written: {error.strerror or error}", soft_wrap=True)

@@ -46,4 +46,9 @@ def main() -> None:
     """The `ncscan` command."""
     keep_docstrings()
     ready_streams()
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if out.lost and not end.code:
+            raise SystemExit(1) from end  # the files are there, but not what was to be read on stdout
+        raise

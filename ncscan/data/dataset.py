@@ -230,6 +230,8 @@ def _labels(labels: object, where: str) -> torch.Tensor:
         raise DataError(f"{where}: labels are {array.dtype}, though whole numbers; convert them: .astype('int64')")
     if array.dtype.kind not in "iu":
         raise DataError(f"{where}: labels are {array.dtype}, not class numbers")
+    if array.dtype.kind == "u" and array.size and (largest := array.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{where}: label {largest} in row {array.argmax()}; classes are numbered 0 … K − 1")
     return torch.from_numpy(array.astype(np.int64))
 
 

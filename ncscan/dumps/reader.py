@@ -33,6 +33,9 @@ FORMAT_VERSION = 1
 LOGITS = "logits"
 GRADIENTS = "gradients"
 ROUNDING = "rounding"
+DOUBTS = "doubts"
+MAX_DOUBTS, MAX_DOUBT = 8, 1000
+"""Lines that are kept of what was doubtful, and characters of each."""
 MAX_DESCRIPTION = 2**26
 """Bytes of a graph or a provenance: 10,000 layers and 100,000 class names take a quarter of it."""
 HOW = ("device", "batch_size", "versions")
@@ -73,6 +76,9 @@ class Dump:
         self.graph = checked(TapGraph.from_plain(self._json("graph")))
         self.gradients = self._gradients() if GRADIENTS in self._file else None
         """What took gradients, where it was asked for."""
+        told = str(hdf5.attribute(self._file, DOUBTS)) if DOUBTS in self._file.attrs else ""
+        self.doubts = tuple(line[:MAX_DOUBT] for line in told.split("\n", MAX_DOUBTS)[:MAX_DOUBTS] if line)
+        """What was doubtful about the replay, in lines of text."""
         self.layers = tuple(self._layer(index) for index in range(self._count("n_layers")))
         names = [LOGITS, *(activations(layer.index) for layer in self.layers)]
         self.tables = row_tables.find(self._file, names, self.n_samples, max(1, self._count("batch_rows")))

@@ -27,7 +27,18 @@ from ncscan.dumps import hdf5, row_tables
 from ncscan.dumps.description import STORED_AS, Gradients
 from ncscan.dumps.description import Layer as Layer
 from ncscan.dumps.description import Provenance as Provenance
-from ncscan.dumps.reader import FORMAT, FORMAT_VERSION, GRADIENTS, LOGITS, ROUNDING, activations, plain_json
+from ncscan.dumps.reader import (
+    DOUBTS,
+    FORMAT,
+    FORMAT_VERSION,
+    GRADIENTS,
+    LOGITS,
+    MAX_DOUBT,
+    MAX_DOUBTS,
+    ROUNDING,
+    activations,
+    plain_json,
+)
 from ncscan.dumps.reader import Dump as Dump
 from ncscan.dumps.reader import finished as finished
 from ncscan.dumps.size_plan import AS_COMPUTED, chunk_rows, layers_of, partial_path
@@ -64,6 +75,7 @@ def write_dump(
     *,
     gradients: Gradients | None = None,
     rounding: Mapping[str, Float64[np.ndarray, "_"]] | None = None,
+    doubts: Callable[[], Iterable[str]] = tuple,
     compress: bool = False,
 ) -> DumpFacts:
     """Write a dump, or go on with one that was interrupted.
@@ -78,6 +90,7 @@ def write_dump(
         batches: gives the batches from a row on: `lambda start: replay(…, start=start)`.
         rounding: by tap, the mean squared rounding of each feature in the forward pass, where it was measured.
         gradients: what was measured by gradients, if it was; a partial dump of as many samples keeps its own.
+        doubts: gives what is doubtful about the replay, in lines; asked when all rows are there.
         compress: gzip: smaller, and more than ten times slower.
 
     Raises:
@@ -99,6 +112,8 @@ def write_dump(
             _append_all(file, partial, layers, batches(start), shape, start)
         _verify(partial, labels)
         with _disk_errors(partial), hdf5.reopen(partial) as file:
+            if told := "\n".join(" ".join(doubt.split())[:MAX_DOUBT] for doubt in [*doubts()][:MAX_DOUBTS]):
+                hdf5.set_attribute(file, DOUBTS, told)
             hdf5.set_attribute(file, "rows_complete", len(labels))
         sync(partial)
         partial.replace(path)

@@ -46,7 +46,7 @@ from ncscan.config import (
 from ncscan.data import HELD_OUT, OUTSIDE, SPLITS, TRAINING, Dataset, open_dataset
 from ncscan.dumps import DUMP_SUFFIX, Dump, Gradients, Provenance, SizePlan, finished, plan, remove_partial, write_dump
 from ncscan.errors import ModelError, RefusedPlan, TapError, UsageError
-from ncscan.layer_graph import Tap, select
+from ncscan.layer_graph import Tap, check_selectors, select
 from ncscan.metrics.gradients import Objective, measure_gradients
 from ncscan.models import LoadedModel, build
 from ncscan.pipeline.events import Advanced, Finished, Outcome, Skipped, Tell, writing
@@ -136,8 +136,10 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
     the folder that was named. A path that holds nothing, a folder that cannot be read and a run whose ncscan.toml is
     wrong are skipped.
 
-    Raises: the first trouble that was met, a CheckpointError or UsageError if it is known, when nothing is left.
+    Raises: the first trouble that was met, a CheckpointError or UsageError if it is known, when nothing is left; and
+        UsageError when the layers that are asked for mean nothing in any model.
     """
+    check_selectors(flags.layers)
     runs: dict[Path, tuple[str, RunConfig] | None] = {}
     folders: dict[str, Path] = {}
     targets: list[Target] = []
@@ -278,7 +280,6 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
     kept = finished(path, provenance, loaded.trace.graph, gradients=n_gradients, force=flags.force) and _is_unchanged(
         path, loaded, force=flags.force
     )
-    doubts: list[str] = []
     if kept:
         remove_partial(path)
     else:
@@ -290,12 +291,11 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
         # Before the rows: a dump is described and laid out before its first row comes.
         gradients = None if n_gradients is None else _gradients(loaded, n_gradients)
         with writing(path.parent):
-            found = _keep(path, provenance, loaded, gradients, repeated.changes, flags, tell)
-        doubts = [doubt for doubt in (repeated.doubt, *found) if doubt]
+            _keep(path, provenance, loaded, gradients, repeated, flags, tell)
     with Dump(path) as dump:
         layers = f"{len(dump.layers)} layers, {path.stat().st_size / 1e6:,.1f} MB"
         details = f"{_fit(provenance)}; {layers}{', complete before' if kept else ''}"
-        return summed_up(dump, details, doubts)
+        return summed_up(dump, details)
 
 
 def _is_unchanged(path: Path, loaded: Loaded, *, force: bool) -> bool:
@@ -335,11 +335,11 @@ def _keep(
     provenance: Provenance,
     loaded: Loaded,
     gradients: Gradients | None,
-    changes: str,
+    repeated: Repeated,
     flags: Flags,
     tell: Tell,
-) -> list[str]:
-    """Write the dump; what is doubtful about the replay, in words. Of a model that is refused in it nothing is left."""
+) -> None:
+    """Write the dump, with what is doubtful about the replay. Of a model that is refused in it nothing is left."""
     taps = [layer.tap for layer, _ in loaded.size.layers]
     checked = CrossCheck(
         loaded.model.module,
@@ -349,7 +349,7 @@ def _keep(
         reduction=flags.reduction,
         device=loaded.device,
         batch_size=loaded.batch_size,
-        changes=changes,
+        changes=repeated.changes,
     )
 
     def batches(start: int) -> Iterator[Batch]:
@@ -367,12 +367,12 @@ def _keep(
             batches,
             gradients=gradients,
             rounding=_rounding(loaded, taps, flags),
+            doubts=lambda: [doubt for doubt in (repeated.doubt, *checked.doubts) if doubt],
             compress=flags.compress,
         )
     except ModelError:
         remove_partial(path)
         raise
-    return checked.doubts
 
 
 def _rounding(loaded: Loaded, taps: Sequence[Tap], flags: Flags) -> dict[str, np.ndarray]:

@@ -30,13 +30,13 @@ def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:
     own = dump.provenance
     name = label(own) + ("" if own.split == TRAINING else f" ({own.split})")
     if own.split == OUTSIDE:
-        return Finished(name, None, len(dump.labels), details, tuple(doubts))
+        return Finished(name, None, len(dump.labels), details, (*dump.doubts, *doubts))
     accuracy = float(np.mean(dump.logits.argmax(axis=1) == dump.labels))
     chance = float(np.bincount(dump.labels).max() / len(dump.labels))
     untrained = 0 in (own.step, own.epoch)
     if own.split == TRAINING:
         doubts = (*accuracy_doubts(accuracy, chance, own.notes, untrained=untrained), *doubts)
-    doubts = (*lacking(dump.labels, dump.logits.shape[1], own.class_names), *doubts)
+    doubts = (*lacking(dump.labels, dump.logits.shape[1], own.class_names), *dump.doubts, *doubts)
     return Finished(name, accuracy, len(dump.labels), details, tuple(doubts))
 
 

@@ -93,6 +93,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         bare(b"}(" + b"".join(whole(n * (2**61 - 1), 10) + b"N" for n in range(1, 12_000)) + b"u"),
         "more than 10,000 keys",
     ),
+    "long-number-in-a-key": (
+        bare(b"}\x8b" + struct.pack("<i", 3000) + bytes(2999) + b"\x01\x85Ns"),
+        "more than 1,000 bits",
+    ),
     "long-key": (bare(b"}\x8b" + struct.pack("<i", 10**6) + bytes(10**6 - 1) + b"\x01Ns"), "more than 1,000 bits"),
     "encodes-its-text": (bare(b"}" + KEY + doubled(36) + b"s"), "encodes a text"),
     "encodes-as-punycode": (

@@ -113,7 +113,9 @@ def read(data: bytes, tensor: Callable[[View], object]) -> tuple[object, tuple[s
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         if isinstance(error, BadPickle):
             raise
-        raise BadPickle(f"holds a damaged pickle ({str(error) or type(error).__name__:.100})") from error
+        # Python's words about integers of thousands of digits end with what a programmer can do.
+        words = str(error).partition(" for integer string")[0] or type(error).__name__
+        raise BadPickle(f"holds a damaged pickle ({words:.100})") from error
     if end != len(data):
         raise BadPickle("holds a pickle with something behind its end")
     return content, tuple(sorted(context.foreign))
@@ -199,10 +201,11 @@ class _Context:
         self.n_odd_keys += not _is_text(value)
         if self.n_odd_keys > MAX_ODD_KEYS:
             raise BadPickle(f"has more than {MAX_ODD_KEYS:,} keys that are neither text nor small integers")
-        if isinstance(value, tuple) and _size(value, MAX_KEY) > MAX_KEY:
+        parts = _parts(value, MAX_KEY)
+        if len(parts) > MAX_KEY:
             raise BadPickle(f"nests tuples of more than {MAX_KEY} values in the key of a dictionary")
-        if isinstance(value, int) and value.bit_length() > MAX_KEY_BITS:
-            raise BadPickle(f"has an integer of more than {MAX_KEY_BITS:,} bits as the key of a dictionary")
+        if any(isinstance(part, int) and part.bit_length() > MAX_KEY_BITS for part in parts):
+            raise BadPickle(f"has an integer of more than {MAX_KEY_BITS:,} bits in the key of a dictionary")
         return value
 
 
@@ -264,16 +267,15 @@ def _set_items(target: object, items: list[Any], context: _Context) -> None:
         raise BadPickle("sets an item of what is no dictionary")
 
 
-def _size(value: tuple[Any, ...], most: int) -> int:
-    """The values in a tuple, each as often as it comes; counted no further than one beyond `most`."""
-    size = 0
+def _parts(value: Any, most: int) -> list[Any]:
+    """Return a value and, where it is a tuple, those in it, each as often as it comes: at most one beyond `most`."""
+    parts: list[Any] = []
     waiting = [value]
-    while waiting and size <= most:
-        item = waiting.pop()
-        size += 1
-        if isinstance(item, tuple):
-            waiting += item[: most + 1]
-    return size
+    while waiting and len(parts) <= most:
+        parts.append(waiting.pop())
+        if isinstance(parts[-1], tuple):
+            waiting += parts[-1][: most + 1]
+    return parts
 
 
 def _dictionary(context: _Context, pairs: object = ()) -> dict[Any, Any]:

@@ -54,11 +54,12 @@ def nc3_etf(view: LayerView) -> float:
 
     Returns: in [0, 2]; 0 at collapse, √2 (rms) for unrelated directions.
 
-    Raises: Undefined when W sees nothing of the class means, W is not finite,
-        or d < K − 1.
+    Raises: Undefined when W sees nothing of the class means, W is not finite, d < K − 1, or the data has two of more
+        classes: their centred logits are a simplex or its opposite, whatever the network.
 
     Source: Zhu et al. 2021; Kothapalli 2023.
     """
+    view.require_free_rows()
     stats = view.stats
     require_room(stats.n_features, stats.n_classes)
     W = _nonzero(view)
@@ -248,7 +249,7 @@ SELF_DUALITY: tuple[Metric, ...] = (
         convention="ETF_K = (I − 11ᵀ/K)/√(K−1)",
         source="Zhu et al. 2021; Kothapalli 2023",
         reading="Whether the classifier tells the class means apart evenly. Unrelated directions read √2.",
-        undefined="the classifier sees nothing of the class means; d < K − 1; W is not finite",
+        undefined="the classifier sees nothing of the class means; d < K − 1; W is not finite; data of 2 of K > 2",
     ),
     Metric(
         name="nc3_cosine",

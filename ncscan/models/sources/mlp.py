@@ -107,21 +107,21 @@ def chain(tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
         if role == "weight" and layer and tensor.dim() == 2 and tensor.is_floating_point():
             if not tensor.numel():
                 raise ModelError(
-                    f"not a plain mlp: {name} holds no numbers ({'×'.join(map(str, tensor.shape))}); {own}"
+                    f"not a plain mlp: {name:.100} holds no numbers ({'×'.join(map(str, tensor.shape))}); {own}"
                 )
             continue
         if role == "bias" and layer in layers and tensor.shape == tensors[f"{layer}.weight"].shape[:1]:
             continue
         shape = "×".join(map(str, tensor.shape)) or "a single number"
         shape += "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
-        raise ModelError(f"not a plain mlp: {name} ({shape}) is no weight or bias of a linear layer; {own}")
+        raise ModelError(f"not a plain mlp: {name:.100} ({shape}) is no weight or bias of a linear layer; {own}")
     groups = [list(group) for _, group in itertools.groupby(layers, key=lambda name: re.split(r"\d", name)[0])]
     if len(groups) > 6:
         raise ModelError(f"not a plain mlp: its {len(layers)} layers do not share one numbering; {own}")
     orders = {tuple(itertools.chain(*order)) for order in itertools.permutations(groups)}
     fitting = [order for order in orders if _chains([tensors[f"{name}.weight"] for name in order])]
     if len(fitting) != 1:
-        shapes = ", ".join(f"{n} {'×'.join(map(str, tensors[f'{n}.weight'].shape))}" for n in layers[:8])
+        shapes = ", ".join(f"{n:.100} {'×'.join(map(str, tensors[f'{n}.weight'].shape))}" for n in layers[:8])
         several = "chain in more than one order" if fitting else "do not chain"
         raise ModelError(f"not a plain mlp: its layers {several} ({shapes}{', …' if len(layers) > 8 else ''}); {own}")
     return fitting[0]
