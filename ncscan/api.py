@@ -20,7 +20,7 @@ from ncscan.statistics.accumulation import layer_stats
 from ncscan.uncertainty import estimated
 
 Array: TypeAlias = Any
-"""A numpy array or a torch tensor, or what numpy makes an array of."""
+"""Accepts a numpy array or a torch tensor, or what numpy makes an array of."""
 
 COLUMNS = (
     "layer",
@@ -57,7 +57,7 @@ def measure(
     bias: Array | None = None,
     logits: Array | None = None,
 ) -> pd.DataFrame:
-    """Every measure of one layer of activations, and of the classifier that reads it where one is given.
+    """Return every measure of one layer of activations, and of the classifier that reads it where one is given.
 
     Args:
         features: (N, d), numpy or torch, on any device; float16, bfloat16, float32, float64 or integers, in any order
@@ -69,7 +69,7 @@ def measure(
         logits: (N, K), what the network gives; computed from weight and bias where they are not given.
 
     Returns: a row per number, with the columns layer, metric, quantity, value, reason, weighting, centred, rank,
-        estimate, classifier. Where there is no value, the reason says why.
+        estimate, classifier. Where there is no value, the reason tells why.
 
     Raises: DataError when shapes, labels or types do not fit, or an array is masked, ragged, sparse or without data.
 
@@ -134,7 +134,7 @@ def _table(found: list[tuple[str, Row]]) -> pd.DataFrame:
 def _products(
     rows: np.ndarray | torch.Tensor, W: Float64[np.ndarray, "K d"], b: Float64[np.ndarray, "K"] | None
 ) -> Iterator[tuple[int, Float64[np.ndarray, "n K"]]]:
-    """W h + b of some rows at a time. What is not finite there is said in the rows of the table."""
+    """Yield W h + b of some rows at a time. What is not finite there is described in the rows of the table."""
     step = most_at_once(len(W))
     for first, chunk in _chunks(rows):
         for start in range(0, len(chunk), step):
@@ -144,13 +144,13 @@ def _products(
 
 
 def _vanish(largest: float, rows: np.ndarray | torch.Tensor, W: Float64[np.ndarray, "K d"] | None) -> bool:
-    """Whether products W h underflow, so that no decision can be read off them."""
+    """Return whether products W h underflow, so that no decision can be read off them."""
     factors = W is not None and W.any() and any(bool((chunk != 0).any()) for _, chunk in _chunks(rows))
     return bool(largest < _VANISHING and factors)
 
 
 def _features(features: Array) -> np.ndarray | torch.Tensor:
-    """Rows of real numbers, where and as they are."""
+    """Return rows of real numbers, where and as they are."""
     rows = _array(features, "features")
     if rows.ndim != 2:
         raise DataError(f"features of shape {tuple(rows.shape)}: give one row a sample, (N, d)")
@@ -173,7 +173,7 @@ def _labels(labels: Array) -> Int64[np.ndarray, "N"]:
 
 
 def _fitting(given: Array, name: str, shape: tuple[int | str, ...]) -> Float64[np.ndarray, "..."]:
-    """As float64, where its shape is the one that is expected; K stands for any number."""
+    """Return an array as float64, where its shape is the one that is expected; K stands for any number."""
     array = _numpy(_array(given, name))
     if array.ndim != len(shape) or any(want not in ("K", have) for want, have in zip(shape, array.shape, strict=True)):
         wanted = str(shape).replace("'", "")
@@ -182,13 +182,13 @@ def _fitting(given: Array, name: str, shape: tuple[int | str, ...]) -> Float64[n
 
 
 def _as_stored(given: Array, exact: Float64[np.ndarray, "K d"]) -> Float[np.ndarray, "K d"]:
-    """Weights in the precision in which they were given, which says what of them is rounding."""
+    """Return weights in the precision in which they were given, which shows what of them is rounding."""
     array = _numpy(_array(given, "weight"))
     return exact.astype(array.dtype.newbyteorder("=")) if array.dtype.name in ("float16", "float32") else exact
 
 
 def _array(given: Array, name: str) -> np.ndarray | torch.Tensor:
-    """The real numbers that were given, all of them, where they are; else DataError."""
+    """Return the real numbers that were given, all of them, where they are; else DataError."""
     if isinstance(given, torch.Tensor):
         if given.layout != torch.strided or given.is_nested or given.is_meta:
             what = "without data" if given.is_meta else "nested" if given.is_nested else "sparse"
@@ -208,21 +208,21 @@ def _array(given: Array, name: str) -> np.ndarray | torch.Tensor:
 
 
 def _numpy(array: np.ndarray | torch.Tensor) -> np.ndarray:
-    """As numpy, which has no bfloat16: that becomes float32, exactly."""
+    """Return an array as numpy, which has no bfloat16: that becomes float32, exactly."""
     if not isinstance(array, torch.Tensor):
         return array
     return (array.float() if array.dtype == torch.bfloat16 else array).cpu().numpy()
 
 
 def _chunks(rows: np.ndarray | torch.Tensor) -> Iterator[tuple[int, np.ndarray | torch.Tensor]]:
-    """So many rows that a chunk stays small: it alone is copied where rows are not floats as torch reads them."""
+    """Yield so many rows that a chunk stays small: it alone is copied where rows are not floats as torch reads them."""
     step = max(1, _BLOCK_NUMBERS // rows.shape[1])
     for start in range(0, len(rows), step):
         yield start, _as_floats(rows[start : start + step])
 
 
 def _as_floats(chunk: np.ndarray | torch.Tensor) -> Float[np.ndarray, "n d"] | Float[torch.Tensor, "n d"]:
-    """Floats of the same precision; integers as float64."""
+    """Return floats of the same precision; integers as float64."""
     if isinstance(chunk, torch.Tensor):
         return chunk if chunk.is_floating_point() else chunk.double()
     native = chunk.dtype.newbyteorder("=")

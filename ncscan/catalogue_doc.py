@@ -64,7 +64,7 @@ is the classifier's.
 
 
 def document() -> str:
-    """The page docs/metrics.md."""
+    """Return the page docs/metrics.md."""
     parts = [
         _INTRODUCTION,
         _section("Per layer", [*FEATURES, *SIZES]),

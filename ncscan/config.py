@@ -48,14 +48,14 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "report": ("fail_if",),
     "diff": ("fail_if",),
 }
-"""Every section and key of an ncscan.toml; anything else is a mistake and is said."""
+"""Every section and key of an ncscan.toml; anything else is a mistake and is reported."""
 
 
 GATED = ("report", "diff")
-"""Sections that may say under which conditions the command of this name fails."""
+"""The sections that may give the conditions under which the command of this name fails."""
 
 FILE_KINDS = ("npz", "idx")
-"""What stands before the colon where a data set is a file; anything else there is a module of code."""
+"""The words that stand before the colon where a data set is a file; anything else there is a module of code."""
 
 MODEL_CHOICES = "mlp or module:function"
 DATA_CHOICES = "npz:FILE, idx:DIR or module:function"
@@ -63,16 +63,16 @@ DATA_CHOICES = "npz:FILE, idx:DIR or module:function"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model or a data set comes from, and the folder that relative paths and modules in it start from."""
+    """The origin of a model or a data set, and the folder that relative paths and modules in it start from."""
 
     spec: str
     base: Path
     trusted: bool
-    """True when the user typed it; False when a file said it."""
+    """True when the user typed it; False when a file gave it."""
 
     @property
     def is_code(self) -> bool:
-        """Whether it names code, `module:function`, rather than a file or a built-in model.
+        """Return whether it names code, `module:function`, rather than a file or a built-in model.
 
         >>> [Source(spec, Path(), trusted=True).is_code for spec in ("train:make_model", "mlp", "npz:digits.npz")]
         [True, False, False]
@@ -83,7 +83,7 @@ class Source:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run: a folder of checkpoints of one training, and what its ncscan.toml and the flags say of it."""
+    """One run: a folder of checkpoints of one training, and the settings that its ncscan.toml and the flags give it."""
 
     folder: Path
     model: Source | None = None
@@ -100,7 +100,7 @@ class RunConfig:
 
 
 def nearest_config(path: Path) -> Path | None:
-    """The nearest folder with an ncscan.toml: that of a file, the folder itself, or one above it."""
+    """Return the nearest folder with an ncscan.toml: that of a file, the folder itself, or one above it."""
     folder = path if path.is_dir() else path.parent
     for candidate in (folder, *folder.parents):
         # Whatever it is: a pipe or a folder in its place is an error, not a reason to look further up.
@@ -110,9 +110,9 @@ def nearest_config(path: Path) -> Path | None:
 
 
 def read_config(folder: Path) -> RunConfig:
-    """What the ncscan.toml of a folder says; an empty RunConfig where there is none.
+    """Return the settings in the ncscan.toml of a folder; an empty RunConfig where there is none.
 
-    Raises UsageError when it is not TOML, or says something that ncscan does not know.
+    Raises UsageError when it is not TOML, or holds something that ncscan does not know.
     """
     path = folder / CONFIG_NAME
     if not os.path.lexists(path):
@@ -178,9 +178,9 @@ def with_flags(
     ood: str | None = None,
     trust_code: bool = False,
 ) -> RunConfig:
-    """The same run with the command line's word before the file's.
+    """Return the same run with the settings of the command line before those of the file.
 
-    Raises UsageError when the file names code and the user did not say that it may run.
+    Raises UsageError when the file names code and the user did not allow it to run.
     """
     here = Path.cwd()
     merged = replace(
@@ -203,7 +203,7 @@ def with_flags(
 
 
 def parse_normalisation(text: str, where: str) -> Normalisation:
-    """`MEAN,STD`, several channels divided by slashes.
+    """Parse `MEAN,STD`, several channels divided by slashes.
 
     >>> parse_normalisation("0.1307,0.3081", "--normalize")
     ((0.1307,), (0.3081,))
@@ -223,7 +223,7 @@ def parse_normalisation(text: str, where: str) -> Normalisation:
 
 
 def _texts(values: list[Any] | None, section: str, path: Path) -> tuple[str, ...]:
-    """A list of texts."""
+    """Return a list of texts."""
     for value in values or ():
         if not isinstance(value, str):
             raise UsageError(f"{path}: fail_if in [{section}] must be a list of texts, and has {_short(value)}")
@@ -243,7 +243,7 @@ def _data(spec: str | None, base: Path, where: str, *, trusted: bool) -> Source 
 
 
 def _short(value: object) -> str:
-    """A value of a file for a message: its type where it is no plain one, cut where it is long."""
+    """Return a value of a file for a message: its type where it is no plain one, cut where it is long."""
     if isinstance(value, int) and abs(value) >= 2**63:
         return "an integer beyond 64 bits"
     if isinstance(value, list | dict):

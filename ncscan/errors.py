@@ -22,7 +22,7 @@ class UsageError(NcscanError):
 
 
 class RefusedPlan(NcscanError):  # noqa: N818 - a refusal, in the words of the command line
-    """What was asked is understood but must not start: no room on the disk, other results in the way."""
+    """A command that is understood but must not start: no room on the disk, other results in the way."""
 
     exit_code = 2
 
@@ -56,7 +56,7 @@ class ReportError(NcscanError):
 
 
 def unexpected(error: BaseException) -> str:
-    """One line for an exception that nobody foresaw: its type and text, and the place in ncscan that raised it.
+    """Return one line for an exception that nobody foresaw: its type and text, and the place in ncscan that raised it.
 
     >>> try:
     ...     {}["a"]
@@ -80,4 +80,4 @@ def unexpected(error: BaseException) -> str:
 
 
 class Undefined(Exception):  # noqa: N818 - it is an answer, not a failure
-    """A measure that has no value here; its text says why and stands in the table in place of the value."""
+    """A measure that has no value here; its text gives the reason and stands in the table in place of the value."""

@@ -33,7 +33,7 @@ Kind = Literal[
     "other",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""What computed a value; the closed list of the `kind` column."""
+"""The kinds of operations that compute a value; the closed list of the `kind` column."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Tap:
     types: tuple[str, ...] = ()
     """What made it and what returned it, as `name` and `aliases` go: class names of modules, or a function's name."""
     minor: bool = False
-    """Not a layer of `all`: an intermediate result that no linear map reads (scalar arithmetic, masks, slices, …)."""
+    """Whether `all` leaves it out: a result that no linear map reads (scalar arithmetic, masks, slices, …)."""
 
     @property
     def is_preactivation(self) -> bool:
@@ -86,13 +86,13 @@ class LinearMap:
 
 @dataclass(frozen=True)
 class Link:
-    """Two linear maps of which the second reads what came of the first, with no other map between."""
+    """Two linear maps of which the second reads what came of the first, with no other linear map between."""
 
     first: str
     next: str
     between: tuple[Kind, ...]
-    """Kinds of what stands between on the shortest way, in order; views and dropout do not count. Empty: the product
-    W₂W₁ is exact. A way stops at its second residual sum: what is carried past it belongs to later blocks."""
+    """The kinds of what stands between on the shortest way, in order; views and dropout do not count. Empty: the
+    product W₂W₁ is exact. A way stops at its second residual sum: what is carried past it belongs to later blocks."""
 
 
 @dataclass(frozen=True)
@@ -100,48 +100,48 @@ class TapGraph:
     """A traced forward pass."""
 
     taps: tuple[Tap, ...]
-    """In execution order: depth 0 is the input."""
+    """The taps in execution order: depth 0 is the input."""
     maps: tuple[LinearMap, ...]
-    """In execution order."""
+    """The linear maps in execution order."""
     links: tuple[Link, ...]
     head: tuple[str, ...]
-    """The maps at the end of the pass with nothing between them, first to last: the linear head."""
+    """The linear maps at the end of the pass with nothing between them, first to last: the linear head."""
     not_executed: tuple[str, ...]
     """Modules with parameters of their own of which the pass read none."""
 
     @property
     def output(self) -> Tap:
-        """The tap of the logits."""
+        """Return the tap of the logits."""
         return next(tap for tap in self.taps if tap.is_output)
 
     @property
     def last(self) -> LinearMap | None:
-        """The linear map that decides: the end of the linear head, else the last one that ran."""
+        """Return the linear map that decides: the end of the linear head, else the last one that ran."""
         if self.head:
             return self.map(self.head[-1])
         return self.maps[-1] if self.maps else None
 
     def tap(self, name: str) -> Tap:
-        """The tap of that name or alias; KeyError when there is none."""
+        """Return the tap of that name or alias; KeyError when there is none."""
         for tap in self.taps:
             if name == tap.name or name in tap.aliases:
                 return tap
         raise KeyError(name)
 
     def map(self, name: str) -> LinearMap:
-        """The linear map of that name; KeyError when there is none."""
+        """Return the linear map of that name; KeyError when there is none."""
         for linear_map in self.maps:
             if linear_map.name == name:
                 return linear_map
         raise KeyError(name)
 
     def to_plain(self) -> dict[str, Any]:
-        """Lists, dicts and plain values, ready for JSON."""
+        """Return lists, dicts and plain values, ready for JSON."""
         return asdict(self)
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "TapGraph":
-        """The graph that `to_plain` wrote, also after a round trip through JSON."""
+        """Return the graph that `to_plain` wrote, also after a round trip through JSON."""
         return cls(
             taps=tuple(Tap(**_tuples(tap)) for tap in plain["taps"]),
             maps=tuple(LinearMap(**_tuples(m)) for m in plain["maps"]),
@@ -152,7 +152,7 @@ class TapGraph:
 
 
 def _tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows no tuples: every sequence becomes one again."""
+    """Turn every sequence back into a tuple, since JSON knows no tuples."""
     return {
         key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
         for key, value in plain.items()
@@ -187,7 +187,7 @@ SEARCHING = 5.0
 
 
 def select(graph: TapGraph, selectors: Sequence[str]) -> tuple[Tap, ...]:
-    """The taps that the selectors name, in execution order.
+    """Return the taps that the selectors name, in execution order.
 
     A selector is a word of `WORDS`, a glob over names and aliases (`layer*.relu*`), `re:` and a regular expression
     searched in them, `type:` and a module class, a function or a kind in any case (`type:BatchNorm2d`, `type:relu`),
@@ -228,7 +228,7 @@ def check_selectors(selectors: Sequence[str]) -> None:
 
 
 def _matches(graph: TapGraph, selector: str) -> set[str]:
-    """Names of the taps that one selector means, without its `!`."""
+    """Return the names of the taps that one selector means, without its `!`."""
     pattern = selector.partition(":")[2]
     if selector in dict(WORDS):
         # What an embedding reads has a name but no tap.
@@ -245,7 +245,7 @@ def _matches(graph: TapGraph, selector: str) -> set[str]:
 
 
 def _found_by(pattern: str, graph: TapGraph) -> set[str]:
-    """The taps in whose names a regular expression is found, in bounded time."""
+    """Return the taps in whose names a regular expression is found, in bounded time."""
     with _understood(pattern):
         wanted = re.compile(pattern)
         return {tap.name for tap in graph.taps if any(wanted.search(name) for name in _names(tap))}
@@ -267,7 +267,7 @@ def _understood(pattern: str) -> Iterator[None]:
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raises TimeoutError inside after so much time of the processor.
+    """Raise TimeoutError inside after so much time of the processor.
 
     `re` tries an expression like `(a+)+$` in every way, and looks for signals meanwhile. They exist in the main thread
     alone, and not on Windows: elsewhere there is no limit.
@@ -297,7 +297,7 @@ def _types(tap: Tap) -> set[str]:
 
 
 def _hint(graph: TapGraph, selector: str) -> str:
-    """Names that look like what was asked for, else where to find them."""
+    """Return names that look like what was asked for, else where to find them."""
     if selector.startswith("type:"):
         known, asked = sorted({name for tap in graph.taps for name in (tap.kind, *tap.types)}), selector[5:]
     else:

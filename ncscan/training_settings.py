@@ -30,7 +30,7 @@ OPTIMIZERS = (
     ("adamw", "decoupled"),
     ("lion", "decoupled"),
 )
-"""How an optimizer takes its weight decay: as part of the gradient, or apart from it (`decoupled`)."""
+"""The way in which an optimizer takes its weight decay: as part of the gradient, or apart from it (`decoupled`)."""
 
 
 NOTED = (
@@ -39,11 +39,11 @@ NOTED = (
     ("dampening", "dampening"),
     ("initial_lr", "lr"),
 )
-"""What an optimizer's state notes in a checkpoint, by its key in [train]. Its `lr` is only that of the moment."""
+"""The settings that an optimizer's state notes, by their keys in [train]. Its `lr` is only that of the moment."""
 
 
 def with_notes(train: Train, notes: Train) -> Train:
-    """The [train] section, and for what it leaves out the notes of a checkpoint.
+    """Return the [train] section, and for what it leaves out the notes of a checkpoint.
 
     >>> with_notes({"optimizer": "sgd", "weight_decay": 1e-4}, {"weight_decay": 0.0, "momentum": 0.9, "lr": 1e-5})
     {'weight_decay': 0.0001, 'momentum': 0.9, 'optimizer': 'sgd'}
@@ -52,7 +52,7 @@ def with_notes(train: Train, notes: Train) -> Train:
 
 
 def number(train: Train, key: str, default: float | None = None) -> float:
-    """A number of the section; Undefined when it is missing without a default, or none."""
+    """Return a number of the section; Undefined when it is missing without a default, or none."""
     value = train.get(key)
     if value is None and default is not None:
         return default
@@ -64,7 +64,7 @@ def number(train: Train, key: str, default: float | None = None) -> float:
 
 
 def text(train: Train, key: str, default: str | None = None) -> str:
-    """A name of the section in lower case; Undefined when it is missing without a default."""
+    """Return a name of the section in lower case; Undefined when it is missing without a default."""
     value = train.get(key)
     if value is None and default is None:
         raise Undefined(f"[train] notes no {key}")
@@ -72,7 +72,7 @@ def text(train: Train, key: str, default: str | None = None) -> str:
 
 
 def optimizer_kind(train: Train) -> str:
-    """`gradient`, `adaptive` or `decoupled`; Undefined when the optimizer is not known."""
+    """Return `gradient`, `adaptive` or `decoupled`; Undefined when the optimizer is not known."""
     name = text(train, "optimizer")
     kind = dict(OPTIMIZERS).get(name)
     if kind is None:
@@ -81,7 +81,7 @@ def optimizer_kind(train: Train) -> str:
 
 
 def ridge(train: Train, n_classes: int) -> float:
-    """λ of the objective (1/2N)Σ‖y_i − f_i‖² + (λ/2)Σ‖W_k‖_F²: K·wd/(2c) for a loss of c·MSELoss.
+    """Return λ of the objective (1/2N)Σ‖y_i − f_i‖² + (λ/2)Σ‖W_k‖_F²: K·wd/(2c) for a loss of c·MSELoss.
 
     Raises: Undefined for any other loss, for decoupled weight decay (what it minimises has no such term), and where
         loss, optimizer or weight decay are not noted, or the decay is 0.
@@ -104,7 +104,7 @@ def ridge(train: Train, n_classes: int) -> float:
 
 
 def balance_rate(train: Train) -> float:
-    """How fast D = W_{ℓ+1}ᵀW_{ℓ+1} − W_ℓW_ℓᵀ decays under SGD: 2·lr·wd·(1 − dampening)/(1 − momentum) per step.
+    """Return how fast D = W_{ℓ+1}ᵀW_{ℓ+1} − W_ℓW_ℓᵀ decays under SGD: 2·lr·wd·(1 − dampening)/(1 − momentum) per step.
 
     The gradient of any loss conserves D to first order in the learning rate, and weight decay alone shrinks it: by
     2·lr·wd in a plain step. Momentum sums a gradient that hardly changes to 1/(1 − momentum) times its size.
@@ -131,7 +131,7 @@ def balance_rate(train: Train) -> float:
 
 
 def effective_steps(steps: Int64[np.ndarray, "n"], train: Train) -> Float64[np.ndarray, "n"]:
-    """The sum of the learning rates before each step, in units of the first: the step itself where that is constant.
+    """Return the sum of the learning rates before each step, over the first: the step itself where that is constant.
 
     Raises: Undefined for a schedule that SCHEDULES does not have, and for one that lacks a number it needs.
 
@@ -152,7 +152,7 @@ def _constant(steps: Int64[np.ndarray, "n"], _: Train) -> Float64[np.ndarray, "n
 
 
 def _cosine(steps: Int64[np.ndarray, "n"], train: Train) -> Float64[np.ndarray, "n"]:
-    """Σ_{t<s} (1 + cos πt/T)/2 = s/2 + 1/4 + sin((s − ½)π/T)/(4 sin(π/2T)), after Dirichlet."""
+    """Return Σ_{t<s} (1 + cos πt/T)/2 = s/2 + 1/4 + sin((s − ½)π/T)/(4 sin(π/2T)), after Dirichlet."""
     T = number(train, "steps")
     if T < 1 or steps.max(initial=0) > T:
         raise Undefined(f"a cosine schedule of {T:g} steps says nothing of step {steps.max(initial=0)}")
@@ -165,4 +165,4 @@ SCHEDULES: tuple[tuple[str, Callable[[Int64[np.ndarray, "n"], Train], Float64[np
     ("constant", _constant),
     ("cosine", _cosine),
 )
-"""From the number of a step to the sum of the learning rates before it, over the first."""
+"""The schedules: from the number of a step to the sum of the learning rates before it, over the first."""

@@ -39,7 +39,7 @@ def call(spec: str, base: Path | None, error: type[NcscanError]) -> object:
 
 @contextmanager
 def guarded(spec: str, error: type[NcscanError]) -> Iterator[None]:
-    """Turns whatever the user's code raises into one line; the original stays reachable as the cause."""
+    """Turn whatever the user's code raises into one line; the original stays reachable as the cause."""
     try:
         yield
     except NcscanError:
@@ -52,7 +52,7 @@ def guarded(spec: str, error: type[NcscanError]) -> Iterator[None]:
 
 @contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
-    """`folder` comes first on the import path, and other folders' modules of the same names step aside.
+    """Put `folder` first on the import path, and make other folders' modules of the same names step aside.
 
     Two runs that each have a `loaded_model.py` must not get the model of whichever came first.
     """

@@ -5,7 +5,7 @@ import unicodedata
 
 
 def number(value: float) -> str:
-    """A number to read: three digits, and an exponent only where it is needed.
+    """Return a number to read: three digits, and an exponent only where it is needed.
 
     >>> [number(v) for v in (0.0, 1.0, 0.01234, 0.5, 12345.6, 1.23e-7, -3e8)]
     ['0', '1', '0.0123', '0.500', '12346', '1.2e−7', '−3e8']
@@ -22,7 +22,7 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of one as a percentage that does not round something down to nothing.
+    """Return a share of one as a percentage that does not round something down to nothing.
 
     >>> percent(0.0), percent(0.00004), percent(0.123)
     ('0 %', 'under 0.1 %', '12.3 %')
@@ -33,7 +33,7 @@ def percent(share: float) -> str:
 
 
 def visible(text: str) -> str:
-    r"""A stranger's text with what cannot be seen made visible: control characters, direction marks, half characters.
+    r"""Return a stranger's text with the unseen made visible: control characters, direction marks, half characters.
 
     XML and HTML cannot hold some of them at all, and others reorder the text around them.
 

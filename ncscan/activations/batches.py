@@ -26,26 +26,26 @@ CPU_BATCH = 256
 """A ResNet-20 on a CPU took five times longer at 2,000, where a layer no longer fits the cache."""
 ACCELERATOR_BATCH = 1024
 MASK = "attention_mask"
-"""What models that take named inputs call their padding mask."""
+"""The name that models which take named inputs have for their padding mask."""
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "DefaultCPUAllocator", "not enough memory")
 
 TRIAL_PASSES = 2
-"""In which every value is copied, and looked at again when the pass is over, and the next one."""
+"""The number of passes in which every value is copied, and looked at again when the pass is over, and the next one."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model made of some consecutive samples."""
+    """The results of a model for some consecutive samples."""
 
     start: int
     logits: torch.Tensor
     """(n, K), on the device."""
     features: tuple[torch.Tensor, ...]
-    """One (n, d) per tap, in the order the taps were given, on the device."""
+    """One (n, d) per tap, in the order in which the taps were given, on the device."""
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the GPU when there is one.
+    """Return the device of that name; `auto` is the GPU when there is one.
 
     Raises:
         UsageError: when there is no such device here.
@@ -66,7 +66,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def default_batch_size(device: torch.device) -> int:
-    """Samples per batch where nobody says."""
+    """Return the number of samples per batch that is used where nobody gives one."""
     return CPU_BATCH if device.type == "cpu" else ACCELERATOR_BATCH
 
 
@@ -122,11 +122,11 @@ def replay(
 
 
 Lane = Callable[[int, Inputs], Future["Batch | None"]]
-"""Where a batch is computed: a thread, and a model that no other thread runs."""
+"""The place where a batch is computed: a thread, and a model that no other thread runs."""
 
 
 def _models(model: nn.Module, device: torch.device, stack: ExitStack) -> list[nn.Module]:
-    """The model, and on a CPU its twin: two batches at once, each on half of the cores.
+    """Return the model, and on a CPU its twin: two batches at once, each on half of the cores.
 
     A matrix product that is split over all cores waits for the slowest of them. As soon as one core also writes, the
     others stand still: the same work took half as long again. Two passes that do not wait for each other lose nothing.
@@ -141,7 +141,7 @@ def _models(model: nn.Module, device: torch.device, stack: ExitStack) -> list[nn
 
 
 def _twin(model: nn.Module) -> nn.Module | None:
-    """The same modules over the very same parameters; None for a model that cannot be copied."""
+    """Return the same modules over the very same parameters; None for a model that cannot be copied."""
     try:
         return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
     except (TypeError, RuntimeError, AttributeError, ValueError):
@@ -162,7 +162,10 @@ def _lane(
             trial.remember(i, reduce(value, taps[i], reduction, mask, copy=False), features[i])
 
     def compute(start: int, inputs: Inputs) -> Batch | None:
-        """One batch, or None when it does not fit: the error, and all that its traceback holds, is gone by then."""
+        """Return one batch, or None when it does not fit.
+
+        The error, and all that its traceback holds, is gone by then.
+        """
         nonlocal mask
         try:
             inputs = moved(inputs, device)
@@ -183,7 +186,7 @@ def _lane(
 
 
 def _computed(lanes: Sequence[Lane], dataset: Dataset, start: int, size: int) -> Generator[Batch | None]:
-    """The batches from `start` on, in order, in turn on each lane; None for one that does not fit."""
+    """Yield the batches from `start` on, in order, in turn on each lane; None for one that does not fit."""
     computing: deque[Future[Batch | None]] = deque()
     try:
         with closing(_decoded(dataset, start, size)) as decoded:
@@ -199,7 +202,7 @@ def _computed(lanes: Sequence[Lane], dataset: Dataset, start: int, size: int) ->
 
 
 class _Trial:
-    """Which values have to be copied, found out in the first passes: those that somebody writes into.
+    """Finds out in the first passes which values have to be copied: those that somebody writes into.
 
     An in-place operation may change a value before the pass ends, a model's own buffer with the next pass. Every pass
     makes the same calls, so what two passes left alone, no later pass touches, and holding it is enough.
@@ -232,7 +235,7 @@ class _Trial:
 
 
 def _decoded(dataset: Dataset, start: int, size: int) -> Generator[tuple[int, Inputs]]:
-    """(first row, samples) from `start` on, decoded in one thread that is at most `AHEAD` of the reader.
+    """Yield (first row, samples) from `start` on, decoded in one thread that is at most `AHEAD` of the reader.
 
     No batch crosses a multiple of `size`, so a pass that begins in the middle falls into step with one that did not.
     """
@@ -251,7 +254,7 @@ def _decoded(dataset: Dataset, start: int, size: int) -> Generator[tuple[int, In
 
 
 def moved(inputs: Inputs, device: torch.device) -> Inputs:
-    """Inputs on the device of a model."""
+    """Return the inputs on the device of a model."""
     if device.type == "cpu":
         return inputs
     if isinstance(inputs, dict):
@@ -260,7 +263,10 @@ def moved(inputs: Inputs, device: torch.device) -> Inputs:
 
 
 def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """A GPU's has a class of its own; the CPU allocator's is a RuntimeError that only its text tells apart."""
+    """Return whether an error means that memory ran out.
+
+    That of a GPU has a class of its own; that of the CPU allocator is a RuntimeError that only its text tells apart.
+    """
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
@@ -272,7 +278,7 @@ def _release(device: torch.device) -> None:
 
 
 def _refuse_labels_without_logit(dataset: Dataset, batch: Batch) -> None:
-    """Once, before anything is kept."""
+    """Refuse labels for which the model has no logit, once, before anything is kept."""
     if batch.start:
         return
     highest, outputs = int(dataset.labels.max()), batch.logits.shape[1]

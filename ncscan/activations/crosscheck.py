@@ -39,7 +39,7 @@ from ncscan.layer_graph import Tap
 SAMPLES = 256
 """Samples that are compared, in batches of the replay's size; at most half of the dataset, so that company differs."""
 MEMORY = 64 * 2**20
-"""What the features of the first `WITH_FEATURES` of them may take; of the others only the logits are compared."""
+"""The memory for the features of the first `WITH_FEATURES` of them; of the others only the logits are compared."""
 WITH_FEATURES = 64
 
 
@@ -58,14 +58,14 @@ class CrossCheck:
         batch_size: int,
         changes: str = "",
     ) -> None:
-        """The batches that are compared with are computed here.
+        """Compute the batches that are compared with.
 
         Args:
             model: in eval mode, on the device.
             dataset: where the samples come from.
             traced: the model's traced pass.
             taps: whose features are kept.
-            reduction: how a map becomes a vector: one of `taps.REDUCTIONS`.
+            reduction: how a feature map becomes a vector: one of `taps.REDUCTIONS`.
             device: where to compute.
             batch_size: samples at once in the replay.
             changes: what the model is known to change from pass to pass; then rounding explains no difference.
@@ -81,7 +81,7 @@ class CrossCheck:
         self._allowed, self._again = self._allowances("elsewhere"), self._allowances("again")
 
     def batches(self, start: int) -> Generator[Batch]:
-        """The batches of the replay from a row on.
+        """Yield the batches of the replay from a row on.
 
         Raises: ModelError, when the features of a sample are others than before, by more than rounding.
         """
@@ -98,7 +98,7 @@ class CrossCheck:
                 self._judge(first, start, by, suspects)
 
     def _moved(self, batch: Batch) -> Float64[np.ndarray, "values m"]:
-        """How far the logits and the features of each compared sample are from what they were; 0 of those elsewhere."""
+        """Return how far the logits and features of each compared sample are from what they were; elsewhere 0."""
         by = np.zeros((len(self._expected), len(self._rows)))
         rows = self._rows - batch.start
         here = np.flatnonzero((rows >= 0) & (rows < len(batch.logits)))
@@ -111,7 +111,7 @@ class CrossCheck:
         return by
 
     def _suspects(self, by: Float64[np.ndarray, "values m"]) -> Int64[np.ndarray, "s"]:
-        """Which of the compared samples moved too far: those of one batch, in which they were compared."""
+        """Return which of the compared samples moved too far: those of one batch, in which they were compared."""
         where = np.flatnonzero((by > self._allowed[:, None]).any(axis=0))
         return where[where // self._batch_size == where[0] // self._batch_size] if len(where) else where
 
@@ -124,7 +124,7 @@ class CrossCheck:
         chunk, most = self._rows[at : at + self._batch_size], by[:, suspects].max(axis=1)
 
         def again() -> list[float]:
-            """How far the suspects move in the very batch in which they were first."""
+            """Return how far the suspects move in the very batch in which they were first computed."""
             moved_by = []
             values = zip(self._expected, self._of_rows(model, chunk), self._sizes, strict=True)
             for expected, actual, size in values:
@@ -160,7 +160,7 @@ class CrossCheck:
         suspects: Int64[np.ndarray, "s"],
         chunk: Int64[np.ndarray, "n"],
     ) -> None:
-        """ModelError naming the first layer, kept or not, that depends on the batch, where two passes show it."""
+        """Raise ModelError naming the first layer, kept or not, that depends on the batch, where two passes show it."""
         seen = [tap for tap in self._traced.graph.taps if tap.kind != "input"]
         rows = self._rows[suspects[: samples_for(seen)]]
         comparison = Comparison(seen, self._traced.graph.output.name, self._taps)
@@ -189,7 +189,7 @@ class CrossCheck:
         )
 
     def _of_rows(self, model: nn.Module, rows: Int64[np.ndarray, "n"]) -> list[Float64[np.ndarray, "_ _"]]:
-        """The logits of some samples, and the features of the first of them, in batches of their own."""
+        """Return the logits of some samples, and the features of the first of them, in batches of their own."""
         width_of_all = sum(width(tap, self._reduction) for tap in self._taps)
         some = min(max(MEMORY // (8 * width_of_all + 1), 2), WITH_FEATURES)
         kept: list[list[Float64[np.ndarray, "_ _"]]] = []

@@ -21,7 +21,7 @@ from ncscan.data import Dataset
 from ncscan.layer_graph import Tap
 
 SAMPLES = 64
-"""Their features' mean squares are known to some ten per cent, and a floor is compared by powers of ten."""
+"""So many samples give their features' mean squares to some ten per cent, and a floor is compared by powers of ten."""
 
 
 def arithmetic_floor(
@@ -34,7 +34,7 @@ def arithmetic_floor(
     device: torch.device,
     samples: int = SAMPLES,
 ) -> dict[str, Float64[np.ndarray, "_"]]:
-    """Mean squared difference of each feature from a float64 replay of the first samples, by the name of its tap.
+    """Return the mean squared difference of each feature from a float64 replay of the first samples, by its tap's name.
 
     Args:
         model: in eval mode; it is not changed, the float64 one is a copy.
@@ -56,7 +56,7 @@ def arithmetic_floor(
 
 
 def forward_noise(working: Float[torch.Tensor, "n d"], exact: Float[torch.Tensor, "n d"]) -> Float64[np.ndarray, "d"]:
-    """(1/n) Σ_i (h_ij − ĥ_ij)² per feature, ĥ the same samples in float64.
+    """Return (1/n) Σ_i (h_ij − ĥ_ij)² per feature, ĥ the same samples in float64.
 
     >>> forward_noise(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.5, 2.0]])).tolist()
     [0.25, 0.0]

@@ -22,22 +22,22 @@ from torch.overrides import TorchFunctionMode
 DEPTH = 6
 """How far containers, objects and functions are followed from a module."""
 MANY = 1_000
-"""Entries of a container that are looked at."""
+"""The number of entries of a container that are looked at."""
 WHOLE = 2**20
-"""Bytes of a tensor that are compared one by one; larger ones by their sum."""
+"""Tensors of at most so many bytes are compared byte by byte; larger ones by their sum."""
 
 _LIBRARIES = frozenset({*sys.stdlib_module_names, "ncscan"})
 _OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"_parameters", "_buffers"}
 
 
 def moved_states(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    """The names under which two states differ, sorted."""
+    """Return the names under which two states differ, sorted."""
     missing = object()
     return sorted(name for name in {*before, *after} if before.get(name, missing) != after.get(name, missing))
 
 
 def generator_states(device: torch.device) -> dict[str, object]:
-    """The states of the generators that everybody shares: torch's, numpy's and Python's."""
+    """Return the states of the generators that everybody shares: torch's, numpy's and Python's."""
     _, keys, position, *rest = np.random.get_state()  # noqa: NPY002 - code of a model may draw from it
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
@@ -48,7 +48,7 @@ def generator_states(device: torch.device) -> dict[str, object]:
 
 
 class Draws(TorchFunctionMode):
-    """Inside, the generators that torch calls are given are noted, wherever the model's code keeps them."""
+    """Notes the generators that torch calls are given inside the context, wherever the model's code keeps them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Draws(TorchFunctionMode):
 
 
 def own_states(model: nn.Module) -> dict[str, object]:
-    """The state of what a model's modules keep, and of what their code names: attributes, globals, closures.
+    """Return the state of what a model's modules keep, and of what their code names: attributes, globals, closures.
 
     Args:
         model: any; what the code of installed packages names beside its modules is left out.
@@ -114,7 +114,7 @@ class _Walk:
                     self.value(_joined(name, key), part, depth - 1)
 
     def _function(self, function: FunctionType, depth: int) -> None:
-        """What a function names beside its arguments."""
+        """Look at what a function names beside its arguments."""
         code = function.__code__
         for key, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
             try:
@@ -151,7 +151,7 @@ class _Walk:
 
 
 def _state(value: object) -> object:
-    """What compares equal while a value stays what it is; None for what has to be looked into."""
+    """Return what compares equal while a value stays what it is; None for what has to be looked into."""
     if isinstance(value, bool | int | float | complex | str | bytes | count):
         return repr(value)
     if isinstance(value, torch.Tensor):
@@ -180,7 +180,7 @@ def _of_tensor(tensor: torch.Tensor) -> object:
 
 
 def _parts(value: object) -> Iterator[tuple[str, object]]:
-    """The entries of a container, and the attributes of an object of the model's own code."""
+    """Yield the entries of a container, and the attributes of an object of the model's own code."""
     if isinstance(value, Mapping):
         yield "length", len(value)
         yield from ((str(key)[:80], part) for key, part in list(value.items())[:MANY])
@@ -193,14 +193,17 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 
 def _names(code: CodeType) -> frozenset[str]:
-    """The names that a function's code looks up, inner functions included."""
+    """Return the names that a function's code looks up, inner functions included."""
     inner = (_names(part) for part in code.co_consts if isinstance(part, CodeType))
     return frozenset(code.co_names).union(*inner)
 
 
 @cache
 def _is_library(package: str) -> bool:
-    """Whether a package is installed, and none of the model's own files: what it keeps, such as caches, is its own."""
+    """Return whether a module belongs to an installed package, and is none of the model's own files.
+
+    What a package keeps, such as caches, is its own.
+    """
     if package in _LIBRARIES:
         return True
     module = sys.modules.get(package)

@@ -34,20 +34,20 @@ MEMORY = 256 * 2**20
 DRAWS = 128
 """Passes of two samples where something moves between passes: what happens rarely must have a chance to show."""
 NUDGES = 24
-"""Passes, each with another last digit in weights and inputs, that show how far rounding alone moves features."""
+"""The number of passes, each with another last digit in weights and inputs: they show how rounding moves features."""
 OFTEN = 7
-"""In how many of them features must move: what decides by a digit falls to either side, a rare event returns rarely."""
+"""Features must move in so many of them: what decides by a digit falls to either side, a rare event returns rarely."""
 BEYOND = 10
-"""How many times farther than in those passes features must move to be no matter of rounding."""
+"""Features must move so many times farther than in those passes to be no matter of rounding."""
 
 
 class Tolerance(NamedTuple):
     """How far a feature may move, in units of the rms of its layer: what rounding alone does, many layers deep."""
 
     again: float
-    """In the same batch, where a CPU repeats every bit."""
+    """The allowance in the same batch, where a CPU repeats every bit."""
     elsewhere: float
-    """In another batch, where products sum in another order."""
+    """The allowance in another batch, where products sum in another order."""
 
 
 TOLERANCES = {
@@ -57,7 +57,7 @@ TOLERANCES = {
     torch.bfloat16: Tolerance(1e-2, 0.25),
 }
 EXACT = Tolerance(0.0, 0.0)
-"""Of integers."""
+"""The tolerance of integers."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Repeated:
     """What the passes of a model that was not refused have shown."""
 
     doubt: str = ""
-    """Random draws, changes of state or rounding that somebody should know of; else empty."""
+    """Describes random draws, changes of state or rounding that somebody should know of; else empty."""
     changes: str = ""
-    """What moves from pass to pass, in words: then rounding explains nothing."""
+    """Describes what moves from pass to pass: then rounding explains nothing."""
 
 
 def require_repeatable(
@@ -104,7 +104,7 @@ def require_repeatable(
 
 
 def copied_model(model: nn.Module) -> nn.Module:
-    """A copy, or the model itself where it cannot be copied."""
+    """Return a copy, or the model itself where it cannot be copied."""
     try:
         return copy.deepcopy(model)
     except Exception:  # the model's own code may raise anything
@@ -112,7 +112,7 @@ def copied_model(model: nn.Module) -> nn.Module:
 
 
 def digits_of(model: nn.Module) -> float:
-    """The relative size of the last digit of a model's weights, of the coarsest where types are mixed."""
+    """Return the relative size of the last digit of a model's weights, of the coarsest where types are mixed."""
     floats = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     return max((torch.finfo(dtype).eps for dtype in floats), default=torch.finfo(torch.float32).eps)
 
@@ -120,7 +120,7 @@ def digits_of(model: nn.Module) -> float:
 def _checked(
     model: nn.Module, dataset: Dataset, traced: Trace, taps: Sequence[Tap], device: torch.device, digits: float
 ) -> Repeated:
-    """The passes, one after the other, each against the first."""
+    """Run the passes one after the other, compare each with the first, and return what they show."""
     seen = [tap for tap in traced.graph.taps if tap.kind != "input"]
     rows, others = _chosen(dataset.n_samples, samples_for(seen))
     comparison = Comparison(seen, traced.graph.output.name, taps)
@@ -128,13 +128,13 @@ def _checked(
     with watch(model, traced, seen, comparison.take) as forward, torch.no_grad():
 
         def run(chosen: Int64[np.ndarray, "m"], places: Sequence[int], kept: Sequence[int]) -> list[float]:
-            """The samples numbered `kept`, which stand at `places` of a batch: how far each tap moved."""
+            """Run the samples numbered `kept`, at `places` of a batch, and return how far each tap moved."""
             comparison.begin(places, kept)
             forward(moved(dataset.samples(chosen), device))
             return comparison.moved
 
         def nudged() -> list[float]:
-            """The same samples with another last digit in weights and inputs."""
+            """Run the same samples with another last digit in weights and inputs, and return how far each tap moved."""
             comparison.begin(everyone, everyone)
             with last_digits(model, digits, seed := next(seeds)):
                 forward(with_last_digits(moved(dataset.samples(rows), device), digits, seed))
@@ -176,12 +176,12 @@ def _checked(
 
 
 class _Changes(NamedTuple):
-    """What one pass changed."""
+    """The changes that one pass made."""
 
     draws: bool
-    """Random numbers of a generator that everybody shares, or of one that was given to a call."""
+    """Whether random numbers were drawn from a generator that everybody shares, or that was given to a call."""
     state: str
-    """What else moved, in words; empty where nothing did."""
+    """Describes what else moved; empty where nothing did."""
 
     def __bool__(self) -> bool:
         return self.draws or bool(self.state)
@@ -191,7 +191,7 @@ class _Changes(NamedTuple):
 
 
 def _changes(model: nn.Module, inputs: Inputs, device: torch.device) -> _Changes:
-    """What a pass moves, seen in a plain call, in which no code but the model's own runs."""
+    """Return what a pass moves, seen in a plain call, in which no code but the model's own runs."""
     given = copied(inputs)
     own, shared = own_states(model), generator_states(device)
     model(**given) if isinstance(given, dict) else model(given)
@@ -203,7 +203,7 @@ def _changes(model: nn.Module, inputs: Inputs, device: torch.device) -> _Changes
 
 @contextmanager
 def last_digits(model: nn.Module, digits: float, seed: int) -> Iterator[None]:
-    """Inside, every weight is a relative `digits` larger or smaller, at random."""
+    """Make every weight a relative `digits` larger or smaller, at random, inside the context."""
     generator = torch.Generator().manual_seed(seed)
     floats = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
     before = [parameter.data for parameter in floats]
@@ -217,7 +217,7 @@ def last_digits(model: nn.Module, digits: float, seed: int) -> Iterator[None]:
 
 
 def with_last_digits(inputs: Inputs, digits: float, seed: int) -> Inputs:
-    """Inputs of which every entry is a relative `digits` larger or smaller, at random; integers stay."""
+    """Return inputs of which every entry is a relative `digits` larger or smaller, at random; integers stay."""
     generator = torch.Generator().manual_seed(seed)
     if isinstance(inputs, dict):
         return {name: _nudged(value, digits, generator) for name, value in inputs.items()}
@@ -232,7 +232,7 @@ def _nudged(values: torch.Tensor, digits: float, generator: torch.Generator) -> 
 
 
 def samples_for(taps: Sequence[Tap]) -> int:
-    """How many samples' features of all the taps fit into `MEMORY`, between 2 and `SAMPLES`."""
+    """Return how many samples' features of all the taps fit into `MEMORY`, between 2 and `SAMPLES`."""
     per_sample = 8 * sum(int(np.prod(tap.shape)) for tap in taps)
     return int(np.clip(MEMORY // max(per_sample, 1), 2, SAMPLES))
 
@@ -262,7 +262,7 @@ def refuse(
     why: str,
     rounding: "Rounding | None" = None,
 ) -> list[str]:
-    """ModelError at the first layer that moved, where one that is kept did, and rounding does not move it as far.
+    """Raise ModelError at the first layer that moved, where one that is kept did, and rounding does not move it as far.
 
     A layer's tolerance is that of the coarsest type up to there. Without `rounding`, that explains nothing.
 
@@ -301,7 +301,7 @@ class Rounding(NamedTuple):
     """How far it moves without."""
 
     def explains(self, again: Sequence[float]) -> list[float]:
-        """How far each layer may move: `BEYOND` times as far as in `OFTEN` of the nudged passes.
+        """Return how far each layer may move: `BEYOND` times as far as in `OFTEN` of the nudged passes.
 
         Nothing where a repeated pass moves farther than `again` allows: what happens at random, some of the nudged
         passes show as well.
@@ -315,18 +315,18 @@ class Rounding(NamedTuple):
 
 
 def rounding_doubt(layer: str, by: float) -> str:
-    """What is doubtful about features that the last digit of the weights moves far."""
+    """Return what is doubtful about features that the last digit of the weights moves far."""
     extent = f"{by:.2g} times the size of its features" if np.isfinite(by) else "beyond what is finite"
     return f"rounding alone moves samples at layer {layer} from batch to batch, by {extent}: their digits are noise"
 
 
 def allowances(dtypes: Sequence[torch.dtype], which: str) -> list[float]:
-    """How far features may move, layer by layer: as far as the coarsest type up to there allows."""
+    """Return how far features may move, layer by layer: as far as the coarsest type up to there allows."""
     return [*accumulate((getattr(TOLERANCES.get(dtype, EXACT), which) for dtype in dtypes), max)]
 
 
 class Comparison:
-    """The features of the first pass, and how far those of the present one are from them, tap by tap."""
+    """Keeps the features of the first pass, and how far those of the present one are from them, tap by tap."""
 
     def __init__(self, taps: Sequence[Tap], output: str, kept: Sequence[Tap]) -> None:
         self.taps, self.output = taps, output
@@ -339,16 +339,16 @@ class Comparison:
         self._kept: Sequence[int] = ()
 
     def restart(self) -> None:
-        """The next pass is the first."""
+        """Make the next pass the first."""
         self._first = [None] * len(self.taps)
 
     def begin(self, places: Sequence[int], kept: Sequence[int]) -> None:
-        """A pass begins, in which the samples numbered `kept` stand at `places`."""
+        """Begin a pass in which the samples numbered `kept` stand at `places`."""
         self.moved = [0.0] * len(self.taps)
         self._places, self._kept = places, kept
 
     def take(self, i: int, value: torch.Tensor) -> None:
-        """A tap's value (m, …), to be kept or to be compared."""
+        """Take a tap's value (m, …), to be kept or to be compared."""
         own = on_host(value[list(self._places)].reshape(len(self._places), -1))
         first = self._first[i]
         if first is None:
@@ -358,7 +358,7 @@ class Comparison:
 
 
 def extent(layer: Float64[np.ndarray, "n d"]) -> float:
-    """The rms of a layer's finite entries, the size that distances are measured by."""
+    """Return the rms of a layer's finite entries, the size that distances are measured by."""
     known = layer if np.isfinite(layer).all() else layer[np.isfinite(layer)]
     size = float(np.abs(known).max(initial=0.0))
     return size * float(np.sqrt(np.square(known / size).mean())) if size else 0.0
@@ -367,7 +367,7 @@ def extent(layer: Float64[np.ndarray, "n d"]) -> float:
 def distances(
     expected: Float64[np.ndarray, "n d"], actual: Float64[np.ndarray, "n d"], size: float
 ) -> Float64[np.ndarray, "n"]:
-    """The largest difference of an entry of each row, in units of `size`; infinite where only one is a number."""
+    """Return the largest difference in each row, in units of `size`; infinite where only one is a number."""
     with np.errstate(over="ignore", invalid="ignore"):
         by = np.abs(expected - actual).max(axis=1, initial=0.0)
     if not np.isfinite(by).all():
@@ -378,25 +378,25 @@ def distances(
 
 
 def on_host(values: torch.Tensor) -> Float64[np.ndarray, "n d"]:
-    """As float64 on the host: numpy does not wait for the threads that compute the next batch."""
+    """Return a tensor as float64 on the host: numpy does not wait for the threads that compute the next batch."""
     found: Float64[np.ndarray, "n d"] = values.cpu().double().numpy()
     return found
 
 
 def spread(n_samples: int, n: int) -> Int64[np.ndarray, "n"]:
-    """At most n samples spread over a dataset, the first and the last among them, in order."""
+    """Return at most n samples spread over a dataset, the first and the last among them, in order."""
     return np.unique(np.linspace(0, n_samples - 1, n).astype(np.int64))
 
 
 def _chosen(n_samples: int, n: int) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "m"]]:
-    """Samples spread over a dataset, and others between them."""
+    """Return samples spread over a dataset, and others between them."""
     rows = spread(n_samples, n)
     left = np.setdiff1d(spread(n_samples, 4 * (n + NEIGHBOURS)), rows)
     return rows, left[spread(len(left), NEIGHBOURS)] if len(left) else left
 
 
 def _among(rows: Int64[np.ndarray, "n"], others: Int64[np.ndarray, "m"]) -> tuple[Int64[np.ndarray, "l"], list[int]]:
-    """The rows in reverse order between others, and where they then stand."""
+    """Return the rows in reverse order between others, and where they then stand."""
     mixed: list[int] = []
     places: list[int] = []
     waiting = [int(other) for other in others]

@@ -21,7 +21,7 @@ from ncscan.errors import TapError, UsageError
 from ncscan.layer_graph import Tap, TapGraph
 
 REDUCTIONS = ("mean", "flatten", "cls", "last", "max")
-"""How a map becomes a vector; recorded with every number that comes of it."""
+"""The ways in which a feature map becomes a vector; recorded with every number that comes of it."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Route:
 
     calls: tuple[Expected, ...]
     shapes: tuple[tuple[torch.Size | None, torch.Size | None], ...]
-    """Of what each call returned, for the two traced batch sizes."""
+    """The shapes of what each call returned, for the two traced batch sizes."""
     silent: frozenset[Callable[..., object]]
     anatomy: Anatomy
     writes_input: bool
@@ -42,13 +42,13 @@ class Trace:
 
     graph: TapGraph
     weights: Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]
-    """By `LinearMap.name`: the weight as the pass used it, (outputs, inputs, …), and the bias."""
+    """The parameters by `LinearMap.name`: the weight as the pass used it, (outputs, inputs, …), and the bias."""
     _n: int
     _routes: tuple[Route, ...]
 
 
 def trace(model: nn.Module, inputs: Inputs) -> Trace:
-    """Runs the model on a few samples and understands what it did.
+    """Run the model on a few samples and understand what it did.
 
     Args:
         model: in eval mode; its weights and the inputs are left as they are.
@@ -103,12 +103,15 @@ def _route(model: nn.Module, inputs: Inputs, n: int) -> Route:
 
 
 def _ways(recording: Recording) -> list[tuple[object, ...]]:
-    """What a pass did, call by call, whatever the values."""
+    """Return what a pass did, call by call, whatever the values."""
     return [(call.func, call.visit.module, call.reads, call.writes) for call in recording.calls]
 
 
 def _other_masks(inputs: Inputs) -> list[Inputs]:
-    """Language models take a shorter way when nothing in a batch is padding: both ways are traced."""
+    """Return the inputs with other masks, so that both ways of a language model are traced.
+
+    Language models take a shorter way when nothing in a batch is padding.
+    """
     mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
     if not isinstance(inputs, dict) or mask is None or mask.ndim != 2 or mask.shape[1] < 2:
         return []
@@ -118,7 +121,7 @@ def _other_masks(inputs: Inputs) -> list[Inputs]:
 
 
 def _layers(graph: TapGraph) -> object:
-    """What two ways must share to be the same network: they may differ in how a mask is made and added to scores."""
+    """Return what two ways must share to be the same network: they may differ in how a mask is made and added."""
     layers = [replace(tap, depth=0) for tap in graph.taps if not tap.minor]
     return layers, graph.maps, [(link.first, link.next) for link in graph.links], graph.head
 
@@ -127,7 +130,7 @@ def _layers(graph: TapGraph) -> object:
 def watch(
     model: nn.Module, traced: Trace, taps: Sequence[Tap], consume: Callable[[int, torch.Tensor], None]
 ) -> Generator[Callable[[Inputs], torch.Tensor]]:
-    """Inside, `logits = forward(inputs)` runs the model, and `consume(i, value)` gets the value of `taps[i]` at once.
+    """Run the model inside by `logits = forward(inputs)`; `consume(i, value)` gets the value of `taps[i]` at once.
 
     A value has one row per sample. It is the tensor itself: a later call of the pass may write into it, so keep a copy
     (`reduce` makes one). Hooks and modes are gone when the context ends, also after an error.
@@ -171,10 +174,12 @@ def watch(
 
 
 def reduction_of(tap: Tap, how: str) -> str:
-    """What `how` comes to for a tap: `none` for plain vectors, `flatten` for the input, tokens where there are tokens.
+    """Return the reduction that `how` means for a tap.
 
-    `cls` and `last` pick a token of a sequence, features last; a map of another shape is averaged instead. `mean` would
-    leave one number per colour of an image, so the input is flattened.
+    It is `none` for plain vectors, `flatten` for the input, and picks a token only where there are tokens.
+
+    `cls` and `last` pick a token of a sequence, features last; a feature map of another shape is averaged instead.
+    `mean` would leave one number per colour of an image, so the input is flattened.
 
     Raises:
         UsageError: for a reduction that does not exist.
@@ -190,7 +195,7 @@ def reduction_of(tap: Tap, how: str) -> str:
 
 
 def width(tap: Tap, how: str) -> int:
-    """Features of a tap after its reduction."""
+    """Return the number of features of a tap after its reduction."""
     if reduction_of(tap, how) in ("none", "flatten") or tap.channel_dim is None:
         return torch.Size(tap.shape).numel()
     return tap.shape[tap.channel_dim]
@@ -199,12 +204,12 @@ def width(tap: Tap, how: str) -> int:
 def reduce(
     value: torch.Tensor, tap: Tap, how: str, mask: torch.Tensor | None = None, *, copy: bool = True
 ) -> torch.Tensor:
-    """A value (n, *shape) as (n, d), a copy: what the pass does to the value later does not reach it.
+    """Return a value (n, *shape) as (n, d), a copy: what the pass does to the value later does not reach it.
 
     Args:
         value: what `watch` handed on, (n, *tap.shape).
         tap: whose value it is.
-        how: one of `REDUCTIONS`; `reduction_of` says what is done.
+        how: one of `REDUCTIONS`; `reduction_of` gives what is done.
         mask: (n, positions), true where a position is no padding; used where a tap has that many positions.
         copy: False where nobody is going to write into the value: then it may be the value itself.
     """
@@ -236,12 +241,12 @@ def reduce(
 
 
 def _n_positions(tap: Tap) -> int:
-    """How many positions a map has: pixels, tokens."""
+    """Return how many positions a feature map has: pixels, tokens."""
     return torch.Size(tap.shape).numel() // (tap.shape[tap.channel_dim] if tap.channel_dim is not None else 1)
 
 
 def _followable(model: nn.Module) -> nn.Module:
-    """The model inside its wrappers, or the reason it cannot be followed."""
+    """Return the model inside its wrappers, or the reason it cannot be followed."""
     while True:
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = model.module
@@ -267,7 +272,7 @@ def _rows(inputs: Inputs, n: int) -> Inputs:
 
 
 def _expected(route: Route, taps: Sequence[Tap], n: int, traced_n: int) -> list[Expected]:
-    """The calls of one way, for a batch of n, with what is wanted at each."""
+    """Return the calls of one way, for a batch of n, with what is wanted at each."""
     wanted: dict[int, list[tuple[Place, int]]] = defaultdict(list)
     for i, tap in enumerate(taps):
         place = route.anatomy.spots[tap.name][0] if tap.name in route.anatomy.spots else None
@@ -280,7 +285,7 @@ def _expected(route: Route, taps: Sequence[Tap], n: int, traced_n: int) -> list[
 
 
 def _shape_for(n: int, traced_n: int, a: torch.Size | None, b: torch.Size | None) -> torch.Size | None:
-    """The shape for another batch size: each dimension grows as it did from one traced size to the next."""
+    """Return the shape for another batch size: each dimension grows as it did from one traced size to the next."""
     if a is None or b is None:
         return None
     return torch.Size(x + (x - y) * (n - traced_n) for x, y in zip(a, b, strict=True))

@@ -22,11 +22,11 @@ from ncscan.files import opened, read_rest
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What one file holds."""
+    """The content of one file."""
 
     path: Path
     sha256: str
-    """Of the very bytes that were parsed."""
+    """The hash of the very bytes that were parsed."""
     n_bytes: int
     format: str
     """`torch-zip` or `safetensors`."""
@@ -35,7 +35,7 @@ class Checkpoint:
     tensors: Mapping[str, torch.Tensor]
     """On the CPU, as stored, names untouched, in the file's order."""
     tensors_sha256: str
-    """Over names, types, shapes and values: equal for two files that hold the same tensors."""
+    """The hash over names, types, shapes and values: equal for two files that hold the same tensors."""
     notes: Mapping[str, Plain]
     step: int | None
     epoch: int | None

@@ -11,22 +11,22 @@ from ncscan.errors import CheckpointError
 from ncscan.files import in_sight
 
 ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
-"""What a folder is searched for; a file that is named directly may have any ending."""
+"""A folder is searched for files of these endings; a file that is named directly may have any ending."""
 NO_MODEL = re.compile(r"(optimizer|optim|scheduler|scaler|rng_state.*|training_args)\.(pt|pth|bin)")
-"""What trainers leave beside the model, under the same endings."""
+"""The names of what trainers leave beside the model, under the same endings."""
 
 
 class Listing(NamedTuple):
     """The checkpoint files at a path."""
 
     files: list[Path]
-    """In numeric order."""
+    """The files in numeric order."""
     unreadable: list[CheckpointError]
     """Folders below the path that cannot be read, and links that lead to nothing or out of it."""
 
 
 def find(path: Path) -> Listing:
-    """The checkpoint files at a path: the file itself, or those of a folder and its folders.
+    """Return the checkpoint files at a path: the file itself, or those of a folder and its folders.
 
     Hidden and `.partial` files are passed over. Links that lead out of the folder are not followed.
 
@@ -80,7 +80,7 @@ def _found(path: Path) -> Listing:
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """A sorting key that puts 9 before 10.
+    """Return a sorting key that puts 9 before 10.
 
     >>> sorted(["step_10.pt", "step_9.pt"], key=natural)
     ['step_9.pt', 'step_10.pt']

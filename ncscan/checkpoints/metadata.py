@@ -14,22 +14,22 @@ from pathlib import Path
 import torch
 
 Plain = str | int | float | bool
-"""What a note can be: it goes into CSV, JSON and HDF5 as it is."""
+"""The types that a note can have: it goes into CSV, JSON and HDF5 as it is."""
 
 MAX_NOTES = 1_000
 MAX_TEXT = 1_000
 MAX_LIST = 16
-"""Longer lists are histories or vocabularies, not notes."""
+"""Lists longer than this are histories or vocabularies, not notes."""
 _MAX_VISITS = 20_000
-"""Values looked at or waiting: seven nested lists of sixteen are a quarter of a billion values in a few bytes."""
+"""The number of values looked at or waiting: seven nested lists of sixteen are 268 million values in a few bytes."""
 _MAX_DEPTH = 8
 _MAX_STATES = 100_000
-"""Parameters whose counts of updates are looked at."""
+"""The number of parameters whose counts of updates are looked at."""
 
 _STEPS = ("global_step", "step", "iteration", "iter", "iter_num", "n_iter", "steps", "num_steps", "train_steps")
 _EPOCHS = ("epoch", "current_epoch", "epochs_trained")
 _PLACES = ("", "meta.", "trainer.", "info.")
-"""Where training loops leave them; `args.epochs` and its like say what was planned, not what was done."""
+"""The places where training loops leave them; `args.epochs` and its like tell what was planned, not what was done."""
 _STEP_IN_NAME = re.compile(r"(?:^|[^a-z])(?:global[_-]?step|steps?|iter(?:ation)?s?)[_=-]?(\d{1,15})(?!\d)", re.I)
 _EPOCH_IN_NAME = re.compile(r"(?:^|[^a-z])(?:epochs?|ep)[_=-]?(\d{1,15})(?!\d)", re.I)
 _GROUP_NOTES = ("lr", "initial_lr", "weight_decay", "momentum", "nesterov", "dampening", "betas", "eps")
@@ -37,7 +37,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def plain(value: object) -> Plain | None:
-    """A note's value: a tensor of one element becomes its number, text is cut to 1,000 printable characters.
+    """Return a note's value: a tensor of one element becomes its number, text is cut to 1,000 printable characters.
 
     None for anything that is no plain value, and for integers that no table holds (beyond 64 bits).
     """
@@ -57,7 +57,7 @@ def plain(value: object) -> Plain | None:
 
 
 def of_content(content: Mapping[object, object], state: object) -> dict[str, Plain]:
-    """The notes of a loaded file: every plain value outside the model's state, and the optimizer's settings.
+    """Return the notes of a loaded file: every plain value outside the model's state, and the optimizer's settings.
 
     Nested names are joined by dots (`hyper_parameters.lr`); shallow ones come first when there are too many.
     An optimizer's groups that agree give `lr`, `momentum`, `weight_decay`, …; where they differ, each keeps its
@@ -97,7 +97,7 @@ def of_content(content: Mapping[object, object], state: object) -> dict[str, Pla
 
 
 def of_metadata(metadata: Mapping[str, str]) -> dict[str, Plain]:
-    """The notes of a safetensors header, which knows only text: what is written like a number is one."""
+    """Return the notes of a safetensors header, which knows only text: what is written like a number is one."""
     notes: dict[str, Plain] = {}
     for name, text in list(metadata.items())[:MAX_NOTES]:
         value: object = text
@@ -109,7 +109,7 @@ def of_metadata(metadata: Mapping[str, str]) -> dict[str, Plain]:
 
 
 def step_and_epoch(notes: Mapping[str, Plain], path: Path) -> tuple[int | None, int | None]:
-    """Iteration and epoch: from the notes, else from the file's name, else from its folder's (`step1000/x.bin`)."""
+    """Return iteration and epoch: from the notes, else the file's name, else its folder's (`step1000/x.bin`)."""
     step, epoch = _first(notes, _STEPS), _first(notes, _EPOCHS)
     for name in (path.stem, path.parent.name):
         if step is None and (found := _STEP_IN_NAME.findall(name)):
@@ -120,7 +120,7 @@ def step_and_epoch(notes: Mapping[str, Plain], path: Path) -> tuple[int | None, 
 
 
 def last_number(path: Path) -> int | None:
-    """The last number in a file's name.
+    """Return the last number in a file's name.
 
     >>> last_number(Path("resnet18_seed2-0350.pt"))
     350
@@ -130,7 +130,10 @@ def last_number(path: Path) -> int | None:
 
 
 def _is_tensors(value: Mapping[object, object]) -> bool:
-    """Another state (an average of the weights, a second network), whose scalars are buffers, not notes."""
+    """Return whether a value is another state, whose scalars are buffers, not notes.
+
+    Examples are an average of the weights, or a second network.
+    """
     return any(isinstance(item, torch.Tensor) and item.dim() > 0 for item in value.values()) and not any(
         isinstance(item, Mapping | str | int | float) for item in value.values()
     )
@@ -166,7 +169,7 @@ def _of_optimizers(optimizers: Iterable[Mapping[object, object]]) -> dict[str, P
 
 
 def _adam_step(optimizers: Iterable[Mapping[object, object]]) -> int | None:
-    """The largest count of updates among the parameters: some may have been frozen for a while."""
+    """Return the largest count of updates among the parameters: some may have been frozen for a while."""
     states = (states for optimizer in optimizers if isinstance(states := optimizer.get("state"), Mapping))
     each = itertools.islice(itertools.chain.from_iterable(state.values() for state in states), _MAX_STATES)
     told = (_whole(plain(state.get("step"))) for state in each if isinstance(state, Mapping))
@@ -182,7 +185,7 @@ def _first(notes: Mapping[str, Plain], names: tuple[str, ...]) -> int | None:
 
 
 def _whole(value: Plain | None) -> int | None:
-    """A count; `True` is none, 3.0 is one."""
+    """Return a count; `True` is none, 3.0 is one."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         return None
     return int(value) if value == int(value) and value < 2**63 else None

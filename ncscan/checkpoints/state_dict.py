@@ -31,7 +31,7 @@ MAX_WRAPPERS = 3
 def model_state(
     content: Mapping[object, Any], path: Path, above: tuple[str, ...] = ()
 ) -> tuple[str, Mapping[object, object], tuple[str, ...]]:
-    """The wrapper, the model's state, and the names of other states that were passed over."""
+    """Return the wrapper, the model's state, and the names of other states that were passed over."""
     if len(above) > MAX_WRAPPERS:
         raise CheckpointError(f"{path}: wraps its tensors more than {MAX_WRAPPERS} times; {RESAVE}")
     looked: dict[tuple[int, int], bool] = {}
@@ -57,7 +57,7 @@ def _is_state(value: object) -> bool:
 
 
 def _holds_tensors(value: object, looked: dict[tuple[int, int], bool], depth: int = MAX_WRAPPERS) -> bool:
-    """Whether a state lies here or under wrappers further in, each looked at once: a dict can hold itself."""
+    """Return whether a state lies here or under wrappers further in, each looked at once: a dict can hold itself."""
     if not isinstance(value, Mapping) or not depth:
         return False
     place = (id(value), depth)

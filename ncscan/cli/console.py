@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Stream(Console):
-    """stdout or stderr; when its reader goes away (`ncscan … | head`), the work goes on unheard."""
+    """Wraps stdout or stderr; when its reader goes away (`ncscan … | head`), the work goes on unheard."""
 
     lost = False
     """Whether something could not be written although somebody waits for it: a full disk."""
@@ -56,14 +56,14 @@ def warn(warning: str) -> None:
 
 
 def shown(text: str) -> str:
-    """A text that may hold names of strangers: no markup, and nothing in it moves the cursor or turns a line round."""
+    """Return a text that may hold strangers' names: no markup, and nothing in it moves the cursor or turns a line."""
     return escape(visible(text))
 
 
 class Telling:
     """Shows events as they come: bars on stderr while an input is worked on, a line on `results` once it is done.
 
-    What is doubtful of many inputs in the same words is told of the first, and counted at the end.
+    What is doubtful of many inputs in the same words is printed for the first, and counted at the end.
     """
 
     def __init__(self, total: int | None, *, quiet: bool, trace: bool, results: Console = out) -> None:
@@ -122,7 +122,7 @@ class Telling:
 
 
 def plan(label: str, layers: Sequence[tuple[int, str, str, tuple[int, ...], int, int]]) -> Table:
-    """What a dump would hold: depth, name, kind, shape, features and bytes of each layer."""
+    """Return a table of what a dump would hold: depth, name, kind, shape, features and bytes of each layer."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(visible(label)), title_justify="left")
     for heading in ("depth", "layer", "kind", "shape", "features", "MB"):
         table.add_column(heading, justify="left" if heading in ("layer", "kind") else "right", overflow="fold")

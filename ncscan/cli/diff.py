@@ -103,7 +103,7 @@ def diff(
 
 
 def _print_comparison(outcome: "Compared") -> None:
-    """What moved, then where the page is."""
+    """Print what moved, then where the page is."""
     from ncscan.report import WIDTH, render_comparison
 
     if outcome.comparison is None:

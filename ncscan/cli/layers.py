@@ -72,7 +72,7 @@ def print_plans(
     *,
     quiet: bool = False,
 ) -> int:
-    """The layers of each run's first checkpoint that can be used, and what dumps of all its checkpoints would take.
+    """Print the layers of each run's first usable checkpoint, and what dumps of all its checkpoints would take.
 
     Returns the exit code. Raises NoRoom when the dumps would not fit into a folder.
     """

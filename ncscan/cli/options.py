@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 
 MOST = 1_000_000
-"""Resamples, permutations, samples of a batch."""
+"""The largest number of resamples, permutations or samples of a batch."""
 MOST_THREADS = 1024
 
 
 class Reduction(StrEnum):
-    """How a map becomes a vector."""
+    """A way in which a feature map becomes a vector."""
 
     mean = "mean"
     flatten = "flatten"
@@ -25,7 +25,7 @@ class Reduction(StrEnum):
 
 
 class StoredAs(StrEnum):
-    """Precision of the activations in a dump."""
+    """The precision of the activations in a dump."""
 
     float32 = "float32"
     float16 = "float16"
@@ -33,7 +33,7 @@ class StoredAs(StrEnum):
 
 
 class FigureForm(StrEnum):
-    """What a figure is written as."""
+    """The form in which a figure is written."""
 
     svg = "svg"
     pdf = "pdf"
@@ -41,7 +41,7 @@ class FigureForm(StrEnum):
 
 
 class TableFormat(StrEnum):
-    """How the tables of a report are written."""
+    """The form in which the tables of a report are written."""
 
     csv = "csv"
     parquet = "parquet"

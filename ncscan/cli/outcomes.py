@@ -16,7 +16,7 @@ def print_doubts(outcome: "Reported") -> None:
 
 
 def print_gates(outcome: "Reported", *, quiet: bool) -> None:
-    """Every gate that failed with the rows that broke it, every one that cannot be judged, and how many passed."""
+    """Print every gate that failed with the rows that broke it, those that cannot be judged, and how many passed."""
     for result in outcome.gates:
         if result.problem:
             err.print(f"[bold red]error:[/] {shown(result.problem)}", soft_wrap=True)

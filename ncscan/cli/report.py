@@ -98,7 +98,7 @@ def report(
 
 
 def _print_verdict(outcome: "Reported") -> None:
-    """What every run and group comes to; then where the page and the figures are."""
+    """Print what every run and group comes to; then where the page and the figures are."""
     from ncscan.report import WIDTH, render_verdict
 
     width = min(WIDTH, out.width)

@@ -16,14 +16,14 @@ from ncscan.cli.console import err, shown
 from ncscan.errors import NcscanError, unexpected
 
 FEWEST = 20
-"""Resamples or permutations, under which no 95 % interval can be told."""
+"""With fewer resamples or permutations no 95 % interval can be given."""
 INTERRUPTED = 130
 INTERRUPTED_WORDS = "interrupted: what was complete stays; the same command goes on from there"
 
 
 @contextmanager
 def troubles(job: str, *, trace: bool) -> Iterator[None]:
-    """Whatever ends a command becomes one line and an exit code; `trace` adds the traceback of what nobody foresaw.
+    """Turn whatever ends a command into one line and an exit code; `trace` adds the traceback of what nobody foresaw.
 
     Inside, the job that the command does is imported.
     """
@@ -47,7 +47,7 @@ def troubles(job: str, *, trace: bool) -> Iterator[None]:
 
 
 class _Ended(KeyboardInterrupt):
-    """The end that a batch system or a terminal that closes asks for: as an interrupt, with its own exit code."""
+    """Ends the process when a batch system or a closing terminal asks for it: as an interrupt, with its own code."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class _Ended(KeyboardInterrupt):
 
 @contextmanager
 def _endings() -> Iterator[None]:
-    """Inside, a process that is told to end takes along what is unfinished; a signal that is ignored stays so."""
+    """Let a process that is asked to end take along what is unfinished; a signal that is ignored stays so."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         for told in changed:  # once is enough: what follows is the way out
@@ -74,7 +74,7 @@ def _endings() -> Iterator[None]:
 
 
 def _import_all(job: str) -> None:
-    """A job, and all it needs. An interrupt in these seconds ends the process: half a library raises anything.
+    """Import a job, and all it needs. An interrupt in these seconds ends the process: half a library raises anything.
 
     One that is ignored stays so: shells start background jobs like that.
     """

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 _LIKE = str.maketrans("▁▂▃▄▅▆▇█−–…→×·≈≤≥ₙ√", "12345678--.>x-~<>n/")
-"""What stands for characters of ours, one for one, so that columns stay columns."""
+"""Replacements for characters of ours, one for one, so that columns stay columns."""
 
 
 def ready_streams() -> None:
@@ -29,7 +29,7 @@ def ready_streams() -> None:
 
 
 def _alike(error: UnicodeError) -> tuple[str, int]:
-    """An error handler of codecs: a character that looks alike, else its escape, as `\\u0394`."""
+    """Replace a character by one that looks alike, else by its escape, as `\\u0394`; an error handler of codecs."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].translate(_LIKE)
@@ -47,8 +47,10 @@ def keep_docstrings() -> None:
 
 
 def _unoptimised(arguments: Sequence[str]) -> Iterator[str]:
-    """A command line of Python without its -O, however often and beside whichever letters: `-OOm ncscan` is
-    `-m ncscan`."""
+    """Yield a command line of Python without its -O, however often and beside whichever letters.
+
+    For example, `-OOm ncscan` is `-m ncscan`.
+    """
     rest = iter(arguments)
     for argument in rest:
         letters, after = re.findall(r"(?s)^(?:-([^-cmWX]*))?(.*)", argument)[0]

@@ -65,15 +65,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that two reports say of each other."""
+    """All differences that two reports have."""
 
     frame: pd.DataFrame
-    """The columns of DIFF_COLUMNS, and group_a and group_b."""
+    """Has the columns of DIFF_COLUMNS, and group_a and group_b."""
     verdicts: list[Verdict]
     notes: list[str]
-    """What is on one side alone as a whole, a run or a checkpoint, and was left out."""
+    """Describes what is on one side alone as a whole, a run or a checkpoint, and was left out."""
     field: Field
-    """The rows, for gates."""
+    """Holds the rows, for gates."""
 
 
 def compare(a: Mapping[str, pd.DataFrame], b: Mapping[str, pd.DataFrame]) -> Comparison:
@@ -117,7 +117,7 @@ _CHECKPOINT = ("run", "group", "checkpoint", "step", "step_unit")
 
 
 def _paired(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The checkpoints that are compared, one row a pair, and what was left out."""
+    """Return the checkpoints that are compared, one row a pair, and what was left out."""
     left, right = (own[list(_CHECKPOINT)].drop_duplicates(["run", "checkpoint"]) for own in (a, b))
     notes: list[str] = []
     parts = []
@@ -146,7 +146,7 @@ def _paired_runs(a: Sequence[str], b: Sequence[str], notes: list[str]) -> list[t
 
 
 def _paired_checkpoints(a: pd.DataFrame, b: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """Of one run: those of one step, or the only one of each side."""
+    """Return the checkpoints of one run that are compared: those of one step, or the only one of each side."""
     a, b = a.add_suffix("_a"), b.add_suffix("_b")
     if len(a) == len(b) == 1:
         return a.merge(b, how="cross")
@@ -168,7 +168,7 @@ def _paired_checkpoints(a: pd.DataFrame, b: pd.DataFrame, notes: list[str]) -> p
 
 
 def _placed(own: pd.DataFrame, places: pd.DataFrame, end: str) -> pd.DataFrame:
-    """The rows of the checkpoints that are compared, with the number of their pair and their position in the order."""
+    """Return the rows of the compared checkpoints, with the number of their pair and their position in the order."""
     own = own.assign(position=range(len(own)))
     pairs = places[["pair", f"run_{end}", f"checkpoint_{end}"]].set_axis(["pair", "run", "checkpoint"], axis=1)
     own = own.merge(pairs, on=["run", "checkpoint"], how="inner").drop(columns=list(_CHECKPOINT))
@@ -177,7 +177,7 @@ def _placed(own: pd.DataFrame, places: pd.DataFrame, end: str) -> pd.DataFrame:
 
 
 def _reasons(frame: pd.DataFrame) -> pd.Series:
-    """Why there is no difference, else empty."""
+    """Return why there is no difference, else empty."""
     a, b = frame["reason_a"].fillna(""), frame["reason_b"].fillna("")
     no_a, no_b = frame["a"].isna(), frame["b"].isna()
     of_a, of_b = "A: " + a, "B: " + b
@@ -187,7 +187,7 @@ def _reasons(frame: pd.DataFrame) -> pd.Series:
 
 
 def _verdicts(a: pd.DataFrame, b: pd.DataFrame, places: pd.DataFrame) -> Iterator[Verdict]:
-    """Claims on both sides whose verdict differs."""
+    """Yield the claims on both sides whose verdict differs."""
     keys = ["claim", "layer", "quantity"]
     sides = []
     for own, end in ((a, "a"), (b, "b")):
@@ -207,7 +207,7 @@ def _verdict(holds: Any) -> str:
 
 
 def _moment(row: Mapping[Any, Any]) -> str:
-    """Run and checkpoint of a row of two sides, in words."""
+    """Return run and checkpoint of a row of two sides, in words."""
     names = [f"{row[f'run_{end}']}/{row[f'checkpoint_{end}']}" for end in "ab"]
     return " → ".join(dict.fromkeys(names))
 

@@ -19,15 +19,15 @@ KEYS = (
     *("run", "group", "checkpoint", "step", "split", "layer"),
     *("quantity", "weighting", "classifier", "table", "of"),
 )
-"""What a row can be chosen by; `of` is for the rows of a diff."""
+"""The keys by which a row can be chosen; `of` is for the rows of a diff."""
 
 OF = ("difference", "ratio", "a", "b")
-"""Which number of a row of a diff is judged; the first is taken when nothing is said."""
+"""The numbers of a row of a diff that can be judged; the first is taken when none is named."""
 
 MAX_LENGTH = 1000
 """Characters of a gate."""
 SHOWN = 200
-"""Characters of it in a message."""
+"""The number of its characters that a message shows."""
 OPERATORS = (">=", "<=", "==", "!=", ">", "<")
 
 Over = Literal["one", "all", "any"]
@@ -35,7 +35,7 @@ Over = Literal["one", "all", "any"]
 
 @dataclass(frozen=True)
 class Pattern:
-    """What a name must be: a glob of `*` and `?`, or in quotes the name itself."""
+    """A condition on a name: a glob of `*` and `?`, or in quotes the name itself."""
 
     text: str
     literal: bool = False
@@ -45,11 +45,11 @@ class Pattern:
 
     @property
     def is_glob(self) -> bool:
-        """Whether it may fit more than one name."""
+        """Return whether it may fit more than one name."""
         return not self.literal and bool({"*", "?"} & set(self.text))
 
     def fits(self) -> Callable[[str], bool]:
-        """A test for names."""
+        """Return a test for names."""
         if not self.is_glob:
             return self.text.__eq__
         # Of its signs only * and ? mean something here. It never tries two ways, whatever the names are.
@@ -67,21 +67,21 @@ class Gate:
     where: tuple[tuple[str, Pattern], ...] = ()
     over: Over = "one"
     source: str = field(default="--fail-if", compare=False)
-    """Where it was said, for messages."""
+    """Where it was written, for messages."""
 
     def __str__(self) -> str:
-        """The gate in its plain form, which reads back as the same gate."""
+        """Return the gate in its plain form, which reads back as the same gate."""
         keys = ", ".join(f"{key}={pattern}" for key, pattern in self.where)
         chosen = f"{self.metric}[{keys}]" if keys else f"{self.metric}"
         chosen = chosen if self.over == "one" else f"{self.over}({chosen})"
         return f"{chosen} {self.operator} {self.threshold!r}".removesuffix(".0")
 
     def get(self, key: str) -> Pattern | None:
-        """What is asked of a key, if anything."""
+        """Return what is asked of a key, if anything."""
         return dict(self.where).get(key)
 
     def holds(self, value: float) -> bool:
-        """Whether the condition holds for a number."""
+        """Return whether the condition holds for a number."""
         match self.operator:
             case ">":
                 return value > self.threshold
@@ -97,7 +97,7 @@ class Gate:
 
 
 def parse(text: str, source: str = "--fail-if") -> Gate:
-    """The gate that a text says.
+    """Return the gate that a text describes.
 
     >>> str(parse("nc1_pinv[layer=head,step=last]>.1"))
     'nc1_pinv[layer=head, step=last] > 0.1'
@@ -185,7 +185,7 @@ class _Reader:
         return Pattern(text)
 
     def _quoted(self, quote: str) -> str:
-        """Up to the closing quote; one that is doubled stands for itself."""
+        """Read up to the closing quote; one that is doubled stands for itself."""
         parts = []
         while True:
             end = self._text.find(quote, self._at)
@@ -204,7 +204,7 @@ class _Reader:
         return found
 
     def _take(self, mark: str) -> bool:
-        """Past a mark and the space before it, when that is what comes."""
+        """Move past a mark and the space before it, when that is what comes, and return whether it did."""
         after = _SPACE.match(self._text, self._at)
         start = after.end() if after else self._at
         if not self._text.startswith(mark, start):

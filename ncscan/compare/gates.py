@@ -21,7 +21,7 @@ from ncscan.tables import numbers
 from ncscan.wording import visible
 
 MOST_ROWS = 5
-"""Rows that a result names; of more it says how many."""
+"""The number of rows that a result names; of more it gives the count."""
 MOST_NAMES = 8
 """Names that a message lists."""
 
@@ -30,24 +30,24 @@ MOST_COMPARED = 100
 
 _TRAINING = "train"
 _OF_A_SIDE = ("run", "group", "checkpoint", "step")
-"""Keys that a diff has for both of its sides: a row is meant when either fits."""
+"""The keys that a diff has for both of its sides: a row is meant when either fits."""
 _ORDER = ("table", "run", "group", "checkpoint", "split", "layer", "classifier", "quantity", "weighting", "step")
 
 
 @dataclass(frozen=True)
 class Field:
-    """The numbers that gates are judged on."""
+    """Holds the numbers that gates are judged on."""
 
     frame: pd.DataFrame
-    """One row per number: those of a report as `numbers` gives them, or the rows of a diff."""
+    """Has one row per number: those of a report as `numbers` gives them, or the rows of a diff."""
     sides: tuple[tuple[str, Landmarks], ...]
-    """What the columns of each side end with, and where its words point: one side of a report, two of a diff."""
+    """The suffix of the columns of each side, and where its words point: one side of a report, two of a diff."""
     values: Mapping[str, str]
-    """What may be judged → its column; the first is taken when a gate does not say."""
+    """What may be judged → its column; the first is taken when a gate does not name one."""
 
 
 def field_of(tables: Mapping[str, pd.DataFrame]) -> Field:
-    """The numbers of one report."""
+    """Return the numbers of one report."""
     return Field(numbers(tables), (("", landmarks(tables)),), {"value": "value"})
 
 
@@ -56,7 +56,7 @@ class Judged:
     """One row that a gate looked at."""
 
     where: str
-    """Run, checkpoint, step, layer, metric and conventions, in words."""
+    """Names run, checkpoint, step, layer, metric and conventions, in words."""
     value: float | None
     reason: str
     """Why there is no value, else empty."""
@@ -70,12 +70,12 @@ class Result:
     """What became of one gate."""
 
     gate: str
-    """In its plain form."""
+    """The gate in its plain form."""
     passed: bool
     matched: int = 0
-    """Rows that it means."""
+    """The number of rows that it means."""
     broken: int = 0
-    """Rows in which its condition holds, or that have no value."""
+    """The number of rows in which its condition holds, or that have no value."""
     rows: tuple[Judged, ...] = field(default=())
     """The worst of them, or where it passed the row that is nearest to failing."""
     problem: str = ""
@@ -83,7 +83,7 @@ class Result:
 
 
 def judge_all(gates: Sequence[Gate], on: Field) -> list[Result]:
-    """What becomes of every gate; one that cannot be judged says why, and the others are judged all the same."""
+    """Return the result of every gate; one that cannot be judged gives its reason, and the others are judged."""
     results = []
     for gate in gates:
         try:
@@ -94,7 +94,7 @@ def judge_all(gates: Sequence[Gate], on: Field) -> list[Result]:
 
 
 def judge(gate: Gate, on: Field) -> Result:
-    """What becomes of one gate: it passes where its condition does not hold and every value is there.
+    """Return what becomes of one gate: it passes where its condition does not hold and every value is there.
 
     With `all` its condition has to hold for every row to fail, with `any` for one; a row without a value always fails.
 
@@ -123,7 +123,7 @@ def judge(gate: Gate, on: Field) -> Result:
 
 
 def _severity(gate: Gate, values: "pd.Series[float]") -> "pd.Series[float]":
-    """How far each value is on the wrong side."""
+    """Return how far each value is on the wrong side."""
     off = values - gate.threshold
     match gate.operator[0]:
         case ">":
@@ -136,7 +136,7 @@ def _severity(gate: Gate, values: "pd.Series[float]") -> "pd.Series[float]":
 
 
 def _chosen(gate: Gate, on: Field) -> pd.DataFrame:
-    """The rows that a gate means, with `_reason` where a word points nowhere."""
+    """Return the rows that a gate means, with `_reason` where a word points nowhere."""
     rows = on.frame.assign(_reason="")
     fits = gate.metric.fits()
     known = list(dict.fromkeys(rows["metric"]))
@@ -178,7 +178,7 @@ def _fitting(rows: pd.DataFrame, key: str, pattern: Pattern, on: Field, gate: Ga
 
 
 def _at_end(rows: pd.DataFrame, word: str, on: Field) -> pd.DataFrame:
-    """The rows at the first or the last step of each run, of all that was measured and not only of these rows.
+    """Return the rows at the first or the last step of each run, of all that was measured and not only of these rows.
 
     A diff compares what is on both sides: where it is not the end of a side, the number that is meant is not there.
     """
@@ -198,7 +198,7 @@ def _at_end(rows: pd.DataFrame, word: str, on: Field) -> pd.DataFrame:
 
 
 def _at_layer(rows: pd.DataFrame, word: str, on: Field, gate: Gate) -> "pd.Series[bool]":
-    """The layer that a word means at the checkpoint of each row.
+    """Return which rows are at the layer that a word means at the checkpoint of each row.
 
     Raises: UsageError when it means two layers in the two sides of a diff.
     """
@@ -217,7 +217,10 @@ def _at_layer(rows: pd.DataFrame, word: str, on: Field, gate: Gate) -> "pd.Serie
 
 
 def _onset(rows: pd.DataFrame, on: Field) -> pd.DataFrame:
-    """The rows at the onset of the terminal phase; of a run that has none, those of its last step, without a value."""
+    """Return the rows at the onset of the terminal phase.
+
+    For a run that has none they are those of its last step, without a value.
+    """
     end, marks = on.sides[-1]
     parts = []
     for run, own in rows.groupby(f"run{end}", sort=False):
@@ -239,7 +242,7 @@ def _judged(row: "pd.Series[Any]", value: float, column: str, on: Field) -> Judg
 
 
 def _where(row: "pd.Series[Any]", on: Field) -> str:
-    """A row in words."""
+    """Describe a row in words."""
 
     names = dict.fromkeys(f"{row[f'run{end}']}/{row[f'checkpoint{end}']}" for end, _ in on.sides)
     steps = dict.fromkeys(_cell(row[name]) for name in _columns("step", on))
@@ -257,7 +260,7 @@ def _cell(value: object) -> str:
 
 
 def _no_such(gate: Gate, key: str, pattern: Pattern, rows: pd.DataFrame, on: Field) -> str:
-    """Why no row is left, and what there is."""
+    """Return why no row is left, and what there is."""
     asked = f"{gate.source} {gate}: "
     there = [name for column in _columns(key, on) for name in dict.fromkeys(map(_cell, rows[column])) if name]
     if key == "layer" and not pattern.literal and pattern.text in LAYER_WORDS:
@@ -274,7 +277,7 @@ def _no_such(gate: Gate, key: str, pattern: Pattern, rows: pd.DataFrame, on: Fie
 
 
 def _there_are(asked: str, known: Sequence[str], words: Sequence[str] = ()) -> str:
-    """What there is; close names alone, where there are any."""
+    """Return what there is; only close names, where there are any."""
     names = list(dict.fromkeys(known))
     close = get_close_matches(asked, [*names, *words], n=3) if len(asked) <= MOST_COMPARED else []
     if close:
@@ -288,7 +291,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _too_many(gate: Gate, rows: pd.DataFrame, on: Field) -> str:
-    """How many rows there are, by what they differ, and what would choose among them."""
+    """Return how many rows there are, by what they differ, and what would choose among them."""
     differing = list(_differing(rows, on))
     counts = ", ".join(f"{count} {plural}" for _, plural, count, _ in differing)
     say = ", ".join(choice for _, _, _, choice in differing)
@@ -299,7 +302,7 @@ def _too_many(gate: Gate, rows: pd.DataFrame, on: Field) -> str:
 
 
 def _differing(rows: pd.DataFrame, on: Field) -> Iterator[tuple[str, str, int, str]]:
-    """Key, its plural, how many there are, and a choice to offer."""
+    """Yield key, its plural, how many there are, and a choice to offer."""
     several = {}
     for key in ("run", "step", "checkpoint", "split", "layer", "classifier", "quantity", "weighting", "table"):
         values = rows[_columns(key, on)].drop_duplicates()

@@ -34,7 +34,7 @@ class Landmarks:
 
 
 def landmarks(tables: Mapping[str, pd.DataFrame]) -> Landmarks:
-    """The landmarks of a report, from its tables metrics and trajectory."""
+    """Return the landmarks of a report, from its tables metrics and trajectory."""
     metrics = tables["metrics"]
     # Held-out data is compared with the classifier too, but the words are of the network that the training set shows.
     own = metrics[metrics["split"] == _TRAINING]

@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 from ncscan.tables import SAME
 
 SOURCES = ("bootstrap", "estimate", "seeds", "storage")
-"""Where a floor may come from, the best first; `storage` has no size."""
+"""The sources of a noise floor, the best first; `storage` has no size."""
 
 CONFIDENCE = 0.95
 
@@ -20,7 +20,7 @@ _GROUP = ("group", "step", "step_unit", *SAME)
 
 
 def with_spread(numbers: pd.DataFrame) -> pd.DataFrame:
-    """The numbers with `runs`, how many runs of its group have a value at this step, and `std` over them (ddof 1).
+    """Return the numbers with `runs`, how many runs of its group have a value at this step, and their `std` (ddof 1).
 
     A run counts once at a step, by its first row. Runs without a group stand alone.
     """
@@ -31,17 +31,17 @@ def with_spread(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def noise_floors(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The columns noise, noise_source and beyond_noise of pairs of values.
+    """Return the columns noise, noise_source and beyond_noise of pairs of values.
 
     Args:
-        pairs: a, b, and of each side what the numbers and `with_spread` say: low, high, at_floor, estimate, runs, std.
+        pairs: a, b, and of each side what the numbers and `with_spread` give: low, high, at_floor, estimate, runs, std.
 
     Returns: `noise` NaN and `beyond_noise` missing where nothing is known. The floor is
         - bootstrap: hypot of the half widths of the two 95 % intervals;
         - estimate: of values that are known only up to an interval, the sum of the half widths, for they are no chance;
         - seeds: t·hypot(s_a, s_b), s the spread over the runs of a group, n of them, t the 97.5 % quantile of Student's
           law with (s_a² + s_b²)²/(s_a⁴/(n_a − 1) + s_b⁴/(n_b − 1)) degrees of freedom (Welch): with two runs a side
-          and equal spreads t is 4.3, not 2, since two runs say little of the spread;
+          and equal spreads t is 4.3, not 2, since two runs show little of the spread;
         - storage: both values may be made by rounding. Its size is not known, and nothing is beyond it, also where one
           of the others is known.
         Equal values are beyond no noise.
@@ -72,7 +72,7 @@ def seed_noise(
     n_a: Float64[np.ndarray, "n"],
     n_b: Float64[np.ndarray, "n"],
 ) -> Float64[np.ndarray, "n"]:
-    """What the difference of two runs stays under for 95 % of the seeds, as `noise_floors` says; NaN where unknown.
+    """Return what the difference of two runs stays under for 95 % of seeds, as in `noise_floors`; NaN where unknown.
 
     >>> seed_noise(*(np.array([x]) for x in (3.0, 4.0, 1e9, 1e9))).round(2).tolist()
     [9.8]

@@ -25,11 +25,11 @@ KINDS: Mapping[str, str] = {
 """The kinds of rows, those to look at first before the others."""
 
 MAIN = ("table", "run_a", "run_b", "checkpoint_a", "checkpoint_b", "split", "layer", "metric", "classifier")
-"""What a row leads: of its quantities and weightings the first."""
+"""The first of the rows that agree in these columns leads those of other quantities and weightings."""
 
 
 def kinds(frame: pd.DataFrame) -> "pd.Series[str]":
-    """The kind of every row."""
+    """Return the kind of every row."""
     beyond = frame["beyond_noise"]
     cases = [
         frame["reason"].isin(["only in A", "only in B"]),
@@ -44,13 +44,13 @@ def kinds(frame: pd.DataFrame) -> "pd.Series[str]":
 
 
 def counts(frame: pd.DataFrame) -> dict[str, int]:
-    """How many rows are of each kind, in the order of KINDS."""
+    """Return how many rows are of each kind, in the order of KINDS."""
     found = kinds(frame).value_counts()
     return {kind: int(found.get(kind, 0)) for kind in KINDS}
 
 
 def most_moved(frame: pd.DataFrame) -> pd.DataFrame:
-    """All rows, what moved most first, with their `kind`.
+    """Return all rows with their `kind`, what moved most first.
 
     Kind by kind; within one by the difference over its noise where that is known, else by |log ratio|. Zero has no
     ratio, so the logarithm is linear below the smallest value that the metric has anywhere here, as on a chart's axis.
@@ -66,7 +66,7 @@ def most_moved(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _log_ratio(frame: pd.DataFrame) -> Float64[np.ndarray, "n"]:
-    """How far the two values are apart on a logarithmic axis that is linear near zero."""
+    """Return how far the two values are apart on a logarithmic axis that is linear near zero."""
     values = frame[["a", "b"]].to_numpy(np.float64)
     sizes = pd.Series(np.abs(values).T.ravel()).replace(0.0, np.nan)
     numbers = pd.concat([frame[["table", "metric", "quantity", "weighting"]]] * 2, ignore_index=True)
@@ -78,7 +78,10 @@ def _log_ratio(frame: pd.DataFrame) -> Float64[np.ndarray, "n"]:
 
 
 def to_show(moved: pd.DataFrame, most: int) -> pd.DataFrame:
-    """So many rows of `most_moved`; of what one side lacks the leading numbers, at most a fifth of all of each kind."""
+    """Return so many rows of `most_moved`.
+
+    Of what one side lacks it takes the leading numbers, at most a fifth of all of each kind.
+    """
     if len(moved) <= most:
         return moved
     gone = moved["kind"].isin([LOST, ONE_SIDE])
@@ -87,7 +90,7 @@ def to_show(moved: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def missing(moved: pd.DataFrame) -> list[str]:
-    """What one side lacks, in words: whole layers and metrics first, then single numbers that lost their value."""
+    """Return in words what one side lacks: whole layers and metrics first, then numbers that lost their value."""
     said = []
     one_side = moved[moved["kind"] == ONE_SIDE]
     for name in ("layer", "metric"):
@@ -104,12 +107,12 @@ def missing(moved: pd.DataFrame) -> list[str]:
 
 
 def is_moved(moved: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether the two values of a row of `most_moved` are there and differ."""
+    """Return whether the two values of a row of `most_moved` are there and differ."""
     return moved["kind"].isin([BEYOND, UNKNOWN, WITHIN])
 
 
 def moment(row: Mapping[Any, Any], *, unit: bool = True) -> tuple[str, str]:
-    """The run of a row, and its step or, where there is none, its checkpoint; both sides where they differ."""
+    """Return the run of a row, and its step or, where there is none, its checkpoint; both sides where they differ."""
     run = " → ".join(dict.fromkeys((str(row["run_a"]), str(row["run_b"]))))
     steps = [row["step_a"], row["step_b"]]
     if any(pd.isna(step) for step in steps):
@@ -119,5 +122,5 @@ def moment(row: Mapping[Any, Any], *, unit: bool = True) -> tuple[str, str]:
 
 
 def leading(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of every metric at a place its first row, whose quantity and weighting lead it."""
+    """Return of every metric at a place its first row, whose quantity and weighting lead it."""
     return frame.drop_duplicates(list(MAIN), keep="first")

@@ -22,10 +22,10 @@ from ncscan.data.sources import arrays
 from ncscan.errors import DataError
 
 Inputs = torch.Tensor | dict[str, torch.Tensor]
-"""What a model is called with: one tensor, or named ones."""
+"""The input that a model is called with: one tensor, or named ones."""
 
 SURVEYED = 512
-"""Samples held at once while a dataset is looked through."""
+"""The number of samples held at once while a dataset is looked through."""
 MAX_CLASSES = 100_000
 """A larger label is no class but a mistake, and class means for it would fill the memory."""
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8, torch.bool, torch.int64)
@@ -35,7 +35,7 @@ class Source(NamedTuple):
     """Samples as they are stored, before anything is known of them."""
 
     rows: Callable[[int, int], tuple[Inputs, torch.Tensor]]
-    """Inputs and labels of a range."""
+    """Returns inputs and labels of a range."""
     n_samples: int
     class_names: tuple[str, ...]
     """Empty when the source does not name them."""
@@ -50,11 +50,11 @@ class Dataset:
     class_names: tuple[str, ...]
     """One for each class; its number where the source does not name it."""
     fingerprint: str
-    """sha256 over shapes, types, values as stored, labels and normalisation: not over names of files or classes."""
+    """The sha256 over shapes, types, values as stored, labels and normalisation: not over names of files or classes."""
     normalize: Normalisation | None
     source: Source = field(repr=False)
     floats: torch.dtype | None = None
-    """What floating inputs become: the type of the model's weights. None leaves them as stored."""
+    """The type that floating inputs become: that of the model's weights. None leaves them as stored."""
 
     @property
     def n_samples(self) -> int:
@@ -65,7 +65,7 @@ class Dataset:
         return len(self.class_names)
 
     def batch(self, start: int, stop: int) -> Inputs:
-        """Samples start … stop − 1 as a model takes them, in memory that nothing else holds.
+        """Return samples start … stop − 1 as a model takes them, in memory that nothing else holds.
 
         Bytes become float32 in [0, 1], integers (tokens) stay as stored; then comes the normalisation, and last the
         model's floating type.
@@ -76,11 +76,11 @@ class Dataset:
         return {name: _decoded(values, self.normalize, self.floats) for name, values in inputs.items()}
 
     def samples(self, rows: Int64[np.ndarray, "n"]) -> Inputs:
-        """Any samples as a model takes them, in the order of `rows` (n,), n ≥ 1: `batch` of samples that lie apart."""
+        """Return samples that lie apart as a model takes them, in the order of `rows` (n,), n ≥ 1; see `batch`."""
         return self.chosen(rows).batch(0, len(rows))
 
     def chosen(self, rows: Int64[np.ndarray, "n"]) -> "Dataset":
-        """The samples of `rows` (n,), n ≥ 1, in that order, as a dataset of their own; its fingerprint stays."""
+        """Return the samples of `rows` (n,), n ≥ 1, in that order, as a dataset of their own; its fingerprint stays."""
 
         def read(start: int, stop: int) -> tuple[Inputs, torch.Tensor]:
             # A data set is read in ranges; rows that lie apart are ranges of one.
@@ -96,7 +96,7 @@ class Dataset:
 
 
 TRAINING, HELD_OUT, OUTSIDE = SPLITS = ("train", "test", "ood")
-"""What data is to a network: what it was trained on, more of the same, or data that belongs to none of its classes."""
+"""The part that data plays: what the network was trained on, more of the same, or data of none of its classes."""
 
 
 def open_dataset(
@@ -128,16 +128,16 @@ def open_dataset(
 
 
 IDX_SPLITS = {TRAINING: "train", HELD_OUT: "t10k", OUTSIDE: "t10k"}
-"""What MNIST's files call their splits."""
+"""The names that MNIST's files have for their splits."""
 
 DATASETS: tuple[str, ...] = ("npz:FILE", "idx:DIR", "module:function")
-"""What a spec can be."""
+"""The forms that a spec can have."""
 
 
 def from_arrays(
     inputs: object, labels: object, *, class_names: Sequence[str] = (), normalize: Normalisation | None = None
 ) -> Dataset:
-    """A dataset of arrays or tensors in memory: (N, …) inputs, or a dict of them, and N class numbers.
+    """Return a dataset of arrays or tensors in memory: (N, …) inputs, or a dict of them, and N class numbers.
 
     >>> from_arrays(np.eye(3), [0, 1, 1]).n_classes
     2
@@ -186,7 +186,7 @@ def _of_arrays(inputs: object, labels: object, class_names: tuple[str, ...], whe
 
 
 def _tensors(values: object, where: str) -> Inputs:
-    """Arrays as tensors: integers as int64, whatever their width, since embeddings take nothing narrower."""
+    """Return arrays as tensors: integers as int64, whatever their width, since embeddings take nothing narrower."""
     if isinstance(values, Mapping):
         return {str(name): _tensor(item, f"{where}, {name}") for name, item in values.items()}
     return _tensor(values, where)
@@ -220,7 +220,7 @@ def _array(values: object, where: str) -> np.ndarray:
 
 
 def _labels(labels: object, where: str) -> torch.Tensor:
-    """Class numbers as int64, or the reason why they are none."""
+    """Return class numbers as int64, or raise the reason why they are none."""
     array = _array(labels, where)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -290,7 +290,7 @@ def _check_finite(values: torch.Tensor, start: int, name: str, spec: str) -> Non
 
 
 def _check_repeats(values: torch.Tensor, again: torch.Tensor | None, spec: str) -> None:
-    """An augmenting dataset would give other features in each pass."""
+    """Refuse a dataset that changes between passes: an augmenting one would give other features in each pass."""
     if again is None or values.shape != again.shape or not torch.equal(values, again):
         raise DataError(f"{spec}: the first samples differ when read twice; leave out what augments or draws at random")
 

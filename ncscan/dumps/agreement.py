@@ -19,14 +19,14 @@ from ncscan.layer_graph import LinearMap, TapGraph
 MAX_WIDTH = 2**40
 """Values of one sample: more than any memory holds."""
 Array = tuple[np.dtype, tuple[int, ...]]
-"""Type and shape of what a file holds."""
+"""Type and shape of an array in a file."""
 Named = tuple[str, np.dtype, tuple[int, ...]]
 """The type as the file names it (`bfloat16`), that of the stored values, and their shape."""
 
 
 @dataclass(frozen=True)
 class Described:
-    """What a dump says of itself."""
+    """The description that a dump holds of itself."""
 
     provenance: Provenance
     graph: TapGraph
@@ -37,18 +37,18 @@ class Described:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a dump holds, as the file declares it."""
+    """The content of a dump, as the file declares it."""
 
     logits: Named
     activations: tuple[Array, ...]
-    """In the order of the layers."""
+    """The arrays in the order of the layers."""
     maps: tuple[Mapping[str, Named], ...]
-    """`weight` and, where there is one, `bias`, in the order of the maps."""
+    """`weight` and, where there is one, `bias`, in the order of the linear maps."""
     sample_ids: Array
 
 
 def disagreements(described: Described, stored: Stored) -> Iterator[str]:
-    """Each contradiction among the parts of a dump, in one sentence; none in a dump that ncscan wrote."""
+    """Yield each contradiction among the parts of a dump, in one sentence; none in a dump that ncscan wrote."""
     yield from _of_provenance(described.provenance, described.n_samples)
     yield from _of_taps(described.graph)
     # What follows looks names up: it makes sense only where they are unique.
@@ -179,18 +179,18 @@ def _of_gradients(gradients: Gradients | None, graph: TapGraph, n_samples: int) 
 
 
 def _is_pair(text: str, known: set[str]) -> bool:
-    """Whether a text is two known names with two dots between; names may have dots themselves."""
+    """Return whether a text is two known names with two dots between; names may have dots themselves."""
     places = [i for i in range(len(text)) if text.startswith("..", i)]
     return any(text[:i] in known and text[i + 2 :] in known for i in places)
 
 
 def _fits(dtype: str, kind: np.dtype) -> bool:
-    """Whether values of a type are stored as this one."""
+    """Return whether values of a type are stored as this one."""
     return dtype in STORED_AS and kind == np.dtype(STORED_AS[dtype])
 
 
 def _twice(names: Sequence[str]) -> str:
-    """A name that occurs more than once, else nothing."""
+    """Return a name that occurs more than once, else an empty text."""
     met: set[str] = set()
     return next((name for name in names if name in met or met.add(name)), "")  # type: ignore[func-returns-value]
 

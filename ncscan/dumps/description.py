@@ -15,7 +15,7 @@ from ncscan.layer_graph import Tap
 
 Described = TypeVar("Described")
 MAX_TEXT = 10_000
-"""Characters of a name, a note or a path: it comes again in every row of a table."""
+"""The number of characters of a name, a note or a path: it comes again in every row of a table."""
 STORED_AS = {
     "float16": "<f2",
     "bfloat16": "<u2",  # HDF5 has no such type: its 16 bits as they are, and the name beside them
@@ -28,12 +28,12 @@ STORED_AS = {
     "int64": "<i8",
     "bool": "|u1",
 }
-"""What torch computes → what the file holds."""
+"""Type that torch computes → type that the file holds."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a dump comes from, in plain values: no time, no absolute path, so the same inputs give the same bytes."""
+    """Tells where a dump comes from, in plain values: no time, no absolute path, so equal inputs give equal bytes."""
 
     run: str
     group: str
@@ -47,19 +47,19 @@ class Provenance:
     notes: Mapping[str, Plain]
     model_source: str
     activation: str
-    """Of a rebuilt `mlp`; else empty."""
+    """The activation of a rebuilt `mlp`; else empty."""
     linear_head: int | None
     prefix_map: tuple[tuple[str, str], ...]
     matched: int
     total: int
     unmatched: tuple[str, ...]
-    """What a checkpoint that was loaded in part did not fill, and why."""
+    """Parameters that a checkpoint which was loaded in part did not fill, and why."""
     stored_dtype: str
     compute_dtype: str
-    """Of the weights: half precision is widened, exactly."""
+    """The type of the weights: half precision is widened, exactly."""
     dataset: str
     dataset_fingerprint: str
-    """Of values, labels and normalisation."""
+    """The fingerprint of values, labels and normalisation."""
     split: str
     class_names: tuple[str, ...]
     selectors: tuple[str, ...]
@@ -74,7 +74,7 @@ class Provenance:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Provenance":
-        """What `asdict` wrote, after a round trip through JSON."""
+        """Return what `asdict` wrote, after a round trip through JSON."""
         known = {f.name: _tupled(plain[f.name]) for f in fields(cls)}
         return cls(**known)
 
@@ -98,14 +98,14 @@ class GradientRow:
 
 @dataclass(frozen=True)
 class Gradients:
-    """What `--gradients` left in a dump."""
+    """The numbers that `--gradients` left in a dump."""
 
     n_samples: int
     rows: tuple[GradientRow, ...]
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Gradients":
-        """What `asdict` wrote, after a round trip through JSON."""
+        """Return what `asdict` wrote, after a round trip through JSON."""
         return cls(plain["n_samples"], tuple(GradientRow(**row) for row in plain["rows"]))
 
 
@@ -114,7 +114,7 @@ class Layer:
     """One tap as the dump keeps it."""
 
     index: int
-    """Which group of the file: `/layers/0007`."""
+    """The number of its group in the file: `/layers/0007`."""
     tap: Tap
     reduction: str
     dtype: str
@@ -122,7 +122,7 @@ class Layer:
 
 
 def checked(described: Described) -> Described:
-    """What was read from a file, when every field of it holds what it is declared to."""
+    """Return what was read from a file, when every field of it holds what it is declared to."""
     hints = _hints(type(described))  # type: ignore[arg-type] # mypy does not take a class for hashable
     for name, hint in hints.items():
         if not _fits(value := getattr(described, name), hint):
@@ -132,12 +132,15 @@ def checked(described: Described) -> Described:
 
 @cache
 def _hints(described: type[object]) -> dict[str, Any]:
-    """The declared types of a class; a dump has hundreds of objects of each."""
+    """Return the declared types of a class; a dump has hundreds of objects of each."""
     return get_type_hints(described)
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a value read from JSON is of a declared type: plain values, tuples and mappings of them, dataclasses."""
+    """Return whether a value read from JSON is of a declared type.
+
+    Types are plain values, tuples and mappings of them, and dataclasses.
+    """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return any(_fits(value, each) for each in inner)
@@ -155,5 +158,5 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def _tupled(value: Any) -> Any:
-    """JSON knows no tuples: every list becomes one again."""
+    """Turn every list back into a tuple, since JSON knows no tuples."""
     return tuple(map(_tupled, value)) if isinstance(value, list | tuple) else value

@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
 
 def find_dumps(paths: Sequence[Path]) -> Found:
-    """The dumps under the paths, but for hidden ones and those in hidden folders.
+    """Return the dumps under the paths, but for hidden ones and those in hidden folders.
 
     Raises: DumpError, the first trouble that was met, when there is no dump at all.
     """
@@ -52,15 +52,17 @@ def find_dumps(paths: Sequence[Path]) -> Found:
 
 
 def find_unfinished(paths: Sequence[Path]) -> list[Path]:
-    """What lies beside the dumps in folders and is not whole, by paths below these: its extraction was stopped, or
-    goes on."""
+    """Return what lies beside the dumps in folders and is not whole, by paths below these.
+
+    The extraction of such a dump was stopped, or goes on.
+    """
     ending = partial_path(Path(DUMP_SUFFIX)).name
     folders = dict.fromkeys(path for path in paths if is_folder(path))
     return [found.relative_to(path) for path in folders for found in sorted(_ending(ending, path))]
 
 
 def told_unfinished(dumps: Sequence[Path]) -> list[str]:
-    """A line on those dumps, if there are any."""
+    """Return a line on those dumps, if there are any."""
     if not dumps:
         return []
     names = ", ".join(map(str, dumps[:3])) + (", …" if len(dumps) > 3 else "")
@@ -69,5 +71,5 @@ def told_unfinished(dumps: Sequence[Path]) -> list[str]:
 
 
 def _ending(ending: str, folder: Path, note: Callable[[OSError], object] = lambda _: None) -> Iterator[Path]:
-    """The files below a folder whose names end like this."""
+    """Return the files below a folder whose names end like this."""
     return (path for path in in_sight(folder, note) if path.name.endswith(ending))

@@ -25,7 +25,7 @@ from ncscan.errors import DumpError
 from ncscan.files import ALIGNMENT
 
 MAX_CHUNK = 2**28
-"""Bytes of a chunk. It is what one read unpacks, so it bounds the memory that a file can ask for."""
+"""The bytes of a chunk. It is what one read unpacks, so it bounds the memory that a file can ask for."""
 MAX_OBJECTS = 20_000
 """Groups and datasets of a file: a BERT with every tap kept has about a thousand."""
 MAX_LINKS = 100_000
@@ -42,7 +42,7 @@ READ_AT_ONCE = 2**21
 
 _CHECKSUM = h5py.h5z.FILTER_FLETCHER32
 _SAFE_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, _CHECKSUM}
-"""Others are refused: their code would be loaded from wherever HDF5_PLUGIN_PATH points."""
+"""The filters that may unpack data; others are refused: HDF5_PLUGIN_PATH would decide where their code comes from."""
 _DAMAGE = (
     OSError,
     RuntimeError,
@@ -54,12 +54,12 @@ _DAMAGE = (
     MemoryError,
     zlib.error,
 )
-"""What h5py, zlib and the reading of a description raise for damaged files."""
+"""The errors that h5py, zlib and the reading of a description raise for damaged files."""
 
 
 @contextmanager
 def explained(path: Path, doing: str) -> Generator[None]:
-    """Inside, what h5py raises becomes one line that names the file."""
+    """Turn what h5py raises inside into one line that names the file."""
     try:
         yield
     except _DAMAGE as error:
@@ -68,7 +68,7 @@ def explained(path: Path, doing: str) -> Generator[None]:
 
 
 def create(path: Path) -> File:
-    """A new file, in the place of an old one.
+    """Create a new file, in the place of an old one.
 
     The 1.8 format: the later ones mark a file as open for writing, and after a kill no reader takes it. There is no
     chunk cache, since chunks are written whole; HDF5's own would be 8 MiB for each layer. Large chunks begin where a
@@ -79,14 +79,14 @@ def create(path: Path) -> File:
 
 
 def reopen(path: Path) -> File:
-    """An existing file of ours, to go on writing; checked like any other first."""
+    """Open an existing file of ours, to go on writing; checked like any other first."""
     open_safely(path, unfinished=True).close()
     with explained(path, "reopening"):
         return File(path, "r+", libver=("v108", "v108"), locking=False, rdcc_nbytes=0)
 
 
 def create_rows(group: Group, name: str, shape: tuple[int, ...], dtype: str, chunk_rows: int, *, gzip: bool) -> Dataset:
-    """A dataset for rows that come batch by batch, in chunks of whole rows, never filled before they are written.
+    """Create a dataset for rows that come by batch, in chunks of whole rows, never filled before they are written.
 
     Its chunks are laid out at once: from then on the file's structure does not change, so no kill can break it, and
     what is written does not depend on how often it was interrupted. Compressed ones find their place when they come.
@@ -105,7 +105,7 @@ def create_rows(group: Group, name: str, shape: tuple[int, ...], dtype: str, chu
 
 
 def write_array(group: Group, name: str, array: np.ndarray) -> Dataset:
-    """A small array, whole, with HDF5's own checksum."""
+    """Write a small array, whole, with HDF5's own checksum."""
     array = np.ascontiguousarray(array)
     if array.ndim == 0 or array.size == 0:
         return group.create_dataset(name, data=array, track_times=False)
@@ -148,7 +148,7 @@ def open_safely(path: Path, *, unfinished: bool = False) -> File:
 
 
 def dataset(parent: Group, name: str) -> Dataset:
-    """The dataset of that name; DumpError when there is none."""
+    """Return the dataset of that name; DumpError when there is none."""
     child = parent.get(name)
     if not isinstance(child, Dataset):
         raise DumpError(f"{parent.file.filename}: {name} is missing")
@@ -156,7 +156,7 @@ def dataset(parent: Group, name: str) -> Dataset:
 
 
 def group(parent: Group, name: str) -> Group:
-    """The group of that name; DumpError when there is none."""
+    """Return the group of that name; DumpError when there is none."""
     child = parent.get(name)
     if not isinstance(child, Group):
         raise DumpError(f"{parent.file.filename}: {name} is missing")
@@ -164,7 +164,7 @@ def group(parent: Group, name: str) -> Group:
 
 
 def attribute(holder: Group | Dataset, name: str) -> int | str:
-    """An attribute that is one number or one text; DumpError when it is missing or anything else."""
+    """Return an attribute that is one number or one text; DumpError when it is missing or anything else."""
     where = f"{holder.file.filename}: attribute {name} of {holder.name!a}"
     with explained(Path(holder.file.filename), f"reading attribute {name}"):
         if name not in holder.attrs:
@@ -177,7 +177,7 @@ def attribute(holder: Group | Dataset, name: str) -> int | str:
 
 
 def set_attribute(holder: Group | Dataset, name: str, value: int | str) -> None:
-    """A number or a text of fixed length, rewritten in place when it is there: a kill finds the old or the new one."""
+    """Set a number or a text of fixed length, rewritten in place when it is there: a kill leaves the old or the new."""
     if isinstance(value, int):
         holder.attrs.modify(name, np.int64(value))
     else:
@@ -185,7 +185,7 @@ def set_attribute(holder: Group | Dataset, name: str, value: int | str) -> None:
 
 
 def read_array(source: Dataset, most: int | None = None) -> np.ndarray:
-    """All of a small dataset, of at most so many bytes."""
+    """Return all of a small dataset, of at most so many bytes."""
     where = f"{source.file.filename}: dataset {source.name!a}"
     if most is not None and (n_bytes := source.size * source.dtype.itemsize) > most:
         raise DumpError(f"{where} holds {n_bytes:,} bytes; at most {most:,} are read")
@@ -197,7 +197,7 @@ def read_array(source: Dataset, most: int | None = None) -> np.ndarray:
 
 
 def read_rows(source: Dataset, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, rows), by whole chunks, in memory that nothing else holds."""
+    """Yield (first row, rows), by whole chunks, in memory that nothing else holds."""
     stop = len(source) if stop is None else stop
     row_bytes = max(1, math.prod(source.shape[1:]) * source.dtype.itemsize)
     if row_bytes > MAX_CHUNK:
@@ -216,13 +216,13 @@ def read_rows(source: Dataset, stop: int | None = None) -> Iterator[tuple[int, n
 
 
 def _is_plain(source: Dataset) -> bool:
-    """Whether its chunks are rows as they are in memory."""
+    """Return whether its chunks are rows as they are in memory."""
     whole_rows = source.chunks is not None and source.chunks[1:] == source.shape[1:] and source.ndim > 0
     return whole_rows and not _filters(source) and source.dtype.isnative
 
 
 def _read_plain(source: Dataset, start: int, stop: int, offsets: list[int]) -> np.ndarray:
-    """Straight from the file, without HDF5, whose lock would also stop every other thread of Python."""
+    """Read rows straight from the file, without HDF5, whose lock would also stop every other thread of Python."""
     step = source.chunks[0]
     rows = np.empty((-(-(stop - start) // step) * step, *source.shape[1:]), source.dtype)
     handle, size = source.file.id.get_vfd_handle(), step * rows[:1].nbytes
@@ -243,7 +243,7 @@ def _read_filtered(source: Dataset, start: int, stop: int) -> np.ndarray:
 
 
 def write_part(target: Dataset, start: int, rows: np.ndarray) -> None:
-    """Rows from `start` on."""
+    """Write rows from `start` on."""
     selection = target.id.get_space()
     selection.select_hyperslab((start, *(0,) * (rows.ndim - 1)), rows.shape)
     target.id.write(h5py.h5s.create_simple(rows.shape), selection, np.ascontiguousarray(rows))
@@ -279,7 +279,7 @@ def is_compressed(source: Dataset) -> bool:
 
 
 def _objects(file: File) -> Iterator[tuple[str, Any]]:
-    """Every object below the root once, by hard links alone, under the first name that leads to it."""
+    """Yield every object below the root once, by hard links alone, under the first name that leads to it."""
     waiting: list[tuple[str, Any, int]] = [("", file.id, 0)]
     met = {h5py.h5o.get_info(file.id).addr}
     n_links = 0
@@ -344,7 +344,10 @@ def _filters(source: Dataset) -> list[int]:
 
 
 def _refuse_bombs(source: Dataset, start: int, stop: int) -> None:
-    """HDF5 inflates a chunk to whatever it comes to, so each one is inflated here first, up to its declared size."""
+    """Refuse chunks that unpack to more than they declare.
+
+    HDF5 inflates a chunk to whatever it comes to, so each one is inflated here first, up to its declared size.
+    """
     if not source.chunks or not is_compressed(source):
         return
     limit = math.prod(source.chunks) * source.dtype.itemsize

@@ -39,7 +39,7 @@ MAX_DOUBTS, MAX_DOUBT = 8, 1000
 MAX_DESCRIPTION = 2**26
 """Bytes of a graph or a provenance: 10,000 layers and 100,000 class names take a quarter of it."""
 HOW = ("device", "batch_size", "versions")
-"""Fields of the provenance that say how a dump was computed; all others say what was asked for."""
+"""Fields of the provenance that tell how a dump was computed; all others tell what was asked for."""
 
 
 class Dump:
@@ -75,20 +75,20 @@ class Dump:
         self.provenance = checked(Provenance.from_plain(self._json("provenance")))
         self.graph = checked(TapGraph.from_plain(self._json("graph")))
         self.gradients = self._gradients() if GRADIENTS in self._file else None
-        """What took gradients, where it was asked for."""
+        """The numbers that took gradients, where they were asked for."""
         told = str(hdf5.attribute(self._file, DOUBTS)) if DOUBTS in self._file.attrs else ""
         self.doubts = tuple(line[:MAX_DOUBT] for line in told.split("\n", MAX_DOUBTS)[:MAX_DOUBTS] if line)
         """What was doubtful about the replay, in lines of text."""
         self.layers = tuple(self._layer(index) for index in range(self._count("n_layers")))
         names = [LOGITS, *(activations(layer.index) for layer in self.layers)]
         self.tables = row_tables.find(self._file, names, self.n_samples, max(1, self._count("batch_rows")))
-        """The logits' rows, then those of each layer."""
+        """Holds the logits' rows, then those of each layer."""
         described = Described(self.provenance, self.graph, self.layers, self.gradients, self.n_samples)
         for sentence in disagreements(described, self._stored()):
             raise DumpError(f"{self.path}: damaged or made by hand: {sentence}; extract it again")
 
     def _stored(self) -> Stored:
-        """What the file holds, by shape and type; nothing of it is read."""
+        """Return what the file holds, by shape and type; nothing of it is read."""
         logits, *activations = (table.values for table in self.tables)
         maps = [
             {
@@ -120,7 +120,7 @@ class Dump:
 
     @cached_property
     def labels(self) -> Int64[np.ndarray, "N"]:
-        """The class of each sample."""
+        """Return the class of each sample."""
         labels = hdf5.read_array(hdf5.dataset(self._file, "labels"))
         if labels.shape != (self.n_samples,) or labels.dtype != np.int64:
             raise DumpError(f"{self.path}: {labels.shape} labels of {labels.dtype} for {self.n_samples} samples")
@@ -130,18 +130,18 @@ class Dump:
 
     @cached_property
     def logits(self) -> np.ndarray:
-        """What the network returned, (N, K)."""
+        """Return the outputs of the network, (N, K)."""
         table = self.tables[0]
         dtype = self._dtype(table.values)
         return np.concatenate([_decoded(read, dtype) for _, read in row_tables.read(table)])
 
     @cached_property
     def weights(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-        """Weight and bias of each linear map, by its name."""
+        """Return weight and bias of each linear map, by its name."""
         return {m.name: self._weights(i) for i, m in enumerate(self.graph.maps) if f"maps/{i:04}" in self._file}
 
     def chunks(self, layer: Layer) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, features (n, d)) in the order of the labels; bfloat16 comes as float32, exactly."""
+        """Return (first row, features (n, d)) in the order of the labels; bfloat16 comes as float32, exactly."""
         return ((start, _decoded(read, layer.dtype)) for start, read in row_tables.read(self.tables[1 + layer.index]))
 
     def _count(self, name: str) -> int:
@@ -157,7 +157,7 @@ class Dump:
         return plain
 
     def rounding(self, layer: Layer) -> Float64[np.ndarray, "d"] | None:
-        """The mean squared rounding of each feature in the forward pass, where it was measured."""
+        """Return the mean squared rounding of each feature in the forward pass, where it was measured."""
         group = hdf5.group(self._file, f"layers/{layer.index:04}")
         if ROUNDING not in group:
             return None
@@ -204,14 +204,14 @@ class Dump:
 def finished(
     path: Path, provenance: Provenance, graph: TapGraph, *, gradients: int | None = None, force: bool = False
 ) -> bool:
-    """Whether a complete dump of what is asked for is there already.
+    """Return whether a complete dump of what is asked for is there already.
 
-    Complete is what carries the mark and as many rows as it says, in every dataset; that a file exists says nothing.
+    Complete is what carries the mark and as many rows as it gives, in every dataset; that a file exists proves nothing.
     The traced pass must be the same too: the code of a model can change under one name. A dump that lacks the
     gradients of as many samples as are asked for is not finished; one that has them although nobody asks is.
 
     Raises:
-        RefusedPlan: when something else stands there, and `force` does not say that it may be overwritten.
+        RefusedPlan: when something else stands there, and `force` does not allow it to be overwritten.
     """
     try:
         if not path.exists():
@@ -240,22 +240,22 @@ def finished(
 
 
 def plain_json(plain: Any) -> str:
-    """The one text of plain values: equal exactly when they are."""
+    """Return the one text of plain values: equal exactly when they are."""
     return json.dumps(plain, sort_keys=True)
 
 
 def activations(index: int) -> str:
-    """Where in the file a layer's rows are."""
+    """Return where in the file a layer's rows are."""
     return f"layers/{index:04}/activations"
 
 
 def _asked(provenance: Provenance) -> dict[str, str]:
-    """As JSON texts: a NaN in a note equals itself there, and a list a tuple."""
+    """Return what was asked for as JSON texts: a NaN in a note equals itself there, and a list a tuple."""
     return {name: plain_json(value) for name, value in asdict(provenance).items() if name not in HOW}
 
 
 def _decoded(stored: np.ndarray, dtype: str) -> np.ndarray:
-    """Stored values as numbers: a bfloat16 is the upper half of a float32."""
+    """Return stored values as numbers: a bfloat16 is the upper half of a float32."""
     if dtype != "bfloat16":
         return stored
     return (stored.astype(np.uint32) << 16).view(np.float32)

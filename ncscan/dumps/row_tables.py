@@ -38,9 +38,9 @@ class Table:
 
     values: hdf5.Dataset
     column: int
-    """Of the checksums, the first that is this table's."""
+    """The first column of the checksums that is this table's."""
     per_block: int
-    """Chunks that a batch takes."""
+    """The number of chunks that a batch takes."""
 
     @property
     def is_compressed(self) -> bool:
@@ -50,7 +50,7 @@ class Table:
 def create(
     file: hdf5.File, shapes: Sequence[tuple[str, int, str, int]], n_rows: int, block: int, *, gzip: bool
 ) -> None:
-    """Empty tables, each of (name, features, stored as, rows of a chunk), and the room for their checksums."""
+    """Create empty tables, each of (name, features, stored as, rows of a chunk), and the room for their checksums."""
     for name, features, stored_as, chunk_rows in shapes:
         hdf5.create_rows(file, name, (n_rows, features), stored_as, chunk_rows, gzip=gzip)
     columns = sum(block // chunk_rows for *_, chunk_rows in shapes)
@@ -59,7 +59,7 @@ def create(
 
 
 def find(file: hdf5.File, names: Sequence[str], n_rows: int, block: int) -> tuple[Table, ...]:
-    """The tables of those names, in the order in which they were created; DumpError when one is missing or odd."""
+    """Return the tables of those names, in the order of their creation; DumpError when one is missing or odd."""
     tables, column = [], 0
     for name in names:
         values = hdf5.dataset(file, name)
@@ -79,7 +79,7 @@ def find(file: hdf5.File, names: Sequence[str], n_rows: int, block: int) -> tupl
 
 
 def read(table: Table, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, rows) in order, verified; up to a row, when it was the last one that was written."""
+    """Yield (first row, rows) in order, verified; up to a row, when it was the last one that was written."""
     columns = slice(table.column, table.column + table.per_block)
     expected = hdf5.read_array(table.values.file[CHECKSUMS])[:, columns].ravel()
     step = table.values.chunks[0]
@@ -94,7 +94,7 @@ def read(table: Table, stop: int | None = None) -> Iterator[tuple[int, np.ndarra
 
 
 def are_sound(tables: Sequence[Table], stop: int) -> bool:
-    """Whether the rows up to one were all written and read back as they were computed."""
+    """Return whether the rows up to one were all written and read back as they were computed."""
     with ThreadPoolExecutor(HANDS, "ncscan-verifier") as readers:
         return all(readers.map(lambda table: _is_sound(table, stop), tables))
 
@@ -110,7 +110,7 @@ def _is_sound(table: Table, stop: int) -> bool:
 
 
 def checksum(rows: np.ndarray) -> int:
-    """Their 64-bit words are dealt to 1,021 lanes in turn and added up in each; the crc32 of the sums.
+    """Return the crc32 of lane sums: the rows' 64-bit words are dealt to 1,021 lanes in turn and added up in each.
 
     Damage within 8 kB always changes a sum, since each of its words falls on another lane, and a crc32 misses one
     change in 4 billion. Bytes that are left over go into the crc32 as they are. This runs at the speed of memory,
@@ -127,7 +127,7 @@ def checksum(rows: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """One as it was written."""
+    """One chunk as it was written."""
 
     offset: int
     n_bytes: int
@@ -135,7 +135,7 @@ class _Chunk:
 
 
 class Writer:
-    """Rows on their way into the tables of one file, in blocks of a batch, however they come.
+    """Carries rows into the tables of one file, in blocks of a batch, however they come.
 
     Blocks are gathered, written side by side, counted, and read back while the next ones are computed.
     """
@@ -146,7 +146,7 @@ class Writer:
         self.received = start
         """Rows up to here were handed over; those of the last blocks are held back."""
         self._pieces: list[Sequence[np.ndarray]] = []
-        """Of the block that is not full yet."""
+        """The pieces of the block that is not full yet."""
         self._blocks: list[tuple[int, Sequence[np.ndarray]]] = []
         """(first row, the rows of each table): full ones that wait for company."""
         self._disk = Disk(Path(file.filename))
@@ -156,7 +156,7 @@ class Writer:
         self._offsets = [None if t.is_compressed else hdf5.chunk_offsets(t.values) for t in tables]
 
     def append(self, values: Sequence[np.ndarray]) -> None:
-        """The next rows of every table; what was counted is safe from a kill of this process."""
+        """Append the next rows of every table; what was counted is safe from a kill of this process."""
         n, taken = len(values[0]), 0
         for table, rows in zip(self._tables, values, strict=True):
             if rows.shape != (expected := (n, table.values.shape[1])):
@@ -171,7 +171,7 @@ class Writer:
         self.received += n
 
     def _fill(self, stop: int) -> None:
-        """The pieces are a whole block, or the last part of one."""
+        """Make a block of the pieces: they are a whole one, or the last part of one."""
         pieces, self._pieces = self._pieces, []
         # More than one piece only after memory ran out, or when the batches are not those of the file.
         block = pieces[0] if len(pieces) == 1 else [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
@@ -180,7 +180,7 @@ class Writer:
             self._write(stop)
 
     def _write(self, stop: int) -> None:
-        """All blocks that were gathered, up to a row."""
+        """Write all blocks that were gathered, up to a row."""
         blocks, self._blocks = self._blocks, []
         first = blocks[0][0]
         sums = np.zeros((len(blocks), self._tables[-1].column + self._tables[-1].per_block), np.uint32)
@@ -200,7 +200,7 @@ class Writer:
     def _carry(
         self, first: int, table: Table, offsets: list[int] | None, parts: Sequence[np.ndarray]
     ) -> list[list[_Chunk]]:
-        """The rows of one table from `first` on to the disk, those that lie side by side in one go."""
+        """Carry the rows of one table from `first` on to the disk, those that lie side by side in one go."""
         step = table.values.chunks[0]
         chunks = [part[i : i + step] for part in parts for i in range(0, len(part), step)]
         if offsets is None:
@@ -233,7 +233,7 @@ class Writer:
             done.result()
 
     def close(self) -> None:
-        """Writes what was gathered, and reads all back; compressed tables are left to `are_sound`."""
+        """Write what was gathered, and read all back; compressed tables are left to `are_sound`."""
         try:
             if self._blocks:
                 self._write(self._blocks[-1][0] + len(self._blocks[-1][1][0]))
@@ -245,7 +245,7 @@ class Writer:
 
 
 def _adjacent(offsets: Sequence[int], chunks: Sequence[np.ndarray]) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """(offset, chunk) in runs that follow on one another in the file."""
+    """Yield (offset, chunk) in runs that follow on one another in the file."""
     run: list[tuple[int, np.ndarray]] = []
     end = None
     for offset, chunk in zip(offsets, chunks, strict=False):

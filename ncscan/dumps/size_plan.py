@@ -21,18 +21,18 @@ from ncscan.layer_graph import Tap
 
 AS_COMPUTED = "as computed"
 DTYPES = ("float16", "bfloat16", "float32")
-"""What `--dtype` can ask for; as computed when it does not."""
+"""The types that `--dtype` can ask for; as computed when it does not."""
 MAX_WRITTEN_CHUNK = 2**26
-"""Bytes. A batch of a wide layer is cut into several chunks: a reader holds one at a time."""
+"""The bytes of a chunk as written. A batch of a wide layer is cut into several chunks: a reader holds one at a time."""
 _PER_DATASET = 4096
-"""Bytes of HDF5's own for each dataset, about."""
+"""The bytes of HDF5's own for each dataset, about."""
 _PER_CHUNK = 64
-"""Bytes of HDF5's index for each chunk, about, and the checksum."""
+"""The bytes of HDF5's index for each chunk, about, and the checksum."""
 
 
 @dataclass(frozen=True)
 class SizePlan:
-    """What a dump will take on the disk, in bytes; compression is not counted on."""
+    """The room that a dump will take on the disk, in bytes; compression is not counted on."""
 
     layers: tuple[tuple[Layer, int], ...]
     rest: int
@@ -45,7 +45,7 @@ class SizePlan:
     def check(
         self, path: Path, *, dumps: int = 1, free: Callable[[Path], int] = lambda p: shutil.disk_usage(p).free
     ) -> None:
-        """Refuses what does not fit.
+        """Refuse what does not fit.
 
         Args:
             path: where the next dump will stand; no folder of it need exist yet.
@@ -68,7 +68,7 @@ class SizePlan:
 
 
 def layers_of(taps: Sequence[Tap], reduction: str, dtype: str | None = None) -> tuple[Layer, ...]:
-    """The taps as a dump will keep them.
+    """Return the taps as a dump will keep them.
 
     Raises:
         UsageError: for a storage type that does not exist.
@@ -96,7 +96,7 @@ def plan(
     dtype: str | None = None,
     batch_size: int = 256,
 ) -> SizePlan:
-    """The bytes that a dump takes, layer by layer.
+    """Return the bytes that a dump takes, layer by layer.
 
     Raises:
         UsageError: for a reduction or a storage type that does not exist.
@@ -126,18 +126,18 @@ def _refuse_empty(what: str, shape: Sequence[int]) -> None:
 
 
 def chunk_rows(batch: int, features: int, dtype: str) -> int:
-    """Rows of a chunk: the batch, or the largest part that divides it and is not too large."""
+    """Return the number of rows of a chunk: the batch, or the largest part that divides it and is not too large."""
     most = max(1, MAX_WRITTEN_CHUNK // max(1, features * np.dtype(STORED_AS[dtype]).itemsize))
     return max(rows for rows in range(1, min(batch, most) + 1) if batch % rows == 0)
 
 
 def partial_path(path: Path) -> Path:
-    """Where a dump stands until it is whole."""
+    """Return where a dump stands until it is whole."""
     return path.with_name(path.name + ".partial")
 
 
 def _table_bytes(n: int, features: int, dtype: str, batch: int, name: str) -> int:
-    """Chunks are whole, the last one too."""
+    """Return the bytes of a table; chunks are whole, the last one too."""
     row_bytes = features * np.dtype(STORED_AS[dtype]).itemsize
     if row_bytes > hdf5.MAX_CHUNK:
         raise RefusedPlan(f"layer {name!a}: one row is {_readable(row_bytes)}: leave it out, or take --reduction mean")

@@ -50,19 +50,19 @@ from ncscan.layer_graph import Tap, TapGraph
 
 Closable = TypeVar("Closable", hdf5.File, row_tables.Writer)
 IN_FLIGHT = 2
-"""Batches that wait for the writer, at least: one that is being written and one that is ready."""
+"""The number of batches that wait for the writer, at least: one that is being written and one that is ready."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
 class DumpFacts:
-    """What became of a dump."""
+    """Tells what became of a dump."""
 
     path: Path
     n_samples: int
     n_bytes: int
     resumed_at: int
-    """Rows that were there already."""
+    """The number of rows that were there already."""
 
 
 def write_dump(
@@ -140,7 +140,7 @@ def _describe(
     *,
     gzip: bool,
 ) -> None:
-    """All of the dump but its rows."""
+    """Write all of the dump but its rows."""
     graph, n = traced.graph, len(labels)
     output = graph.output
     batch = min(provenance.batch_size, n)
@@ -193,7 +193,10 @@ def _append_all(
     shape: tuple[int, int],
     start: int,
 ) -> None:
-    """Batches are computed in this thread while one other thread, the only one that touches the file, writes them."""
+    """Append all rows: this thread computes batches while one other thread writes them.
+
+    The other thread is the only one that touches the file.
+    """
     tables = row_tables.find(file, [LOGITS, *(activations(layer.index) for layer in layers)], *shape)
     names = ["the logits", *(f"layer {layer.tap.name!a}" for layer in layers)]
     dtypes = [str(hdf5.attribute(tables[0].values, "dtype")), *(layer.dtype for layer in layers)]
@@ -229,7 +232,7 @@ def _append_all(
 
 
 def _recorded(value: torch.Tensor) -> torch.cuda.Event | None:
-    """A mark behind all that the device has to compute for a batch."""
+    """Return a mark behind all that the device has to compute for a batch."""
     if not value.is_cuda:
         return None
     ready = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -240,7 +243,10 @@ def _recorded(value: torch.Tensor) -> torch.cuda.Event | None:
 def _fetched(
     values: Sequence[torch.Tensor], dtypes: Sequence[str], names: Sequence[str], ready: torch.cuda.Event | None
 ) -> list[np.ndarray]:
-    """Values on the host as they are stored. From a GPU they come on a stream of their own, beside the next batch."""
+    """Return values on the host as they are stored.
+
+    From a GPU they come on a stream of their own, beside the next batch.
+    """
     if ready is None:
         return [_encoded(*pair) for pair in zip(values, dtypes, names, strict=True)]
     stream = torch.cuda.Stream(values[0].device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -263,7 +269,7 @@ def _narrowed(value: torch.Tensor, dtype: str, name: str) -> torch.Tensor:
 
 
 def _encoded(value: torch.Tensor, dtype: str, name: str = "") -> np.ndarray:
-    """A tensor as the file holds it: bfloat16 as its 16 bits."""
+    """Return a tensor as the file holds it: bfloat16 as its 16 bits."""
     host = _narrowed(value, dtype, name).cpu().contiguous()
     if dtype == "bfloat16":
         return host.view(torch.uint16).numpy()
@@ -278,7 +284,10 @@ def _rows_to_keep(
     n_samples: int,
     n_gradients: int | None,
 ) -> int:
-    """Rows of an interrupted dump that can stay: of the same settings, and sound as far as they were counted."""
+    """Return how many rows of an interrupted dump can stay.
+
+    They are of the same settings, and sound as far as they were counted.
+    """
     if not partial.stat().st_size:
         return 0
     try:
@@ -309,7 +318,10 @@ def _verify(partial: Path, labels: Int64[np.ndarray, "N"]) -> None:
 
 @contextmanager
 def _locked(partial: Path) -> Generator[None]:
-    """Inside, the partial file is there and this process is the only one to write it; the kernel forgets the dead."""
+    """Hold the partial file for this process as the only one to write it.
+
+    Inside, the file is there; the kernel forgets the dead.
+    """
     while True:
         handle = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -333,7 +345,7 @@ def _locked(partial: Path) -> Generator[None]:
 
 @contextmanager
 def _disk_errors(partial: Path) -> Generator[None]:
-    """Inside, a full disk is one clear error, and the room is given back."""
+    """Turn a full disk inside into one clear error, and give the room back."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # HDF5 raises either, and keeps the reason in the text
@@ -349,7 +361,7 @@ def _disk_errors(partial: Path) -> Generator[None]:
 
 @contextmanager
 def _closing(thing: Closable, partial: Path) -> Generator[Closable]:
-    """Closes a file or what writes into it; of two errors the first is the one to tell."""
+    """Close a file or what writes into it; of two errors the first is the one to report."""
     try:
         yield thing
     except BaseException:

@@ -28,20 +28,20 @@ class Disk:
         self._own = threading.local()
 
     def buffer(self, size: int) -> memoryview:
-        """Memory of this thread that the disk takes as it is, until the thread asks again."""
+        """Return memory of this thread that the disk takes as it is, until the thread asks again."""
         memory = getattr(self._own, "memory", None)
         if memory is None or len(memory) < size:
             memory = self._own.memory = mmap.mmap(-1, max(size, 1))
         return memoryview(memory)[:size]
 
     def write(self, offset: int, content: memoryview) -> None:
-        """All of a buffer to where it belongs; OSError when the disk is full."""
+        """Write all of a buffer to where it belongs; OSError when the disk is full."""
         while content:  # a disk that fills up first takes a part
             done = self._through(os.pwrite, content, offset)
             content, offset = content[done:], offset + done
 
     def read(self, offset: int, into: memoryview) -> None:
-        """A whole buffer's bytes; OSError when the file ends before."""
+        """Read a whole buffer's bytes; OSError when the file ends before."""
         while into:
             done = self._through(_read_into, into, offset)
             if not done:

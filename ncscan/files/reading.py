@@ -21,7 +21,7 @@ BYTES_PER_CONTAINER = 20
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; a path that is too long is none."""
+    """Return whether there is a folder; a path that is too long is none."""
     try:
         return path.is_dir()
     except OSError:
@@ -29,8 +29,10 @@ def is_folder(path: Path) -> bool:
 
 
 def in_sight(folder: Path, note: Callable[[OSError], object]) -> Iterator[Path]:
-    """Every file below a folder that is not hidden, and in no hidden folder; `note` hears of folders that it cannot
-    look into."""
+    """Yield every file below a folder that is not hidden, and in no hidden folder.
+
+    `note` receives the folders that it cannot look into.
+    """
     for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names if not name.startswith("."))
@@ -38,7 +40,7 @@ def in_sight(folder: Path, note: Callable[[OSError], object]) -> Iterator[Path]:
 
 @contextmanager
 def opened(path: Path, error: type[NcscanError]) -> Iterator[tuple[BinaryIO, int]]:
-    """A regular file, open for reading, and its size.
+    """Open a regular file for reading, and give it and its size.
 
     Raises: `error` when there is none, or a pipe, device or folder in its place, or it cannot be opened or read.
     """
@@ -61,7 +63,7 @@ def opened(path: Path, error: type[NcscanError]) -> Iterator[tuple[BinaryIO, int
 
 
 def read(path: Path, error: type[NcscanError], most: int | None = None) -> bytes:
-    """All bytes of a regular file of at most `most` bytes.
+    """Return all bytes of a regular file of at most `most` bytes.
 
     Raises: `error` as `opened` does, and when the file is larger than that, or than the memory.
     """
@@ -70,7 +72,7 @@ def read(path: Path, error: type[NcscanError], most: int | None = None) -> bytes
 
 
 def read_rest(path: Path, file: BinaryIO, size: int, error: type[NcscanError], most: int | None = None) -> bytes:
-    """All bytes of an open file, from its beginning; refused as by `read`."""
+    """Return all bytes of an open file, from its beginning; refused as by `read`."""
     if most is not None and size > most:
         raise error(f"{path}: {size:,} bytes; at most {most:,} are read")
     if size > _memory():
@@ -80,9 +82,9 @@ def read_rest(path: Path, file: BinaryIO, size: int, error: type[NcscanError], m
 
 
 def parse_json(data: bytes, *, finite: bool = False) -> Any:
-    """The plain values that JSON bytes hold, within limits of memory.
+    """Return the plain values that JSON bytes hold, within limits of memory.
 
-    NaN and infinity are read as Python writes them, unless `finite` says that there are none.
+    NaN and infinity are read as Python writes them, unless `finite` excludes them.
 
     Raises: ValueError when they are no UTF-8 or no JSON, are nested too deep, open more lists than their size
         explains, hold a key twice or an integer of thousands of digits.
@@ -116,7 +118,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _memory() -> int:
-    """Bytes of memory of this machine; without a limit where it is not known."""
+    """Return the bytes of memory of this machine; without a limit where it is not known."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

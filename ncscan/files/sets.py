@@ -22,25 +22,25 @@ from ncscan.files.disk import sync
 from ncscan.files.reading import parse_json, read
 
 STAGED = ".ncscan-"
-"""What a folder of files begins with that are written and not yet in their place."""
+"""The beginning of the names of folders that hold files which are written and not yet in their place."""
 
 COMMIT = ".ncscan-commit"
-"""Where a file system cannot exchange folders: files that belong in their place from the moment this name is there."""
+"""The name from whose presence on files belong in their place, where a file system cannot exchange folders."""
 
 _JOURNAL = "journal.json"
 _MOST_JOURNAL = 2**24
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-"""What is not allowed beside a folder may be allowed in it."""
+"""Errors for what is not allowed beside a folder but may be allowed in it."""
 _MADE = r"[a-z0-9_]{8}"
-"""What mkdtemp ends a name with."""
+"""The end that mkdtemp gives a name."""
 
 Owns = Callable[[Path, PurePosixPath], bool]
-"""Whether a file of a folder, named by its path below it, is one that the next set takes the place of."""
+"""Decides whether a file of a folder, named by its path below it, is one that the next set takes the place of."""
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Inside, the folder is there, whole, and this process alone writes its set of files.
+    """Claim a folder: inside, it is there, whole, and this process alone writes its set of files.
 
     Raises: RefusedPlan when another process does, or the folder cannot be made.
     """
@@ -61,7 +61,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def cannot_write(place: Path, error: OSError, instead: str = "--out") -> RefusedPlan:
-    """What a disk refuses as one line: no permission, no room, a file there."""
+    """Return the error for what a disk refuses, in one line: no permission, no room, a file there."""
     kind = NoRoom if error.errno in (errno.ENOSPC, errno.EDQUOT) else RefusedPlan
     return kind(f"{place}: cannot write there: {error.strerror or error}; choose another {instead}")
 
@@ -72,7 +72,7 @@ def replace_files(folder: Path, files: Mapping[str, bytes], owns: Owns) -> None:
     Args:
         folder: made when it is missing.
         files: contents by paths below it, with `/`.
-        owns: says of every other file whether it belongs to the set.
+        owns: decides for every other file whether it belongs to the set.
 
     Raises: OSError when they cannot be written; the old set is whole then.
     """
@@ -91,7 +91,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def scratch(parent: Path, prefix: str) -> Iterator[Path]:
-    """A hidden folder of this process alone, gone at the end; those that dead processes left go first."""
+    """Make a hidden folder of this process alone, gone at the end; those that dead processes left go first."""
     remove_left(parent, prefix)
     while True:
         folder = Path(mkdtemp(prefix=prefix, dir=parent))
@@ -123,7 +123,7 @@ def remove_left(parent: Path, prefix: str) -> None:
 
 
 def pending(path: Path) -> Path:
-    """Where a file of a set is to be read: in its place, or where a process that was killed left it to be moved from.
+    """Return where a file of a set is to be read: in its place, or where a killed process left it to be moved from.
 
     A set is new from the moment its journal is there; its files that are still to be moved count, the others are in
     their place.
@@ -133,7 +133,7 @@ def pending(path: Path) -> Path:
 
 
 def _claim(folder: Path) -> int:
-    """A locked handle on a folder; the lock goes with the process."""
+    """Return a locked handle on a folder; the lock goes with the process."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
@@ -146,7 +146,7 @@ def _claim(folder: Path) -> int:
 
 
 def _lock(handle: int) -> bool | None:
-    """Whether the lock is ours now; None where the file system has none, as some networks' have not."""
+    """Return whether the lock is ours now; None where the file system has none, as some networks' have not."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -175,7 +175,7 @@ def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _exchanged(folder: Path, files: Mapping[str, bytes], owns: Owns) -> bool:
-    """Whether the folder could be exchanged for one that holds the new set, and the strangers' files that it had."""
+    """Return whether the folder was exchanged for one that holds the new set, and the strangers' files that it had."""
     if folder.stat().st_dev != folder.parent.stat().st_dev:
         return False
     try:
@@ -196,7 +196,7 @@ def _exchanged(folder: Path, files: Mapping[str, bytes], owns: Owns) -> bool:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders in one step: whether the system and the file system can."""
+    """Exchange two folders in one step; return whether the system and the file system can."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
@@ -206,7 +206,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _linked(folder: Path, staged: Path, files: Mapping[str, bytes], owns: Owns) -> bool:
-    """Whether all that strangers keep in a folder is in the new one too: the same files, under a second name."""
+    """Return whether all that strangers keep in a folder is in the new one too: the same files, under a second name."""
     for name in _strangers(folder, files, owns):
         target = staged / name
         if target.is_dir():
@@ -239,7 +239,7 @@ def _rescue(old: Path, new: Path, files: Mapping[str, bytes], owns: Owns) -> Non
 
 
 def _strangers(folder: Path, files: Mapping[str, bytes], owns: Owns) -> Iterator[str]:
-    """Files below a folder that belong to no set, and empty folders, by their paths below it."""
+    """Yield the files below a folder that belong to no set, and empty folders, by their paths below it."""
     for path in _below(folder):
         name = PurePosixPath(path.relative_to(folder))
         if str(name) not in files and not owns(folder, name):
@@ -247,7 +247,7 @@ def _strangers(folder: Path, files: Mapping[str, bytes], owns: Owns) -> Iterator
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Files, links, and folders that are empty or nobody may look into."""
+    """Yield files, links, and folders that are empty or nobody may look into."""
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not path.is_dir():
             yield path
@@ -258,8 +258,10 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _moved(folder: Path, files: Mapping[str, bytes], owns: Owns) -> None:
-    """The same with a journal in the folder itself: from its rename on the set is the new one, and whoever comes next
-    completes it."""
+    """Put a set in its place with a journal in the folder itself.
+
+    From its rename on the set is the new one, and whoever comes next completes it.
+    """
     gone = [
         str(name)
         for path in _below(folder)
@@ -275,7 +277,7 @@ def _moved(folder: Path, files: Mapping[str, bytes], owns: Owns) -> None:
 
 
 def _complete(folder: Path) -> None:
-    """Do what a journal says, if there is one: as often as it takes, by whoever it is."""
+    """Do what a journal demands, if there is one: as often as it takes, by whoever it is."""
     waiting = folder / COMMIT
     if (journal := _journal(folder)) is None:
         shutil.rmtree(waiting, ignore_errors=True)  # all was moved, and the journal itself removed
@@ -295,7 +297,10 @@ def _complete(folder: Path) -> None:
 
 
 def _journal(folder: Path) -> tuple[list[str], list[str]] | None:
-    """What is new and what goes. The folder may come from a stranger: nothing outside of it is touched."""
+    """Return which files are new and which go.
+
+    The folder may come from a stranger: nothing outside of it is touched.
+    """
     waiting = folder / COMMIT
     if not os.path.lexists(waiting / _JOURNAL):
         return None

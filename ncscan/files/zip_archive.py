@@ -15,7 +15,7 @@ MAX_RATIO = 200
 FREE_INFLATION = 64 * 2**20
 """Below this many bytes nobody is hurt, so the ratio does not matter: an all-zero image set compresses well too."""
 MAX_MEMBERS = 300_000
-"""100,000 tensors with their Adam states."""
+"""The number of members: 100,000 tensors with their Adam states need so many."""
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
@@ -31,7 +31,7 @@ _BEHIND = (0, 12, 16, 20, 24)
 
 
 class BadArchive(ValueError):  # noqa: N818 - like zipfile.BadZipFile
-    """An archive that must not be read; its text says why and stands after the file's name."""
+    """An archive that must not be read; its text gives the reason and stands after the file's name."""
 
 
 class Member(NamedTuple):
@@ -43,9 +43,9 @@ class Member(NamedTuple):
     begin: int
     """Where its bytes begin."""
     stored: int
-    """How many of them there are."""
+    """The number of its bytes as stored."""
     size: int
-    """What they come to."""
+    """The number of bytes that they unpack to."""
     deflated: bool
     crc: int
     flags: int
@@ -56,12 +56,12 @@ class Member(NamedTuple):
 
 
 def inflates_too_far(stored: int, inflated: int) -> bool:
-    """Whether compressed bytes unfold into more than honest data does."""
+    """Return whether compressed bytes unfold into more than honest data does."""
     return inflated > FREE_INFLATION and inflated > MAX_RATIO * stored
 
 
 def members(data: bytes) -> dict[str, Member]:
-    """The members of an archive by name, in the order of its directory.
+    """Return the members of an archive by name, in the order of its directory.
 
     Raises: BadArchive when it is damaged, or not exactly its members and one directory of them, or when a member is
         encrypted, comes twice or inflates too far.
@@ -81,9 +81,9 @@ def members(data: bytes) -> dict[str, Member]:
 
 
 def read(data: bytes, member: Member) -> memoryview:
-    """The bytes of one member, checked against their sum.
+    """Return the bytes of one member, checked against their sum.
 
-    Raises: BadArchive when they do not come to what the directory says.
+    Raises: BadArchive when they do not come to what the directory describes.
     """
     content = memoryview(data)[member.begin : member.end]
     if member.deflated:
@@ -102,7 +102,7 @@ def read(data: bytes, member: Member) -> memoryview:
 
 
 def _directory(data: bytes) -> tuple[int, int, int]:
-    """Where the directory begins and ends, and how many entries it has."""
+    """Return where the directory begins and ends, and how many entries it has."""
     at = len(data) - _END.size
     if at < 0 or data[at : at + 4] != b"PK\x05\x06" or data[-2:] != b"\0\0":
         raise BadArchive("is a zip archive that is cut off, or has something behind its end")
@@ -157,7 +157,7 @@ def _entries(data: bytes, start: int, stop: int, count: int) -> list[Member]:
 
 
 def _wide(extra: bytes, *narrow: int) -> tuple[int, int, int]:
-    """Sizes and offset of an entry, with those of 64 bits in the place of the ones that do not fit into 32."""
+    """Return sizes and offset of an entry, with those of 64 bits in the place of the ones that do not fit into 32."""
     values = list(narrow)
     wanted = [i for i, value in enumerate(values) if value == _WIDE]
     at = 0
@@ -185,7 +185,7 @@ def _check_entry(name: str, flags: int, method: int, stored: int, size: int, n_b
 
 
 def _check_places(data: bytes, found: list[Member], directory: int) -> None:
-    """Every byte before the directory belongs to one member, and every member's own header agrees with its entry."""
+    """Check that every byte before the directory is one member's, and every member's header agrees with its entry."""
     end = 0
     gaps: tuple[int, ...] = (0,)
     for member in sorted(found, key=lambda member: member.begin):
@@ -201,7 +201,7 @@ def _check_places(data: bytes, found: list[Member], directory: int) -> None:
 
 
 def _agrees(data: bytes, member: Member) -> bool:
-    """Whether the header before a member says what the directory does; sizes may stand behind it, or be wide ones."""
+    """Return whether a member's header agrees with the directory; sizes may stand behind it, or be wide ones."""
     _, _, flags, method, _, _, _, stored, size, n_name, _ = _LOCAL.unpack_from(data, member.header)
     name = data[member.header + _LOCAL.size : member.header + _LOCAL.size + n_name]
     sizes = flags & _SIZES_BEHIND or (stored in (member.stored, _WIDE) and size in (member.size, _WIDE))

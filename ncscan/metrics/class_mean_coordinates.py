@@ -23,22 +23,22 @@ Item = Literal["mean", "classifier", "sample"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where one vector lies."""
+    """The position of one vector."""
 
     item: Item
     class_index: int
     sample: int | None
-    """Its number in the data set; None of what is no sample."""
+    """Its number in the data set; None for what is no sample."""
     norm: float
-    """Its length, also of what lies outside the span: of a mean and a sample from the centre of the pictured means,
-    of a row of the classifier from zero."""
+    """Its length, also of what lies outside the span: for a mean and a sample from the centre of the pictured means,
+    for a row of the classifier from zero."""
     coordinates: tuple[float, ...]
-    """In an orthonormal basis of the span of the pictured means, at most MOST_CLASSES − 1 of them. A mean and a sample
-    are seen from the centre; a row of the classifier is a direction and only projected."""
+    """The coordinates in an orthonormal basis of the span of the pictured means, at most MOST_CLASSES − 1 of them. A
+    mean and a sample are seen from the centre; a row of the classifier is a direction and only projected."""
 
 
 def pictured(stats: LayerStats, wanted: Sequence[int] = ()) -> tuple[int, ...]:
-    """The classes of a picture: those that are wanted, then the first others, as far as they have samples."""
+    """Return the classes of a picture: those that are wanted, then the first others, as far as they have samples."""
     present = stats.classes.tolist()
     return tuple(dict.fromkeys([*(c for c in wanted if c in set(present)), *present]))[:MOST_CLASSES]
 
@@ -50,13 +50,13 @@ def places(
     classifier: Float64[np.ndarray, "outputs d"] | None,
     classes: Sequence[int],
 ) -> list[Place]:
-    """The means of these classes, the classifier's rows for them and a few of their samples.
+    """Return the means of these classes, the classifier's rows for them and a few of their samples.
 
     Args:
         stats: of the layer; nothing comes of one whose activations are not finite.
         chunks: yields (start row, activations (n, d)); read only as far as the samples reach.
         labels: class of every sample.
-        classifier: rows w_c of the map from this layer to the logits, where there is one.
+        classifier: rows w_c of the linear map from this layer to the logits, where there is one.
         classes: two or more, all of which have samples.
     """
     if stats.obstacle or len(classes) < 2:
@@ -78,7 +78,7 @@ def places(
 
 
 def _basis(centred: Float64[np.ndarray, "k d"]) -> Float64[np.ndarray, "r d"]:
-    """Orthonormal rows of what k points around their centre span, in a direction that rounding does not flip."""
+    """Return orthonormal rows of what k points around their centre span, in a direction that rounding does not flip."""
     axes = np.linalg.svd(centred, full_matrices=False)[2][: len(centred) - 1]
     largest = np.abs(axes).argmax(axis=1)
     basis: Float64[np.ndarray, "r d"] = axes * np.sign(axes[np.arange(len(axes)), largest])[:, None]

@@ -51,7 +51,7 @@ class Row:
 
     metric: str
     quantity: str
-    """Which of a metric's numbers: `op`, `fro`, `samples`, …; empty where it has one."""
+    """Which of a metric's numbers this is: `op`, `fro`, `samples`, …; empty where it has one."""
     value: float | None
     reason: str
     """Why there is no value, else empty."""
@@ -65,7 +65,7 @@ class Row:
 
 
 Key = tuple[str, str, str, str]
-"""Metric, quantity, weighting, classifier: what tells the rows of a layer apart."""
+"""Metric, quantity, weighting, classifier: these tell the rows of a layer apart."""
 
 
 def key_of(row: Row) -> Key:
@@ -74,22 +74,22 @@ def key_of(row: Row) -> Key:
 
 
 def measure(view: LayerView, only: Container[str] | None = None) -> list[Row]:
-    """Every metric of the table that this layer has, or those with some names alone, in the order of the table.
+    """Return every metric of the table that this layer has, or those with some names alone, in the order of the table.
 
     Where classes are imbalanced, what depends on their weighting is given with both, `class` before `sample`. Where
-    they are balanced the two are one number, and it is said once, as `class`.
+    they are balanced the two are one number, and it is given once, as `class`.
     """
     asked = [metric for metric in METRICS if (only is None or metric.name in only) and _asked(metric, view)]
     return [row for metric in asked for one in _views(metric, view) for row in _rows(metric, one)]
 
 
 def network_rows(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> list[Row]:
-    """Training error and losses of the network, from its logits."""
+    """Return training error and losses of the network, from its logits."""
     return rows_of(answers(logit_blocks(logits), labels))
 
 
 def rows_of(found: Answers) -> list[Row]:
-    """The same from what a pass over the logits found."""
+    """Return the same rows from what a pass over the logits found."""
     return [
         _network_row("error", "", found.error),
         _network_row("loss", "mse", found.mean_squared_error),
@@ -113,7 +113,7 @@ def _network_row(metric: str, quantity: str, number: Callable[[], float]) -> Row
 
 
 def _asked(metric: Metric, view: LayerView) -> bool:
-    """Whether there is anything to say: a layer that is no pre-activation has no negativity to miss."""
+    """Return whether the metric has anything to tell: a layer that is no pre-activation has no negativity to miss."""
     imbalanced = _imbalanced(view)
     return {
         "features": True,
@@ -128,7 +128,7 @@ def _asked(metric: Metric, view: LayerView) -> bool:
 
 
 def _views(metric: Metric, view: LayerView) -> Iterator[LayerView]:
-    """The view once for every row that a quantity has: by weighting, and by the map that reads the layer."""
+    """Yield the view once for every row of a quantity: by weighting, and by the linear map that reads the layer."""
     both = metric.weighted and _imbalanced(view)
     weightings: tuple[Weighting, ...] = ("class", "sample") if both else ("class",)
     if metric.only:
@@ -147,7 +147,7 @@ def _imbalanced(view: LayerView) -> bool:
 
 
 def _rows(metric: Metric, view: LayerView) -> Iterator[Row]:
-    """One row per quantity; where the metric as a whole is undefined, each says why."""
+    """Yield one row per quantity; where the metric as a whole is undefined, each gives the reason."""
     obstacle = view.stats.obstacle
     found = Undefined(obstacle) if obstacle else attempt(lambda: metric.function(view))
     rank = None if obstacle or not metric.rank else attempt(partial(metric.rank, view))
@@ -178,7 +178,7 @@ def _compared_with(metric: Metric, view: LayerView) -> str:
 
 
 def _said(value: float | Undefined) -> tuple[float | None, str]:
-    """Value and reason, of which a row has one: here no NaN and no infinity gets past."""
+    """Return value and reason, of which a row has one: here no NaN and no infinity gets past."""
     if isinstance(value, Undefined):
         return None, str(value)
     return (value, "") if math.isfinite(value) else (None, "not a finite number")

@@ -57,4 +57,4 @@ GRADIENT_DEFINITIONS: tuple[Definition, ...] = (
         undefined="no second derivative; the optimizer is not SGD (`bound`)",
     ),
 )
-"""In the order of the rows."""
+"""The definitions in the order of the rows."""

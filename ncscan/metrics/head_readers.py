@@ -14,15 +14,15 @@ from ncscan.metrics.view import Classifier, Reader
 from ncscan.statistics import coarser
 
 Weights = Mapping[str, tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."] | None]]
-"""By name of the map: W as (outputs, inputs, …), and b or None."""
+"""The parameters by name of the linear map: W as (outputs, inputs, …), and b or None."""
 
 
 def head_classifiers(graph: TapGraph, weights: Weights) -> dict[str, Classifier]:
-    """For every layer of the linear head, the map from it to the logits: W_L, W_L W_{L−1}, …, and the bias of it all.
+    """Return for every layer of the linear head the linear map to the logits, W_L, W_L W_{L−1}, …, with its bias.
 
-    A head with L2 layers gives L2 of them; where other maps than matrices begin, it ends. A product is named
-    `first..last`. There is none where the last map does not write the logits as they are: of any other, W says nothing
-    of the classes.
+    A head with L2 layers gives L2 of them; where other linear maps than matrices begin, it ends. A product is
+    named `first..last`. There is none where the last linear map does not write the logits as they are: of any other, W
+    shows nothing of the classes.
     """
     found: dict[str, Classifier] = {}
     W: Float64[np.ndarray, "outputs d"] | None = None
@@ -56,7 +56,7 @@ def head_classifiers(graph: TapGraph, weights: Weights) -> dict[str, Classifier]
 def _lost(
     W: Float64[np.ndarray, "outputs n"], own: Float64[np.ndarray, "n d"], product: Float64[np.ndarray, "outputs d"]
 ) -> str:
-    """Why a product of two finite matrices is no matrix of float64, else empty."""
+    """Return why a product of two finite matrices is no matrix of float64, else empty."""
     size, of_own, found = (float(np.abs(x).max(initial=0.0)) for x in (W, own, product))
     if not (np.isfinite(size) and np.isfinite(of_own)):
         return ""  # the weights themselves are not
@@ -71,7 +71,7 @@ _VANISHING = 1e-280
 
 
 def readers(graph: TapGraph, weights: Weights, n_classes: int) -> dict[str, tuple[Reader, ...]]:
-    """For every layer, the matrices that read it, in the order of the pass."""
+    """Return for every layer the matrices that read it, in the order of the pass."""
     found: dict[str, tuple[Reader, ...]] = {}
     for linear_map in graph.maps:
         W = weights[linear_map.name][0]
@@ -84,10 +84,11 @@ def readers(graph: TapGraph, weights: Weights, n_classes: int) -> dict[str, tupl
 def of_members(
     reading: tuple[Reader, ...], classes: Int64[np.ndarray, "K"], outputs: int, classifier: Classifier | None
 ) -> tuple[Reader, ...]:
-    """Return the maps that read a layer as they are to be compared with the means of these classes.
+    """Return the linear maps that read a layer as they are to be compared with the means of these classes.
 
-    Where the network knows others too, a map listens for all of them, and which K − 1 of its directions come first says
-    nothing: of the classifier the rows of these classes count, minus their mean; no other map can be compared.
+    Where the network knows others too, a linear map listens for all of them, and which K − 1 of its directions come
+    first shows nothing: of the classifier the rows of these classes count, minus their mean; no other linear map can be
+    compared.
     """
     if outputs == len(classes):
         return reading
@@ -106,6 +107,6 @@ def _of_members(reader: Reader, classes: Int64[np.ndarray, "K"], outputs: int, c
 
 
 def _outputs(graph: TapGraph) -> int:
-    """How many logits the network gives a sample."""
+    """Return how many logits the network gives a sample."""
     output = graph.output
     return output.shape[-1 if output.channel_dim is None else output.channel_dim]

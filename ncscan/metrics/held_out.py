@@ -17,7 +17,7 @@ from ncscan.metrics.view import Definition
 from ncscan.statistics import LayerStats, between, lengths, unit_exponent
 
 QUANTILES: Mapping[str, float] = {"p05": 0.05, "p50": 0.5, "p95": 0.95}
-"""Of a distribution; its mean comes first."""
+"""The quantiles of a distribution; its mean comes first."""
 _BLOCK_NUMBERS = 2**20
 """Numbers in a block of rows, which stays in the cache."""
 
@@ -63,7 +63,7 @@ HELD_OUT: tuple[Definition, ...] = (
         undefined="as the score",
     ),
 )
-"""What is measured of data beside the training set."""
+"""The measures of data beside the training set."""
 
 MEANS_OF_TRAINING = ("ncc_error", "nc4_mismatch")
 """Measures of a held-out split that ask for the class means of the training set."""
@@ -71,19 +71,19 @@ MEANS_OF_TRAINING = ("ncc_error", "nc4_mismatch")
 
 @dataclass(frozen=True)
 class Placed:
-    """Where samples lie among the class means of the training set."""
+    """Tells where samples lie among the class means of the training set."""
 
     nearest: Int64[np.ndarray, "N"]
     """The label of the nearest mean; of ties the lowest."""
     distances: Float64[np.ndarray, "N"]
-    """To that mean, in units of √(tr Σ_B)."""
+    """The distance to that mean, in units of √(tr Σ_B)."""
     mean: Float64[np.ndarray, "d"]
-    """Of all samples."""
+    """The mean of all samples."""
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows has its reason
 def placed(chunks: Callable[[], Iterable[tuple[int, Float[np.ndarray, "n d"]]]], train: LayerStats) -> Placed:
-    """Where samples lie among the class means of the training set, in one pass.
+    """Return where samples lie among the class means of the training set, in one pass.
 
     Args:
         chunks: called once; yields (start row, activations).
@@ -122,7 +122,7 @@ def placed(chunks: Callable[[], Iterable[tuple[int, Float[np.ndarray, "n d"]]]],
 def _nearest(
     along: Float64[np.ndarray, "n r"], means: Float64[np.ndarray, "K r"], lengths: Float64[np.ndarray, "K"]
 ) -> Int64[np.ndarray, "n"]:
-    """argmin_c ‖h − μ_c‖², by products; where they leave it open by rounding, by differences."""
+    """Return argmin_c ‖h − μ_c‖², by products; where they leave it open by rounding, by differences."""
     scores = along @ means.T
     scores *= -2.0
     scores += lengths
@@ -142,7 +142,7 @@ def held_out_rows(
     labels: Int64[np.ndarray, "N"],
     decisions: Int64[np.ndarray, "N"] | None,
 ) -> list[Row]:
-    """What a held-out split says of a layer, by the class means of the training set.
+    """Return the rows of a held-out split at a layer, by the class means of the training set.
 
     `ncc_error` is over the samples whose class has a mean there; any mean would be wrong for the others.
     """
@@ -156,12 +156,12 @@ def held_out_rows(
 
 
 def distance_rows(there: Placed) -> list[Row]:
-    """The distribution of distances to the nearest class mean."""
+    """Return the distribution of distances to the nearest class mean."""
     return [_row("nearest_distance", name, value) for name, value in _distribution(there.distances).items()]
 
 
 def outside_rows(outside: Placed, inside: Placed, train: LayerStats) -> list[Row]:
-    """What data of another distribution says of a layer."""
+    """Return the rows of data of another distribution at a layer."""
     return [
         _row("ood_orthogonality", "", _orthogonality(outside.mean, train)),
         *distance_rows(outside),
@@ -170,7 +170,7 @@ def outside_rows(outside: Placed, inside: Placed, train: LayerStats) -> list[Row
 
 
 def confidences(logits: Float[np.ndarray, "N K"]) -> Float64[np.ndarray, "N"]:
-    """max_c softmax(f)_c of every sample.
+    """Return max_c softmax(f)_c of every sample.
 
     >>> confidences(np.zeros((1, 4))).tolist()
     [0.25]
@@ -185,13 +185,13 @@ def confidences(logits: Float[np.ndarray, "N K"]) -> Float64[np.ndarray, "N"]:
 
 
 def confidence_rows(own: Float64[np.ndarray, "N"], inside: Float64[np.ndarray, "M"] | None = None) -> list[Row]:
-    """The distribution of max_softmax, and how well it tells the data from the training set where that is given."""
+    """Return the distribution of max_softmax, and how well it tells the data from the training set, where given."""
     rows = [_row("max_softmax", name, value) for name, value in _distribution(own).items()]
     return rows if inside is None else [*rows, _row("ood_auroc", "softmax", auroc(inside, own))]
 
 
 def auroc(inside: Float64[np.ndarray, "n"], outside: Float64[np.ndarray, "m"]) -> float:
-    """P[a score from inside > one from outside] + ½ P[equal], of finite scores.
+    """Return P[a score from inside > one from outside] + ½ P[equal], of finite scores.
 
     >>> auroc(np.array([3.0, 2.0]), np.array([1.0, 2.0]))
     0.875
@@ -202,7 +202,7 @@ def auroc(inside: Float64[np.ndarray, "n"], outside: Float64[np.ndarray, "m"]) -
 
 
 def undefined_rows(metrics: Iterable[tuple[str, str]], why: Undefined) -> list[Row]:
-    """A row for each (metric, quantity), with the reason why there is no value."""
+    """Return a row for each (metric, quantity), with the reason why there is no value."""
     return [_row(metric, quantity, why) for metric, quantity in metrics]
 
 

@@ -42,15 +42,15 @@ class Classifier:
     weight: Float64[np.ndarray, "outputs d"]
     """W, one row per class that the network knows."""
     bias: Float64[np.ndarray, "outputs"] | None = None
-    """b, of the product the whole of what it adds; None where no map has any."""
+    """b, for a product the whole of what it adds; None where no linear map has any."""
     precision: str = "float64"
-    """The format that W was stored in, of a product the coarsest of its maps."""
+    """The format that W was stored in, for a product the coarsest of its linear maps."""
     lost: str = ""
-    """Why W, a product, is not what its maps make it in exact arithmetic, else empty."""
+    """Why W, a product, is not what its linear maps make it in exact arithmetic, else empty."""
 
     @property
     def obstacle(self) -> str:
-        """Why nothing can be compared with these weights, else empty."""
+        """Return why nothing can be compared with these weights, else empty."""
         if self.lost:
             return self.lost
         if not np.isfinite(self.weight).all():
@@ -62,12 +62,12 @@ class Classifier:
 
     @cached_property
     def exponent(self) -> int:
-        """Of the unit 2^exponent in which squares of W stay in float64; nearly always 0."""
+        """Return the exponent of the unit 2^exponent in which squares of W stay in float64; nearly always 0."""
         return 0 if self.obstacle else unit_exponent(float(np.abs(self.weight).max(initial=0.0)))
 
     @cached_property
     def scaled(self) -> Float64[np.ndarray, "outputs d"]:
-        """W in that unit."""
+        """Return W in that unit."""
         return np.ldexp(self.weight, -self.exponent) if self.exponent else self.weight
 
 
@@ -77,15 +77,15 @@ class Reader:
 
     name: str
     weight: Float[np.ndarray, "m d"]
-    """W as stored; its precision says which of its singular values are rounding."""
+    """W as stored; its precision decides which of its singular values are rounding."""
     directions: int
-    """How many of its strongest input directions are asked: those in which class means can differ."""
+    """How many of its strongest input directions are compared: those in which class means can differ."""
     obstacle: str = ""
     """Why its directions cannot be compared with those of the class means, else empty."""
 
     @cached_property
     def strongest(self) -> Float64[np.ndarray, "k d"]:
-        """Right singular vectors of W as rows, of its largest singular values; Undefined where all are rounding."""
+        """Return right singular vectors of W as rows, of its largest singular values; Undefined if all are rounding."""
         if self.obstacle:
             raise Undefined(self.obstacle)
         try:
@@ -109,22 +109,25 @@ class LayerView:
     readers: tuple[Reader, ...] = ()
     """The linear maps that read this layer; a metric of one of them sees that one alone."""
     n_outputs: int | None = None
-    """How many classes the network knows; None where there is no network, or its classifier says it."""
+    """How many classes the network knows; None where there is no network, or its classifier determines it."""
 
     @property
     def outputs(self) -> int:
-        """How many classes the network knows, those that the data lacks included; K where nothing says it."""
+        """Return how many classes the network knows, with those that the data lacks; K where nothing determines it."""
         rows = 0 if self.classifier is None else len(self.classifier.weight)
         return max(self.n_outputs or 0, rows, self.stats.n_classes)
 
     @property
     def is_partial(self) -> bool:
-        """Whether the network knows classes that the data lacks."""
+        """Return whether the network knows classes that the data lacks."""
         return self.outputs > self.stats.n_classes
 
     @property
     def whole_weight(self) -> Float64[np.ndarray, "outputs d"]:
-        """W in its unit, a row for every class that the network knows; Undefined where none is, or it is not finite."""
+        """Return W in its unit, a row for every class that the network knows.
+
+        Undefined where the network has none, or W is not finite.
+        """
         W, most = self._finite_classifier.scaled, int(self.stats.classes.max())
         if len(W) <= most:
             raise Undefined(f"the network has {len(W)} outputs, and there are samples of class {most}")
@@ -132,7 +135,7 @@ class LayerView:
 
     @property
     def rows(self) -> Float64[np.ndarray, "K d"]:
-        """The rows of W, in its unit, of the classes that the data has; Undefined where W is.
+        """Return the rows of W, in its unit, of the classes that the data has; Undefined where W is.
 
         A network may know more classes than the data has; their rows have no class mean to be compared with.
         """
@@ -140,7 +143,9 @@ class LayerView:
 
     @property
     def frame_rows(self) -> Float64[np.ndarray, "K d"]:
-        """The same as a frame to be compared with M̃ or a simplex: minus their mean where they are not all rows of W.
+        """Return the same rows as a frame to compare with M̃ or a simplex.
+
+        They are taken minus their mean where they are not all rows of W.
 
         At collapse all rows of W sum to zero, and some of them do not, as M̃ does by its centring.
         """
@@ -148,18 +153,18 @@ class LayerView:
         return W - W.mean(axis=0) if self.is_partial else W
 
     def require_free_rows(self) -> None:
-        """Undefined where the frame of rows is a simplex by construction: two rows minus their mean."""
+        """Raise Undefined where the frame of rows is a simplex by construction: two rows minus their mean."""
         if self.is_partial and self.stats.n_classes == 2:
             raise Undefined(f"trivial: of {self.outputs} rows the data has the classes of 2, a simplex once centred")
 
     @property
     def row_exponent(self) -> int:
-        """Of the unit 2^exponent that the rows are in."""
+        """Return the exponent of the unit 2^exponent that the rows are in."""
         return self._finite_classifier.exponent
 
     @property
     def bias(self) -> Float64[np.ndarray, "K"]:
-        """b of the same rows, zero where there is none; Undefined where it is not finite."""
+        """Return b of the same rows, zero where there is none; Undefined where it is not finite."""
         b = self._finite_classifier.bias
         own = np.zeros(self.stats.n_classes) if b is None else b[self.stats.classes]
         if not np.isfinite(own).all():
@@ -182,7 +187,7 @@ def bare(view: LayerView) -> LayerView:
 
 @dataclass(frozen=True)
 class Definition:
-    """What the documentation says of a number."""
+    """The documentation of a number."""
 
     name: str
     formula: str
@@ -193,7 +198,7 @@ class Definition:
     reading: str
     """How to read it: what large and small mean."""
     undefined: str
-    """When there is no value."""
+    """The conditions under which there is no value."""
 
 
 @dataclass(frozen=True)
@@ -209,9 +214,9 @@ class Metric(Definition):
     weighted: bool = False
     """Whether the value depends on the weighting of the classes."""
     unweighted: tuple[str, ...] = ()
-    """Quantities of a weighted metric that do not."""
+    """Quantities of a weighted metric that do not depend on it."""
     only: Weighting | None = None
-    """The one weighting that it is defined with, whatever the view says; None where both are."""
+    """The one weighting that it is defined with, whatever the view has; None where both are."""
     centred: bool | None = None
     """Whether a frame is M̃ (True) or M (False); None where no frame is meant."""
     centred_if_partial: bool = False

@@ -22,7 +22,7 @@ from ncscan.models.sources import mlp
 CONTAINERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Name parts that data parallelism, compilation and checkpointing add, at the front or around any part of a model."""
 SPARE = "num_batches_tracked"
-"""BatchNorm's counter, which no forward pass in eval mode reads: old checkpoints lack it, and may."""
+"""BatchNorm's counter, which no forward pass in eval mode reads: old checkpoints lack it, which is allowed."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 """Floating types that torch computes with; narrower ones it only stores, for code that knows their scales."""
 
@@ -32,7 +32,7 @@ class LoadedModel:
     """A network that holds a checkpoint's weights."""
 
     module: nn.Module
-    """Eval mode, no gradients. Shares memory with the checkpoint's tensors."""
+    """The network in eval mode, without gradients. It shares memory with the checkpoint's tensors."""
     source: str
     prefix_map: tuple[tuple[str, str], ...]
     """(prefix in the checkpoint, prefix in the model); `…` stands for any front: `("….module.", "….")`."""
@@ -66,7 +66,7 @@ def build(
     base: Path | None = None,
     allow_partial: bool = False,
 ) -> LoadedModel:
-    """The network of a checkpoint.
+    """Build the network of a checkpoint.
 
     Weights of half precision are widened to float32 (exactly: every such value is a float32), because inputs are
     float32 and a CPU rounds half products in its own way; a model that is itself built in that precision keeps it.
@@ -101,11 +101,11 @@ def build(
 
 
 MODELS: tuple[str, ...] = ("mlp", "module:function")
-"""What `source` can be."""
+"""The forms that `source` can have."""
 
 
 def _rebuilt(checkpoint: Checkpoint, activation: str | None, linear_head: int | None) -> nn.Module:
-    """An mlp under the checkpoint's names, less what data parallelism or compilation put around them."""
+    """Build an mlp under the checkpoint's names, less what data parallelism or compilation put around them."""
     try:
         tensors = {_without_containers(name): tensor for name, tensor in checkpoint.tensors.items()}
         return mlp.rebuild(tensors, activation, linear_head)
@@ -123,9 +123,9 @@ def _returned(source: str, base: Path | None) -> nn.Module:
 
 
 def _best_match(checkpoint: Checkpoint, own: Mapping[str, torch.Tensor], source: str) -> Match:
-    """The way to lay names over names that fills most tensors; the plainest one when several fill as many.
+    """Return the way to lay names over names that fills most tensors; the plainest one when several fill as many.
 
-    A wrapper adds a prefix to every name, so one pair of prefixes says it all: those with which some name of the
+    A wrapper adds a prefix to every name, so one pair of prefixes covers them all: those with which some name of the
     checkpoint ends like some name of the model are tried. Containers inside a model are dropped on both sides.
     """
     tensors = checkpoint.tensors
@@ -162,7 +162,7 @@ def _best_match(checkpoint: Checkpoint, own: Mapping[str, torch.Tensor], source:
 def _spellings(
     theirs: Iterable[str], ours: Iterable[str]
 ) -> list[tuple[dict[str, str], dict[str, str], tuple[tuple[str, str], ...]]]:
-    """Names by spelling on both sides, with what the spelling dropped: as they are, and without containers."""
+    """Return names by spelling on both sides, with what the spelling dropped: as they are, and without containers."""
     plain = ({name: name for name in theirs}, {name: name for name in ours}, ())
     bare = tuple({_without_containers(name): name for name in side} for side in plain[:2])
     dropped = tuple(
@@ -183,7 +183,7 @@ def _inside(part: str, names: Iterable[str]) -> bool:
 
 
 def _prefixes(theirs: Iterable[str], ours: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Pairs of prefixes under which names end alike, most frequent first, from a few names of the model."""
+    """Return pairs of prefixes under which names end alike, most frequent first, from a few names of the model."""
     probes = [name.split(".") for name in list(ours)[:: max(1, len(ours) // 16)]]
     votes: Counter[tuple[str, str]] = Counter({("", ""): 1})
     for name in theirs:
@@ -267,7 +267,7 @@ def _check_values(module: nn.Module, checkpoint: Checkpoint, source: str) -> Non
 
 
 def _fill_ties(values: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> None:
-    """One parameter under two names may be stored under one (safetensors does) or both, but not as two values."""
+    """Fill names that share one parameter: it may be stored under one name (safetensors) or both, but not as two."""
     first: dict[int, str] = {}
     for name in (name for name in own if name in values):
         holder = first.setdefault(id(own[name]), name)
@@ -279,7 +279,7 @@ def _fill_ties(values: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor],
 
 
 def _is_constant(name: str, tensor: torch.Tensor, match: Match, constants: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a tensor is what the model computes for itself: older versions of a model stored such buffers."""
+    """Return whether a tensor is what the model computes for itself: older versions of a model stored such buffers."""
     theirs, ours = next(iter(match.prefix_map), ("", ""))
     constant = constants.get(ours + name.removeprefix(theirs))
     return constant is not None and constant.shape == tensor.shape and bool((constant == tensor).all())
@@ -290,7 +290,7 @@ def _widened(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _sort(tensor: torch.Tensor) -> str:
-    """What may replace each other: numbers of one sort, in any precision."""
+    """Return the sort of a tensor's numbers: those of one sort, in any precision, may replace each other."""
     return "floating" if tensor.is_floating_point() else "complex" if tensor.is_complex() else "integer"
 
 

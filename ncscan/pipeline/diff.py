@@ -29,24 +29,24 @@ Kind = Literal["report", "dumps", "checkpoints"]
 
 SIDES = ("A", "B")
 HIDDEN = ".dumps-"
-"""What the folder of dumps begins with that a diff makes for itself."""
+"""The beginning of the name of the folder of dumps that a diff makes for itself."""
 
 
 @dataclass
 class Compared(Reported):
-    """What became of a diff."""
+    """Describes what became of a diff."""
 
     comparison: Comparison | None = None
     names: tuple[str, str] = ("", "")
-    """What A and B are called: the shortest ends of their paths that differ."""
+    """The names of A and B: the shortest ends of their paths that differ."""
     unfinished: list[Path] = field(default_factory=list)
     """Dumps of either side that are not whole."""
     kinds: list[Kind] = field(default_factory=list)
-    """What A and B were taken for."""
+    """The kinds of input that A and B were taken for."""
 
     @property
     def exit_code(self) -> int:
-        """As of a report; and 4 where a run or a checkpoint is on one side alone, so that it was left out."""
+        """Return the exit code as for a report; 4 where a run or a checkpoint is on one side alone, and so left out."""
         left_out = self.comparison is not None and self.comparison.notes
         return super().exit_code or (4 if left_out else 0)
 
@@ -62,7 +62,7 @@ def diff(
     *,
     allow_unfinished: bool = False,
 ) -> Compared:
-    """Compares two sides, judges the gates, and writes the table and the page into `out`.
+    """Compare two sides, judge the gates, and write the table and the page into `out`.
 
     Raises: UsageError when nothing of the two can be compared, RefusedPlan when `out` cannot be written; whatever
     a report, a dump or a checkpoint raises that cannot be read, when it is all that a side has.
@@ -91,7 +91,7 @@ def diff(
 
 
 def kind_of(path: Path) -> Kind:
-    """What a path stands for: a report where there is one, else dumps, else checkpoints.
+    """Return what a path stands for: a report where there is one, else dumps, else checkpoints.
 
     Raises: ReportError when there is nothing.
     """
@@ -112,7 +112,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def _report_at(path: Path) -> Path | None:
-    """The report.json that a path means: itself, one in the folder, or in the folder `report` of an --out."""
+    """Return the report.json that a path means: itself, one in the folder, or in the folder `report` of an --out."""
     if path.is_file():
         return path if path.suffix == ".json" else None
     places = (path / REPORT_NAME, path / "report" / REPORT_NAME)
@@ -122,7 +122,7 @@ def _report_at(path: Path) -> Path | None:
 def _tables(
     path: Path, kind: Kind, side: str, out: Path, outcome: Compared, tell: Tell, flags: Flags, options: Options
 ) -> dict[str, pd.DataFrame]:
-    """The complete tables of one side; what is skipped on the way, doubtful or violated goes into `outcome`."""
+    """Return the complete tables of one side; what is skipped on the way, doubtful or violated goes into `outcome`."""
     report = _report_at(path)
     if report is not None:
         tables = read_report(report)
@@ -152,12 +152,12 @@ def _tables(
 
 
 def _of_side(side: str, tell: Tell) -> Tell:
-    """Says of which side an event is: both may have runs and checkpoints of one name."""
+    """Return a handler of events that names the side an event is of: both may have runs and checkpoints of one name."""
     return lambda event: tell(replace(event, label=f"{side}: {event.label}"))
 
 
 def _extracted(path: Path, side: str, folder: Path, outcome: Compared, tell: Tell, flags: Flags) -> list[Path]:
-    """The dumps of the checkpoints of one side."""
+    """Extract and return the dumps of the checkpoints of one side."""
     targets, skipped = find_targets([path], flags)
     for each in skipped:
         outcome.skip(replace(each, label=f"{side}: {each.label}"), tell)
@@ -178,7 +178,7 @@ def _extracted(path: Path, side: str, folder: Path, outcome: Compared, tell: Tel
 
 
 def _violated(theory: pd.DataFrame) -> list[str]:
-    """Claims that do not hold in a report though they always do, as `measuring.violated` finds them in a dump."""
+    """Return the claims that fail in a report though they always hold, as `measuring.violated` finds them in a dump."""
     broken = theory[theory["claim"].isin(ALWAYS_TRUE) & (theory["holds"] == False).fillna(value=False)]  # noqa: E712 - a column
     return [
         f"{row['run']}/{row['checkpoint']}: {row['claim']} {row['quantity']} {row['layer']}: "
@@ -188,7 +188,7 @@ def _violated(theory: pd.DataFrame) -> list[str]:
 
 
 def _names(a: Path, b: Path) -> tuple[str, str]:
-    """The shortest ends of two paths that tell them apart.
+    """Return the shortest ends of two paths that tell them apart.
 
     >>> _names(Path("/x/old/report"), Path("/x/new/report"))
     ('old/report', 'new/report')

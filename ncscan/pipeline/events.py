@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Advanced:
-    """Told as work on one input goes on: batches replayed, layers measured."""
+    """Reported as work on one input goes on: batches replayed, layers measured."""
 
     label: str
     done: int
@@ -28,41 +28,41 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Told of an input that cannot be used, or of a part of one."""
+    """Reported for an input that cannot be used, or for a part of one."""
 
     label: str
     reason: str
     exit_code: int = 1
-    """What the command ends with where every input is skipped like this one."""
+    """The exit code of the command where every input is skipped like this one."""
     trace: str = ""
     """The traceback of an exception that nobody foresaw, else empty."""
 
     @classmethod
     def because(cls, label: str, error: BaseException) -> "Skipped":
-        """The input of that label, and what was raised while it was worked on."""
+        """Return the event for the input of that label, with what was raised while it was worked on."""
         if isinstance(error, NcscanError):
             return cls(label, str(error), error.exit_code)
         return cls(label, unexpected(error), trace="".join(traceback.format_exception(error)))
 
     @property
     def is_usage(self) -> bool:
-        """Whether the command asks for what this input does not have: then it may well ask all of them in vain."""
+        """Return whether the command asks for what this input does not have: then perhaps all of them lack it."""
         return self.exit_code == UsageError.exit_code
 
 
 def passed_over(troubles: Sequence[tuple[Path, NcscanError]]) -> list[Skipped]:
-    """Say of paths with nothing in them that they are skipped."""
+    """Return an event for each path with nothing in it: it is skipped."""
     return [Skipped.because(str(path)[:200], error) for path, error in troubles]
 
 
 @dataclass(frozen=True)
 class Finished:
-    """Told when one input is done."""
+    """Reported when one input is done."""
 
     label: str
     accuracy: float | None
-    """Of the replayed network on the data it saw: what every other number stands on, so it is said first. None where
-    the data belongs to no class."""
+    """The accuracy of the replayed network on the data it saw: what every other number stands on, so it comes first.
+    None where the data belongs to no class."""
     n_samples: int
     details: str
     doubts: tuple[str, ...]
@@ -74,16 +74,16 @@ Tell = Callable[[Event], None]
 
 @dataclass
 class Outcome:
-    """What became of the inputs of one command."""
+    """Describes what became of the inputs of one command."""
 
     done: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     _held: list[Skipped] = field(default_factory=list, repr=False)
-    """Refused as usage before anything else happened; not told yet."""
+    """The inputs refused as usage before anything else happened; not reported yet."""
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 4 some skipped; where nothing is done 2 if each was refused as usage, else 1."""
+        """Return 0 if all are done, 4 if some are skipped; if none is done 2 if each was refused as usage, else 1."""
         if not self.skipped:
             return 0
         if self.done:
@@ -106,14 +106,17 @@ class Outcome:
 
     @contextmanager
     def counting(self, label: str, tell: Tell) -> Iterator[None]:
-        """The same, and the input is counted when it is done."""
+        """Work on one input likewise, and count it when it is done."""
         with self.guarding(label, tell):
             yield
             self.done += 1
             self._release(tell)
 
     def skip(self, skipped: Skipped, tell: Tell) -> None:
-        """An input that cannot be used, named. What refuses every input alike is told once, when `settle` is called."""
+        """Skip an input that cannot be used, by name.
+
+        What refuses every input alike is reported once, when `settle` is called.
+        """
         self.skipped.append(skipped)
         if skipped.is_usage and not self.done and len(self._held) + 1 == len(self.skipped):
             self._held.append(skipped)
@@ -122,7 +125,7 @@ class Outcome:
         tell(skipped)
 
     def settle(self, tell: Tell) -> None:
-        """At the end of the inputs: tell of what was refused, in one line where each was for the same reason."""
+        """Report at the end of the inputs what was refused, in one line where each was for the same reason."""
         if len({each.reason.replace(each.label, "") for each in self._held}) == 1:
             others = len(self._held) - 1
             alike = f" ({others} other inputs are refused alike)" if others else ""
@@ -151,7 +154,7 @@ def attempt_part(label: str, work: Callable[[], Result], lost: list[Skipped]) ->
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Inside, the folder is there, and what the disk refuses is one line: no permission, no room, a file there."""
+    """Turn what the disk refuses inside into one line: no permission, no room, a file there. The folder is there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

@@ -55,16 +55,16 @@ from ncscan.version import __version__
 
 TRACED_SAMPLES = 3
 SAME_LOGITS = 1e-2
-"""Of the largest: devices and batch sizes round differently, another model differs by far more."""
+"""The allowed share of the largest: devices and batch sizes round differently, another model differs by far more."""
 _OF_TYPES = re.compile(r"dtype|scalar type|same type|Double|Half|BFloat16")
-"""In what torch says of a product of two types."""
+"""The words that torch's message on a product of two types has."""
 PACKAGES = ("torch", "numpy", "h5py")
-"""Whose versions a dump remembers: they decide its bytes."""
+"""The packages whose versions a dump remembers: they decide its bytes."""
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What the command line says in place of, or on top of, each run's ncscan.toml."""
+    """The settings of the command line in place of, or on top of, each run's ncscan.toml."""
 
     model: str | None = None
     data: str | None = None
@@ -80,7 +80,7 @@ class Flags:
     batch_size: int | None = None
     compress: bool = False
     gradients: int | None = None
-    """Samples to measure gradients on; None leaves them."""
+    """The number of samples to measure gradients on; None leaves them."""
     force: bool = False
 
 
@@ -97,12 +97,12 @@ class Target:
 
     @property
     def label(self) -> str:
-        """What it is called in tables and messages."""
+        """Return its label in tables and messages."""
         return f"{self.run}/{self.name}" + ("" if self.split == TRAINING else f" ({self.split})")
 
     @property
     def source(self) -> Source | None:
-        """Where its samples come from."""
+        """Return the source of its samples."""
         config = self.config
         return {TRAINING: config.data, HELD_OUT: config.test, OUTSIDE: config.ood}[self.split]
 
@@ -122,7 +122,7 @@ class Loaded:
 
 
 class Targets(NamedTuple):
-    """What there is to work on under some paths."""
+    """The checkpoints to work on under some paths."""
 
     targets: list[Target]
     skipped: list[Skipped]
@@ -170,7 +170,7 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
 
 
 def _run(folder: Path, root: Path, flags: Flags, folders: dict[str, Path]) -> tuple[str, RunConfig]:
-    """The name of a run, which no other of the `folders` may have, and what its ncscan.toml and the flags say."""
+    """Return a run's name, which no other of the `folders` may have, and its settings: ncscan.toml and the flags."""
     config = with_flags(
         read_config(folder),
         model=flags.model,
@@ -188,7 +188,7 @@ def _run(folder: Path, root: Path, flags: Flags, folders: dict[str, Path]) -> tu
 
 
 def load(target: Target, flags: Flags) -> Loaded:
-    """One checkpoint as a traced model, and the data that it will see; nothing is replayed yet."""
+    """Load one checkpoint as a traced model, and the data that it will see; nothing is replayed yet."""
     config = target.config
     source = _said(target, config.model, "model", MODEL_CHOICES)
     dataset = _dataset(target)
@@ -213,7 +213,7 @@ def load(target: Target, flags: Flags) -> Loaded:
 
 
 def _traced(model: nn.Module, dataset: Dataset) -> Trace:
-    """The traced pass of the first samples; TapError where the model does not take them at all."""
+    """Return the traced pass of the first samples; TapError where the model does not take them at all."""
     samples = dataset.batch(0, TRACED_SAMPLES)
     try:
         return trace(model, samples)
@@ -226,7 +226,7 @@ def _traced(model: nn.Module, dataset: Dataset) -> Trace:
 
 
 def _mixed_types(model: nn.Module) -> str:
-    """Which weight is the first of another floating type than the one before it, in words; empty where none is."""
+    """Return in words the first weight of another floating type than the one before it; empty where none is."""
     floats = [(name, parameter.dtype) for name, parameter in model.named_parameters() if parameter.is_floating_point()]
     for (one, dtype), (other, its) in pairwise(floats):
         if dtype != its:
@@ -236,7 +236,7 @@ def _mixed_types(model: nn.Module) -> str:
 
 
 def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> Outcome:
-    """Replays the data set through every checkpoint and keeps each layer's activations below `out`.
+    """Replay the data set through every checkpoint and keep each layer's activations below `out`.
 
     A checkpoint that cannot be used is skipped, and so are all of a run without model or data.
 
@@ -265,7 +265,7 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> O
 
 
 def dump_of(target: Target, out: Path) -> Path:
-    """Where the dump of a checkpoint is kept below a folder."""
+    """Return where the dump of a checkpoint is kept below a folder."""
     suffix = DUMP_SUFFIX if target.split == TRAINING else f".{target.split}{DUMP_SUFFIX}"
     return out / target.run / (target.name + suffix)
 
@@ -299,9 +299,11 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
 
 
 def _is_unchanged(path: Path, loaded: Loaded, *, force: bool) -> bool:
-    """Whether the model still gives the logits of a dump: its code can change under one name and one traced pass.
+    """Return whether the model still gives the logits of a dump.
 
-    Raises: RefusedPlan when it does not, and `force` does not say that the dump may be replaced.
+    Its code can change under one name and one traced pass.
+
+    Raises: RefusedPlan when it does not, and `force` does not allow the dump to be replaced.
     """
     with watch(loaded.model.module, loaded.trace, (), lambda _index, _value: None) as forward, torch.no_grad():
         now = forward(moved(loaded.dataset.batch(0, TRACED_SAMPLES), loaded.device)).double().cpu().numpy()
@@ -376,7 +378,10 @@ def _keep(
 
 
 def _rounding(loaded: Loaded, taps: Sequence[Tap], flags: Flags) -> dict[str, np.ndarray]:
-    """What the forward pass rounds, by tap; of a model that does not run in float64, nothing: floors are of storage."""
+    """Return what the forward pass rounds, by tap.
+
+    For a model that does not run in float64 it is nothing: floors are of storage.
+    """
     if loaded.target.split != TRAINING:
         return {}
     try:
@@ -394,7 +399,7 @@ def _rounding(loaded: Loaded, taps: Sequence[Tap], flags: Flags) -> dict[str, np
 
 
 def _fit(provenance: Provenance) -> str:
-    """How the checkpoint's names fitted the model's, in words."""
+    """Return how the checkpoint's names fitted the model's, in words."""
     share = f"{provenance.matched} of {provenance.total} tensors ({provenance.matched / provenance.total:.0%})"
     prefixes = ", ".join(f"{theirs or '(none)'} → {ours or '(none)'}" for theirs, ours in provenance.prefix_map)
     return f"{share}, prefix {prefixes}" if prefixes else share

@@ -14,7 +14,7 @@ from ncscan.pipeline.events import Finished
 from ncscan.statistics import Members
 
 _NAMED = 3
-"""Classes that a doubt names; of the others it says how many."""
+"""The number of classes that a doubt names; of the others it gives the count."""
 ACCURACY_NOTES = ("train_accuracy", "train_acc", "accuracy", "acc", "best_accuracy", "best_acc", "val_acc", "test_acc")
 """Names under which training loops note an accuracy, a training accuracy first."""
 
@@ -22,11 +22,11 @@ ACCURACY_TOLERANCE = 0.05
 """A replay without augmentation and dropout differs by a little; wrong preprocessing differs by much."""
 
 NEAR_CHANCE = 0.1
-"""Of the way from chance to 1."""
+"""An accuracy this share of the way from chance to 1 counts as near chance."""
 
 
 def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:
-    """A dump in one line: the accuracy of the replay, and what is doubtful about it."""
+    """Sum a dump up in one line: the accuracy of the replay, and what is doubtful about it."""
     own = dump.provenance
     name = label(own) + ("" if own.split == TRAINING else f" ({own.split})")
     if own.split == OUTSIDE:
@@ -41,12 +41,12 @@ def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:
 
 
 def label(provenance: Provenance) -> str:
-    """What a checkpoint is called in tables and messages."""
+    """Return the label of a checkpoint in tables and messages."""
     return f"{provenance.run}/{provenance.checkpoint}"
 
 
 def accuracy_doubts(accuracy: float, chance: float, notes: Mapping[str, object], *, untrained: bool) -> list[str]:
-    """What is doubtful about a replay's accuracy: far from the checkpoint's own note, or near chance.
+    """Return what is doubtful about a replay's accuracy: far from the checkpoint's own note, or near chance.
 
     Args:
         accuracy: of the replay, in [0, 1].
@@ -73,7 +73,7 @@ def accuracy_doubts(accuracy: float, chance: float, notes: Mapping[str, object],
 
 
 def lacking(labels: Int64[np.ndarray, "N"], n_outputs: int, class_names: Sequence[str]) -> list[str]:
-    """Say which classes that the network knows the data has no sample of, where it lacks any.
+    """Return a line on the classes that the network knows and the data has no sample of, where it lacks any.
 
     >>> lacking(np.array([0, 2]), 4, ("cat", "dog", "emu"))[0].partition(":")[0]
     "the data has 2 of the network's 4 classes, no samples of dog and 3"
@@ -87,7 +87,7 @@ def lacking(labels: Int64[np.ndarray, "N"], n_outputs: int, class_names: Sequenc
 
 
 def few_samples(known: Members, class_names: Sequence[str]) -> list[str]:
-    """Say which classes have one sample."""
+    """Return a line on the classes that have one sample."""
     single = known.classes[np.bincount(known.of) == 1]
     if not len(single):
         return []
@@ -96,7 +96,7 @@ def few_samples(known: Members, class_names: Sequence[str]) -> list[str]:
 
 
 def _named(classes: Int64[np.ndarray, "n"], class_names: Sequence[str]) -> str:
-    """The first few by name, else by number."""
+    """Return the first few by name, else by number."""
     names = [class_names[c] if c < len(class_names) else str(c) for c in classes[:_NAMED].tolist()]
     more = [f"{len(classes) - _NAMED} more"] if len(classes) > _NAMED else []
     first, last = [*names, *more][:-1], [*names, *more][-1]

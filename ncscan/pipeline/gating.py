@@ -18,7 +18,7 @@ EVERY_DUMP = "every dump is finished"
 
 
 def asked(section: str, flags: Sequence[str]) -> list[Gate]:
-    """The gates of `report` or `diff`: those of the nearest ncscan.toml, then those of the command line.
+    """Return the gates of `report` or `diff`: those of the nearest ncscan.toml, then those of the command line.
 
     Only the working directory is looked at: what a folder of checkpoints brings along judges nothing.
 
@@ -35,7 +35,7 @@ def asked(section: str, flags: Sequence[str]) -> list[Gate]:
 
 
 def judged(gates: Sequence[Gate], on: Field, unfinished: Sequence[Path]) -> list[Result]:
-    """What becomes of every gate; of dumps that are unfinished beside those that were measured, a failed one more."""
+    """Judge every gate; for dumps that are unfinished beside those that were measured, add a failed one."""
     if not gates:
         return []
     results = judge_all(gates, on)
@@ -47,7 +47,7 @@ def judged(gates: Sequence[Gate], on: Field, unfinished: Sequence[Path]) -> list
 
 
 def gated(results: Sequence[Result]) -> int:
-    """The exit code that gates ask for: 2 where one cannot be judged, 3 where one fails, 0 where all pass."""
+    """Return the exit code that gates ask for: 2 where one cannot be judged, 3 where one fails, 0 where all pass."""
     if any(result.problem for result in results):
         return UNCLEAR
     return FAILED if any(not result.passed for result in results) else 0

@@ -91,5 +91,5 @@ def _asked(*, outside: bool) -> list[tuple[str, str]]:
 
 
 def without(rows: list[LayerRow], metrics: tuple[str, ...]) -> list[LayerRow]:
-    """The rows of all other metrics."""
+    """Return the rows of all other metrics."""
     return [known for known in rows if known.row.metric not in metrics]

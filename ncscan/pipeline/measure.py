@@ -44,7 +44,7 @@ from ncscan.uncertainty import honest, many_classes
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured beside the numbers themselves."""
+    """The measurements to make beside the numbers themselves."""
 
     bootstrap: int = 0
     """Resamples for intervals; 0 for none."""
@@ -66,7 +66,7 @@ class LayerRow(NamedTuple):
     low: float | None = None
     high: float | None = None
     baseline: float | None = None
-    """What carries no information reads there."""
+    """The value that is read where nothing carries information."""
 
 
 class Pictured(NamedTuple):
@@ -84,7 +84,7 @@ class ClassNumber(NamedTuple):
 
 
 class _OfLayer(NamedTuple):
-    """What one layer comes to."""
+    """The results of one layer."""
 
     numbers: Sequence[LayerRow]
     by_class: Sequence[ClassRow]
@@ -93,7 +93,7 @@ class _OfLayer(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """One dump in numbers."""
+    """One dump, as numbers."""
 
     finished: Finished
     provenance: Provenance
@@ -107,13 +107,13 @@ class Measured:
     n_classes: int = 0
     """How many classes have samples."""
     picture: tuple[Pictured, ...] = ()
-    """Of the training set alone."""
+    """The picture of the training set alone."""
     lost: tuple[Skipped, ...] = ()
     """What failed unexpectedly; everything else of the dump is there."""
 
     @property
     def moment(self) -> Moment:
-        """What the dump says of its place in its run."""
+        """Return the description that the dump holds of its place in its run."""
         own = self.provenance
         return Moment(
             own.run,
@@ -127,7 +127,7 @@ class Measured:
 
 
 def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, LayerStats] | None = None) -> Measured:
-    """Every number of one dump. What is known of each layer stays in `keep`, where one is given.
+    """Return every number of one dump. What is known of each layer stays in `keep`, where one is given.
 
     A part that fails unexpectedly (a layer, its classes, the weights, the theory) is lost, and the others stay.
     """
@@ -243,7 +243,7 @@ def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, La
 def _numbers(
     view: LayerView, layer: Layer, options: Options, rounding: Float64[np.ndarray, "d"] | None
 ) -> Iterator[LayerRow]:
-    """Every row of a layer, and how far it can be trusted."""
+    """Yield every row of a layer, and how far it can be trusted."""
     for each in honest(view, resamples=options.bootstrap, seed=options.seed, arithmetic=rounding):
         chance = each.permuted or each.chance
         baseline = None if chance is None else chance.value
@@ -251,7 +251,7 @@ def _numbers(
 
 
 def class_index(name: str, class_names: Sequence[str]) -> int | None:
-    """The class of that name, else of that number; None when there is neither.
+    """Return the class of that name, else of that number; None when there is neither.
 
     >>> class_index("cat", ("dog", "cat")), class_index("0", ("dog", "cat")), class_index("2", ("dog", "cat"))
     (1, 0, None)
@@ -262,7 +262,7 @@ def class_index(name: str, class_names: Sequence[str]) -> int | None:
 
 
 def _claims(dump: Dump) -> list[Claim]:
-    """What theory says of the linear head, and of what weight decay does to the network."""
+    """Return the claims of theory about the linear head, and about what weight decay does to the network."""
     head = _head(dump)
     if isinstance(head, Undefined):
         claims = [undefined(statement.name, head) for statement in CLAIMS]
@@ -290,6 +290,6 @@ def _head(dump: Dump) -> HeadStats | Undefined:
 
 
 def violated(claims: Sequence[Claim]) -> list[str]:
-    """Claims that do not hold though they do for every linear head, which can only be a bug or damaged data."""
+    """Return the claims that fail though they hold for every linear head: that can only be a bug or damaged data."""
     broken = [claim for claim in claims if claim.holds is False and claim.claim in ALWAYS_TRUE]
     return [f"{' '.join((c.claim, c.quantity, c.layer))}: {c.value:.6g} against {c.expected:.6g}" for c in broken]

@@ -31,19 +31,19 @@ from ncscan.report import (
 
 @dataclass(frozen=True)
 class Pictures:
-    """What is wanted beside the standard files."""
+    """The pictures that are wanted beside the standard files."""
 
     figures: tuple[str, ...] = ()
     """Names of PRESETS, or CHARTS for those of the page."""
     form: str = "svg"
-    """Of the figures: one of FORMATS."""
+    """The form of the figures: one of FORMATS."""
     animation: str = ""
     """A GIF: a bare name stands for a file beside the figures; empty for none."""
     classes: tuple[str, ...] = ()
     """Names or numbers of the classes of the animation; the first three by default."""
 
     def check(self) -> None:
-        """UsageError when something is wanted that does not exist."""
+        """Raise UsageError when something is wanted that does not exist."""
         for name in self.figures:
             if name != CHARTS:
                 preset(name)
@@ -63,11 +63,11 @@ class Drawn:
     """What was drawn, and what could not be."""
 
     files: dict[str, bytes] = field(default_factory=dict)
-    """By their paths below the folder of the report."""
+    """The files by their paths below the folder of the report."""
     elsewhere: dict[Path, bytes] = field(default_factory=dict)
-    """What goes to a path of the user's own."""
+    """The files that go to a path of the user's own."""
     left_out: list[str] = field(default_factory=list)
-    """What an animation does not show, in words."""
+    """Describes what an animation does not show."""
     troubles: list[NcscanError] = field(default_factory=list)
 
 
@@ -108,7 +108,7 @@ def put_elsewhere(drawn: Drawn) -> list[Path]:
 def _wanted(
     pictures: Pictures, tables: Mapping[str, pd.DataFrame], drawn: Drawn
 ) -> Iterator[tuple[str | Path, Callable[[], bytes]]]:
-    """Where each picture goes, as text below the folder of the report, and what draws it."""
+    """Yield where each picture goes, as text below the folder of the report, and what draws it."""
     for name in dict.fromkeys(pictures.figures):
         if name == CHARTS:
             for chart in charted(tables):
@@ -130,7 +130,7 @@ def _wanted(
 
 
 def _check(out: Path, name: str) -> None:
-    """RefusedPlan where something of the user's own is in the way of a picture, so that the rest is written."""
+    """Raise RefusedPlan where something of the user's own is in the way of a picture, so that the rest is written."""
     path = out / name
     for above in path.parents[: name.count("/")]:
         if above.is_symlink() or (above.exists() and not above.is_dir()):

@@ -45,7 +45,7 @@ PLAIN = Options()
 
 @dataclass
 class Reported(Outcome):
-    """What became of a report."""
+    """Describes what became of a report."""
 
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     """The tidy tables by name."""
@@ -59,21 +59,22 @@ class Reported(Outcome):
 
     @property
     def exit_code(self) -> int:
-        """1 where a certificate is violated, which can only be a bug or damaged data; then what gates ask for; then a
-        trouble's; then as of any job."""
+        """Return 1 where a certificate is violated, which can only be a bug or damaged data; then what gates ask
+        for; then a trouble's; then as of any job.
+        """
         if self.violations:
             return 1
         return gated(self.gates) or (self.troubles[0].exit_code if self.troubles else super().exit_code)
 
     warnings: list[str] = field(default_factory=list)
-    """What is doubtful about runs; what is doubtful about a checkpoint was told with it."""
+    """Describes what is doubtful about runs; what is doubtful about a checkpoint was reported with it."""
     doubtful: list[str] = field(default_factory=list)
-    """All that is doubtful, violations and checkpoints included, as report.json has it."""
+    """Describes all that is doubtful, violations and checkpoints included, as report.json has it."""
     judged: Verdicts = NOTHING
-    """What the runs come to."""
+    """The judgement of the runs."""
     files: list[Path] = field(default_factory=list)
     report_id: str = ""
-    """What the files belong to; empty where none were written."""
+    """The id of the report that the files belong to; empty where none were written."""
 
 
 def report(
@@ -90,7 +91,7 @@ def report(
     allow_unfinished: bool = False,
     skipped: Sequence[Skipped] = (),
 ) -> Reported:
-    """Measures every dump, judges the gates, and writes the tables, the page and what is drawn beside it into `out`.
+    """Measure every dump, judge the gates, and write the tables, the page and what is drawn beside it into `out`.
 
     Dumps that are unfinished beside them are named; where there are gates they fail one, unless they are allowed.
 
@@ -129,7 +130,7 @@ def _made(
     formats: Sequence[str],
     judge: Callable[[Field], list[Result]],
 ) -> tuple[Files, Drawn]:
-    """Every file of a report, and what is drawn beside them; what is judged and doubtful goes into `outcome`."""
+    """Return every file of a report, and what is drawn beside them; what is judged and doubtful goes into `outcome`."""
     names = [one.provenance.class_names for one in measured]
     outcome.warnings += [
         f"--classes: no run has a class {name!r}"
@@ -171,9 +172,9 @@ def _made(
 def measure(
     dumps: Sequence[Path], outcome: Reported, tell: Tell, options: Options
 ) -> tuple[list[Measured], list[dict[str, Any]]]:
-    """Measures every dump: the tables, and what is doubtful or violated, go into `outcome`.
+    """Measure every dump: the tables, and what is doubtful or violated, go into `outcome`.
 
-    Returns: what was measured of each dump, run by run in the order of steps, and what the tables say of its place.
+    Returns: what was measured of each dump, run by run in the order of steps, and what the tables hold of its place.
     """
     measured = [
         one for splits in _by_checkpoint(dumps, outcome, tell) for one in _measure_all(splits, outcome, tell, options)
@@ -192,7 +193,7 @@ def measure(
 
 
 def _trajectories(measured: Sequence[Measured], outcome: Reported, tell: Tell) -> pd.DataFrame:
-    """What became of each run; one that fails unexpectedly is lost, and the others stay."""
+    """Return what became of each run; one that fails unexpectedly is lost, and the others stay."""
     metrics, weights = outcome.tables["metrics"], outcome.tables["weights"]
     train = {one.provenance.run: with_notes(one.provenance.train, one.provenance.notes) for one in measured}
     depth = {one.provenance.run: one.stages for one in measured if one.stages}
@@ -204,7 +205,7 @@ def _trajectories(measured: Sequence[Measured], outcome: Reported, tell: Tell) -
 
 
 def summary(outcome: Reported) -> str:
-    """What became of a report, as the one JSON document of `ncscan report --json`."""
+    """Return what became of a report, as the one JSON document of `ncscan report --json`."""
     return summary_text(
         outcome.judged,
         report_id=outcome.report_id,
@@ -219,7 +220,7 @@ def summary(outcome: Reported) -> str:
 
 
 def _by_checkpoint(dumps: Sequence[Path], outcome: Outcome, tell: Tell) -> list[dict[str, Path]]:
-    """The dumps of each checkpoint by their split, that of the training set first."""
+    """Return the dumps of each checkpoint by their split, that of the training set first."""
     found: dict[str, dict[str, Path]] = {}
     for path in dumps:
         with outcome.guarding(str(path), tell):
@@ -234,7 +235,7 @@ def _by_checkpoint(dumps: Sequence[Path], outcome: Outcome, tell: Tell) -> list[
 
 
 def _measure_all(splits: Mapping[str, Path], outcome: Outcome, tell: Tell, options: Options) -> Iterator[Measured]:
-    """Every dump of one checkpoint; those of other data against that of the training set."""
+    """Yield the measurements of every dump of one checkpoint; those of other data against that of the training set."""
     stats: dict[str, LayerStats] = {}
     compared: Measured | None = None
     for split, path in splits.items():
@@ -258,7 +259,7 @@ def _measure_all(splits: Mapping[str, Path], outcome: Outcome, tell: Tell, optio
 
 
 def _measure_other(dump: Dump, rows: list[LayerRow], tell: Tell, options: Options) -> Measured:
-    """Other data: a held-out split has all measures, what asks for class means by those of the training set."""
+    """Measure other data: a held-out split has all measures, what asks for class means by those of the training set."""
     if dump.provenance.split == OUTSIDE:
         return Measured(summed_up(dump, f"{len(dump.layers)} layers"), dump.provenance, rows)
     own = measure_dump(dump, tell, options)
@@ -266,7 +267,7 @@ def _measure_other(dump: Dump, rows: list[LayerRow], tell: Tell, options: Option
 
 
 def _context(provenance: Provenance, at: Placed) -> dict[str, Any]:
-    """What the tables say of a checkpoint in each of its rows."""
+    """Return the cells of the tables that describe a checkpoint in each of its rows."""
     return {
         "run": provenance.run,
         "group": provenance.group,
@@ -278,7 +279,7 @@ def _context(provenance: Provenance, at: Placed) -> dict[str, Any]:
 
 
 def _tables(measured: Sequence[Measured], contexts: Sequence[Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
-    """The tidy tables of what was measured of each checkpoint."""
+    """Return the tidy tables of what was measured of each checkpoint."""
     pairs = list(zip(measured, contexts, strict=True))
     return {
         "metrics": tidy(METRIC_COLUMNS, (entry for one, at in pairs for entry in _numbers(one, at))),
@@ -322,7 +323,7 @@ def _of_picture(one: Measured, context: Mapping[str, Any]) -> Iterator[Entry]:
 
 
 def _checkpoints(measured: Sequence[Measured], contexts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What report.json and the page say of each checkpoint, and of the data beside its training set."""
+    """Yield the description in report.json and the page of each checkpoint, and of the data beside its training set."""
     beside: dict[str, dict[str, Any]] = {}
     for one in measured:
         own = one.provenance

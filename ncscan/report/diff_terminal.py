@@ -18,13 +18,13 @@ from ncscan.compare import Comparison, counts, is_moved, leading, missing, momen
 from ncscan.wording import number, visible
 
 MOST_GONE = 8
-"""Lines on what one side lacks."""
+"""The number of lines on what one side lacks."""
 MOST_ROWS = 15
-"""Numbers, and statements of the theory; the page has more, and diff.csv all."""
+"""The number of rows of numbers, and of statements of the theory; the page has more, and diff.csv all."""
 
 
 def render_comparison(found: Comparison, names: Sequence[str], kinds: Sequence[str]) -> Iterator[RenderableType]:
-    """The two sides, what was left out, the table, changed verdicts, and how many rows are of which kind.
+    """Yield the two sides, what was left out, the table, changed verdicts, and how many rows are of which kind.
 
     Args:
         found: the comparison.
@@ -49,7 +49,7 @@ def render_comparison(found: Comparison, names: Sequence[str], kinds: Sequence[s
 
 
 def _table(found: Comparison, pairs: pd.DataFrame) -> Iterator[Table]:
-    """What moved most, nothing where nothing moved.
+    """Yield the table of what moved most, nothing where nothing moved.
 
     Of every metric at a layer the number that leads it, at the step where it moved most.
     """
@@ -74,7 +74,7 @@ def _table(found: Comparison, pairs: pd.DataFrame) -> Iterator[Table]:
 
 
 def _times(size: float, noise: float) -> str:
-    """How many times the noise a difference is; a dash where no size of the noise is known."""
+    """Return how many times the noise a difference is; a dash where no size of the noise is known."""
     if math.isnan(noise):
         return "–"
     return f"{size / noise:.1f}" if noise else "∞"

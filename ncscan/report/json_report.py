@@ -20,7 +20,7 @@ from ncscan.version import __version__
 
 SUMMARY, SUMMARY_VERSION = "ncscan.summary", 1
 """A version rises when a program that reads the document would have to change: a name or a type that is no longer
-there, a column that is added or moved, a meaning that is another. docs/reports.md says more."""
+there, a column that is added or moved, a meaning that is another. docs/reports.md has the details."""
 
 
 def json_text(
@@ -32,7 +32,7 @@ def json_text(
     gates: Sequence[Result] = (),
     files: Mapping[str, bytes] | None = None,
 ) -> str:
-    """All of a report as strict JSON: a table is its column names and one list per row.
+    """Return all of a report as strict JSON: a table is its column names and one list per row.
 
     JSON has no token for them, so an infinite or undefined number in a checkpoint's own notes is written as text.
 
@@ -59,12 +59,12 @@ def json_text(
 
 
 def identity(*parts: str) -> str:
-    """The id of what is written from these texts by this version: 16 hexadecimal digits, alike for alike inputs."""
+    """Return the id of what this version writes from these texts: 16 hexadecimal digits, alike for alike inputs."""
     return hashlib.sha256("\0".join((__version__, *parts)).encode()).hexdigest()[:16]
 
 
 def id_of(text: str) -> str:
-    """The id in the head of a report.json that `json_text` made."""
+    """Return the id in the head of a report.json that `json_text` made."""
     return str(json.loads(text.split("\n", 4)[3].removeprefix('"id": ').removesuffix(",")))
 
 
@@ -80,7 +80,7 @@ def summary_text(
     files: Sequence[PurePath],
     exit_code: int,
 ) -> str:
-    """The verdict and what became of the command, as strict JSON, in ASCII: whatever stdout can hold, it holds this.
+    """Return the verdict and what became of the command, as strict JSON in ASCII, which any stdout can hold.
 
     Args:
         judged: what every run and group comes to.
@@ -118,7 +118,7 @@ def _gates(gates: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def _object(parts: Mapping[str, str]) -> str:
-    """One part a line, or more."""
+    """Return a JSON object of parts, each on a line of its own or on several."""
     return "{\n" + ",\n".join(f"{json.dumps(key)}: {text}" for key, text in parts.items()) + "\n}"
 
 
@@ -133,7 +133,7 @@ def _table(frame: pd.DataFrame) -> str:
 
 
 def _lines(items: Sequence[Any]) -> str:
-    """One item a line, so that two reports can be compared by eye."""
+    """Return a JSON list with one item a line, so that two reports can be compared by eye."""
     return "[" + ",".join(f"\n  {_dump(item)}" for item in items) + ("\n]" if items else "]")
 
 

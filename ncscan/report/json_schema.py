@@ -26,7 +26,7 @@ _KINDS: Mapping[str, Schema] = {
     NUMBER: {"type": ["number", "null"]},
     FLAG: {"type": ["boolean", "null"]},
 }
-"""What a cell is; a text that is missing is empty."""
+"""The schema of a cell; a text that is missing is empty."""
 
 _PLAIN: Mapping[Any, Schema] = {
     str: {"type": "string"},
@@ -66,7 +66,7 @@ _TROUBLES: Mapping[str, Schema] = {
 
 
 def report_schema() -> Schema:
-    """The schema of report.json."""
+    """Return the schema of report.json."""
     defs: dict[str, Schema] = {}
     properties: dict[str, Schema] = {
         "schema": {"const": REPORT},
@@ -86,7 +86,7 @@ def report_schema() -> Schema:
 
 
 def summary_schema() -> Schema:
-    """The schema of what `ncscan report --json` prints."""
+    """Return the schema of what `ncscan report --json` prints."""
     defs: dict[str, Schema] = {}
     of_type(Verdicts, defs)
     properties: dict[str, Schema] = {
@@ -105,12 +105,12 @@ def summary_schema() -> Schema:
 
 
 def text(schema: Schema) -> str:
-    """A schema as the file that is published."""
+    """Return a schema as the file that is published."""
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def of_table(columns: Columns) -> Schema:
-    """A table: its columns in their order, and rows with a cell for each."""
+    """Return the schema of a table: its columns in their order, and rows with a cell for each."""
     row: Schema = {
         "type": "array",
         "prefixItems": [{"title": name, **_KINDS[kind]} for name, kind in columns],
@@ -130,7 +130,7 @@ def of_table(columns: Columns) -> Schema:
 
 
 def of_type(kind: Any, defs: dict[str, Schema]) -> Schema:
-    """What a type of the verdict is in JSON; a dataclass goes into `defs` under its name."""
+    """Return the schema in JSON of a type of the verdict; a dataclass goes into `defs` under its name."""
     if is_dataclass(kind) and isinstance(kind, type):
         if kind.__name__ not in defs:
             hints = typing.get_type_hints(kind)
@@ -150,7 +150,7 @@ def of_type(kind: Any, defs: dict[str, Schema]) -> Schema:
 
 
 def _closed(properties: Mapping[str, Schema]) -> Schema:
-    """An object with exactly these."""
+    """Return the schema of an object with exactly these properties."""
     return {
         "type": "object",
         "properties": dict(properties),

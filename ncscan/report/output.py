@@ -34,17 +34,17 @@ __all__ = [
 FORMATS: Mapping[str, Callable[[pd.DataFrame], bytes]] = dict(
     zip(TABLE_FORMATS, (lambda table: csv_text(table).encode(), parquet_bytes), strict=True)
 )
-"""How a table can be written; the name is the ending of its file."""
+"""The formats in which a table can be written; the name is the ending of its file."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """What a report consists of."""
+    """The files of a report."""
 
     id: str
     """Tells the files of one report from those of another: alike for alike inputs, settings and version."""
     contents: Mapping[str, bytes]
-    """By names, in the order in which they are told."""
+    """The contents by names, in the order in which they are printed."""
 
 
 def write(out: Path, tables: Mapping[str, pd.DataFrame], *arguments: Any, **settings: Any) -> list[Path]:
@@ -72,7 +72,7 @@ def files_of(
     gates: Sequence[Result] = (),
     formats: Sequence[str] = ("csv",),
 ) -> Files:
-    """Every file of a report. The same arguments give the same bytes.
+    """Return every file of a report. The same arguments give the same bytes.
 
     Args:
         tables: by the names of `columns.TABLES`; what is missing becomes an empty table.

@@ -10,9 +10,9 @@ from ncscan.report.stamp import MARK
 from ncscan.tables import CONVENTIONS, TABLES
 
 TABLE_FORMATS = ("csv", "parquet")
-"""Endings of the files of tables."""
+"""The endings of the files of tables."""
 CONVENTION = "convention-"
-"""What the name of a paper's table begins with."""
+"""The beginning of the name of a paper's table."""
 FIGURES = "figures"
 CHARTS = "charts"
 """The page's own charts among the names of figures, and the folder they go to, which is the report's alone."""
@@ -20,11 +20,11 @@ CHARTS = "charts"
 _TABLES = {*TABLES, "summary", *(f"{CONVENTION}{known.name}" for known in CONVENTIONS)}
 _FILES = {"report.json", "report.html", *(f"{name}.{form}" for name in _TABLES for form in TABLE_FORMATS)}
 _START, _END = 4096, 1024
-"""Bytes of a picture that have its id: after the title, after the header, in the trailer, before the end."""
+"""The bytes of a picture that have its id: after the title, after the header, in the trailer, before the end."""
 
 
 def owns(folder: Path, name: PurePosixPath) -> bool:
-    """Whether the file of that name below the folder is a report's."""
+    """Return whether the file of that name below the folder is a report's."""
     match name.parts:
         case (own,):
             return own in _FILES
@@ -34,7 +34,7 @@ def owns(folder: Path, name: PurePosixPath) -> bool:
 
 
 def _is_stamped(picture: Path) -> bool:
-    """Whether a picture, whose name may be its user's choice, was made for a report."""
+    """Return whether a picture, whose name may be its user's choice, was made for a report."""
     if not picture.is_file() or picture.is_symlink():
         return False
     with picture.open("rb") as file:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 
 MARK = b"ncscan report "
-"""What an id begins with wherever it is text."""
+"""The beginning of an id wherever it is text."""
 
 
 def stamped(name: str, content: bytes, report_id: str) -> bytes:
-    """A picture with the id of its report; `name` says by its ending what it is."""
+    """Return a picture with the id of its report; the ending of `name` gives its format."""
     return _STAMPS[PurePath(name).suffix.lower()](content, MARK + report_id.encode())
 
 
@@ -24,21 +24,24 @@ def _svg(content: bytes, text: bytes) -> bytes:
 
 
 def _png(content: bytes, text: bytes) -> bytes:
-    """A text chunk after the header, which has 8 + 25 bytes."""
+    """Return a PNG with the id in a text chunk after the header, which has 8 + 25 bytes."""
     body = b"tEXtComment\x00" + text
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return content[:33] + chunk + content[33:]
 
 
 def _pdf(content: bytes, text: bytes) -> bytes:
-    """A keyword in the trailer, which no offset points behind: a key of our own, as the format allows any program."""
+    """Return a PDF with the id as a keyword in the trailer, which no offset points behind.
+
+    The key is our own, as the format allows any program.
+    """
     at = content.rindex(b"trailer")
     head, start, rest = content[at:].partition(b"<<")
     return content[:at] + head + start + b"\n  /NcscanReport (" + text + b")" + rest
 
 
 def _gif(content: bytes, text: bytes) -> bytes:
-    """A comment, the last block before the trailer."""
+    """Return a GIF with the id in a comment, the last block before the trailer."""
     return content[:-1] + b"!\xfe" + bytes([len(text)]) + text + b"\x00" + content[-1:]
 
 

@@ -20,12 +20,12 @@ from ncscan.report.verdict.run import Verdict
 from ncscan.wording import number, percent, visible
 
 WIDTH = 100
-"""Columns that are used at most."""
+"""The number of columns that are used at most."""
 MOST_RUNS = 8
-"""Runs that have a block of their own; of more, each has a line."""
+"""The number of runs that have a block of their own; of more, each has a line."""
 MOST_GROUPS = 8
 MOST_DOUBTS = 3
-"""Of a run; the page has all."""
+"""The number of doubts of a run; the page has all."""
 
 BARS = "▁▂▃▄▅▆▇█"
 GAP = " "
@@ -39,11 +39,11 @@ _OVERALL = {
 }
 _SHARES = ("error", "nc4_mismatch")
 _WARNED = ("integrity", "replay", "rank")
-"""Kinds of doubts that stand on stderr already, one warning each."""
+"""The kinds of doubts that stand on stderr already, one warning each."""
 
 
 def render_verdict(judged: Verdicts, width: int = WIDTH) -> Iterator[RenderableType]:
-    """Every run, or a line for each where there are many; then the groups.
+    """Yield a block for every run, or a line for each where there are many; then the groups.
 
     Args:
         judged: what a report comes to.
@@ -59,7 +59,7 @@ def render_verdict(judged: Verdicts, width: int = WIDTH) -> Iterator[RenderableT
 
 
 def sparkline(values: Sequence[float | None], width: int) -> str:
-    """Values as bars, one each, or the last of each of `width` parts where there are more; a gap where there is none.
+    """Return values as bars, one each, or the last of each of `width` parts if there are more; a gap where none is.
 
     The scale is logarithmic where all values are positive and span more than a decade.
 
@@ -99,7 +99,7 @@ def _run(verdict: Verdict, width: int) -> Iterator[RenderableType]:
 
 
 def _story(verdict: Verdict) -> Iterator[str]:
-    """The verdict in a few lines."""
+    """Yield the verdict in a few lines."""
     where = ""
     if verdict.reads:
         role = "which the classifier reads" if verdict.has_classifier else "the last before the outputs"
@@ -116,7 +116,7 @@ def _story(verdict: Verdict) -> Iterator[str]:
 
 
 def _numbers(verdict: Verdict, width: int) -> Table:
-    """A row for every number, over the steps."""
+    """Return a row for every number, over the steps."""
     wide = width >= WIDTH
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("  metric", no_wrap=True, overflow="ellipsis")
@@ -165,7 +165,7 @@ def _said(each: Number, value: float) -> str:
 
 
 def _lines(runs: Sequence[Verdict]) -> Table:
-    """A line for every run: its judgement, and what each aspect is judged by."""
+    """Return a line for every run: its judgement, and what each aspect is judged by."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=34)
     table.add_column("NC1 to NC4", no_wrap=True, overflow="ellipsis")
@@ -196,5 +196,5 @@ def _indented(said: str, style: str = "") -> Padding:
 
 
 def _text(said: str, style: str = "") -> Text:
-    """A stranger's text as text: no markup is read in it, nothing in it moves the cursor."""
+    """Return a stranger's text as text: no markup is read in it, nothing in it moves the cursor."""
     return Text(visible(said), style)

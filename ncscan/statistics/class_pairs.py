@@ -18,10 +18,10 @@ _CLOSE = 2.0**-4
 
 
 class Crowding(NamedTuple):
-    """How close points are to each other."""
+    """Describes how close points are to each other."""
 
     distance: float
-    """The smallest of any pair."""
+    """The smallest distance of any pair."""
     pair: tuple[int, int]
     """Those two points, the first of equals."""
     inverse_squares: Float64[np.ndarray, "K"]
@@ -68,7 +68,7 @@ def not_above_diagonal(block: Float64[np.ndarray, "b m"]) -> Bool[np.ndarray, "b
 
 
 def crowding(points: Float64[np.ndarray, "K r"]) -> Crowding:
-    """How close K points are to each other, from one sweep over their pairs.
+    """Return how close K points are to each other, from one sweep over their pairs.
 
     >>> found = crowding(np.array([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0]]))
     >>> found.distance, found.pair, found.inverse_squares.round(6).tolist()
@@ -100,12 +100,12 @@ def product_blocks(
 
 
 def fits_a_block(K: int) -> bool:
-    """Whether the whole table is one block, which can be kept where it is needed twice."""
+    """Return whether the whole table is one block, which can be kept where it is needed twice."""
     return K * K <= _BLOCK_NUMBERS
 
 
 def _blocks(K: int) -> Iterator[tuple[int, int]]:
-    """First and last row of each block of K×K numbers."""
+    """Yield first and last row of each block of K×K numbers."""
     rows = max(1, _BLOCK_NUMBERS // max(K, 1))
     for start in range(0, K, rows):
         yield start, min(start + rows, K)

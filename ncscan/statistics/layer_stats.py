@@ -20,7 +20,7 @@ from ncscan.statistics.sketch import largest_eigenvalue
 from ncscan.statistics.spectrum import Negative, Spectrum, negative_of, spectrum_of, storage_noise
 
 _KNOWN = ("tolerance", "spreads")
-"""What of the class means is made once a layer and goes along with copies of it."""
+"""The properties of the class means that are made once a layer and go along with copies of it."""
 
 _HUNDREDFOLD = 100.0
 """A spread that is so many times the rounding of the means is known to 1 %."""
@@ -46,7 +46,7 @@ class LayerStats:
     obstacle: str
     """Why nothing of this layer can be measured (activations that are not finite), else empty."""
     batches: int
-    """In how many pieces the sums were made; their rounding grows with its root."""
+    """The number of pieces in which the sums were made; their rounding grows with its root."""
     classes: Int64[np.ndarray, "K"]
     """The labels of the classes that have samples; everything else of this layer is of those alone, in this order."""
     counts: Int64[np.ndarray, "K"]
@@ -64,7 +64,7 @@ class LayerStats:
     norms: NormSums
     zeros: int
     unexplained: Unexplained | None
-    """None where no Gram matrix of the features was accumulated, or all class means coincide."""
+    """The unexplained scatter; None without a Gram matrix of the features, or where all class means coincide."""
     spectrum: Spectrum | None
     negative: Negative | None
     samples: PerSample | None = None
@@ -80,52 +80,52 @@ class LayerStats:
 
     @property
     def n_classes(self) -> int:
-        """K, of classes that have samples."""
+        """Return K, the number of classes that have samples."""
         return len(self.counts)
 
     @property
     def n_samples(self) -> int:
-        """N."""
+        """Return N."""
         return int(self.counts.sum())
 
     @property
     def n_features(self) -> int:
-        """d."""
+        """Return d."""
         return int(self.means.shape[1])
 
     @cached_property
     def total_square(self) -> float:
-        """‖Z‖_F² = Σ_c (n_c ‖μ_c‖² + Σ ‖h − μ_c‖²)."""
+        """Return ‖Z‖_F² = Σ_c (n_c ‖μ_c‖² + Σ ‖h − μ_c‖²)."""
         return float(self.counts @ np.einsum("kd,kd->k", self.means, self.means) + self.within.sum())
 
     def weights(self, weighting: Weighting) -> Float64[np.ndarray, "K"]:
-        """w_c, summing to 1."""
+        """Return w_c, summing to 1."""
         K = self.n_classes
         return np.full(K, 1 / K) if weighting == "class" else self.counts / float(self.n_samples)
 
     def centred(self, weighting: Weighting) -> Float64[np.ndarray, "K r"]:
-        """The columns of M̃ = M − μ_G 1ᵀ as rows, in the basis of their span."""
+        """Return the columns of M̃ = M − μ_G 1ᵀ as rows, in the basis of their span."""
         centred: Float64[np.ndarray, "K r"] = self.coordinates - self.weights(weighting) @ self.coordinates
         return centred
 
     def global_mean(self, weighting: Weighting) -> Float64[np.ndarray, "d"]:
-        """μ_G = Σ_c w_c μ_c."""
+        """Return μ_G = Σ_c w_c μ_c."""
         mean: Float64[np.ndarray, d] = self.weights(weighting) @ self.means
         return mean
 
     def ulps(self, precision: str) -> Float64[np.ndarray, "K d"]:
-        """The distance of neighbouring numbers of a storage format around each class mean."""
+        """Return the distance of neighbouring numbers of a storage format around each class mean."""
         with np.errstate(under="ignore"):
             true = np.ldexp(self.means, self.exponent)
             return np.asarray(np.ldexp(ulp(true, precision), -self.exponent))
 
     @cached_property
     def tolerance(self) -> float:
-        """τ = max((√d + √K)·max(2ω_p, 16√B·ω_53), 2‖δ‖): what rounding alone can give a singular value of M.
+        """Return τ = max((√d + √K)·max(2ω_p, 16√B·ω_53), 2‖δ‖): what rounding alone can give a singular value of M.
 
         ω_p² = mean_{c,j} ulp_p(μ_cj)²/12 is the variance of rounding the means to the storage precision p, B the
         number of batches that were summed, δ what rounding moved the means by: equal numbers are all rounded to one
-        side, and a million of them move their mean by more than any batch says. A direction under τ is below storage
+        side, and a million of them move their mean by more than any batch shows. A direction under τ is below storage
         precision.
         """
         stored, summed = (np.sqrt(np.mean(self.ulps(p) ** 2) / 12) for p in (self.precision, "float64"))
@@ -133,14 +133,14 @@ class LayerStats:
         return self.with_drift(float(size * max(2 * stored, 16 * np.sqrt(self.batches) * summed)))
 
     def with_drift(self, rounding: float) -> float:
-        """What rounding can do to a singular value of M, never under 2‖δ‖."""
+        """Return what rounding can do to a singular value of M, never under 2‖δ‖."""
         if self.drift is None or 2 * np.linalg.norm(self.drift) <= rounding:  # ‖δ‖ ≤ ‖δ‖_F
             return rounding
         return max(rounding, 2 * _norm(self.drift))
 
     @cached_property
     def is_one_point(self) -> bool:
-        """Whether nothing is known to vary at all: of √(tr Σ_T) rounding of the class means may be 1 % or more."""
+        """Return whether nothing is known to vary: rounding of the class means may be 1 % or more of √(tr Σ_T)."""
         drift = 0.0 if self.drift is None else self.counts @ np.einsum("kd,kd->k", self.drift, self.drift)
         centred = self.centred("sample")
         total = self.within.sum() + self.counts @ np.einsum("kr,kr->k", centred, centred)
@@ -148,17 +148,17 @@ class LayerStats:
 
     @cached_property
     def spreads(self) -> dict[Weighting, tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]]:
-        """What `spread` has found so far, by weighting."""
+        """Return what `spread` has found so far, by weighting."""
         return {}
 
     @cached_property
     def mean_spread(self) -> Float64[np.ndarray, "q"]:
-        """The singular values of M, not centred."""
+        """Return the singular values of M, not centred."""
         return np.linalg.svd(self.means, compute_uv=False)
 
     @cached_property
     def crowding(self) -> Crowding:
-        """How close the class means are to each other."""
+        """Return how close the class means are to each other."""
         return crowding(self.coordinates)
 
     def around_the_same_means(
@@ -168,20 +168,20 @@ class LayerStats:
         projected: Float64[np.ndarray, "r r"],
         unexplained: Unexplained | None,
     ) -> "LayerStats":
-        """Other scatter within classes around the same class means: what is known of those is not made again."""
+        """Return the layer with other scatter around the same class means: what is known of those is not made again."""
         other = replace(self, within=within, projected=projected, unexplained=unexplained)
         vars(other).update({name: getattr(self, name) for name in (*_KNOWN, "crowding")})
         return other
 
 
 def require_extent(stats: LayerStats) -> None:
-    """Undefined where all samples are one point: no share of their variance and no nearest mean says anything."""
+    """Raise Undefined where all samples are one point: no share of variance and no nearest mean tells anything."""
     if stats.is_one_point:
         raise Undefined("all samples are one point, as far as float64 sums can tell")
 
 
 def spread(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]:
-    """Singular values of M̃, class c counted √(K w_c) times, and their directions as rows; made once a layer."""
+    """Return M̃'s singular values, class c counted √(K w_c) times, and their directions as rows; made once a layer."""
     if stats.counts.min() == stats.counts.max():
         weighting = "class"  # the two are one
     if weighting not in stats.spreads:
@@ -192,7 +192,7 @@ def spread(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray,
 
 
 def between(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray, "k"], Float64[np.ndarray, "k r"]]:
-    """The positive eigenvalues of Σ_B = Σ_c w_c μ̃_c μ̃_cᵀ in decreasing order, with their eigenvectors as rows.
+    """Return the positive eigenvalues of Σ_B = Σ_c w_c μ̃_c μ̃_cᵀ in decreasing order, with their eigenvectors as rows.
 
     They come from the singular values of M̃, never from Σ_B itself, which would square the condition number. At
     most K − 1 count, and only those above the tolerance. Undefined when none does.
@@ -205,12 +205,12 @@ def between(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray
 
 
 def centred_rank(stats: LayerStats, weighting: Weighting) -> Rank:
-    """The rank of M̃."""
+    """Return the rank of M̃."""
     return Rank(len(between(stats, weighting)[0]), certain=True)
 
 
 def rank_sampling(stats: LayerStats, weighting: Weighting) -> int:
-    """How many directions of M̃ stand above what a mean of so few noisy samples gives by itself.
+    """Return how many directions of M̃ stand above what a mean of so few noisy samples gives by itself.
 
     s_i > 1.1 (√tr Σ_W + √(K‖Σ_W‖))/√(min n_c): K means of n samples each err by a K×d matrix whose rows have covariance
     Σ_W/n, and that is its norm. A direction under it is resolved by storage, but may not be there in other samples.
@@ -223,7 +223,7 @@ def rank_sampling(stats: LayerStats, weighting: Weighting) -> int:
 
 
 def rank_doubt(stats: LayerStats, weighting: Weighting) -> str:
-    """Why the rank of M̃ may not be that of other samples, else empty. It changes no value."""
+    """Return why the rank of M̃ may not be that of other samples, else empty. It changes no value."""
     try:
         rank, sampled = centred_rank(stats, weighting).value, rank_sampling(stats, weighting)
     except Undefined:
@@ -235,7 +235,7 @@ def rank_doubt(stats: LayerStats, weighting: Weighting) -> str:
 
 
 def mean_singular_values(stats: LayerStats) -> tuple[Float64[np.ndarray, "k"], int]:
-    """The singular values of M (not centred), and how many stand above the tolerance."""
+    """Return the singular values of M (not centred), and how many stand above the tolerance."""
     s = stats.mean_spread
     return s, int((s > stats.tolerance).sum())
 
@@ -250,7 +250,7 @@ def layer_stats_from(
     too_wide: str = "",
     exponent: int = 0,
 ) -> LayerStats:
-    """What both passes found, after checking that they saw the same samples.
+    """Return the statistics that both passes found, after checking that they saw the same samples.
 
     Args:
         sums: of the first pass.
@@ -303,7 +303,7 @@ def layer_stats_from(
 
 
 def _around_own_means(of: Frame, scatter: Scatter, drift: Float64[np.ndarray, "K d"]) -> Scatter:
-    """The scatter around the means that classes have, not around those that rounding moved by δ_c.
+    """Return the scatter around the means that classes have, not around those that rounding moved by δ_c.
 
     Σ‖h − μ_c‖² = Σ‖h − (μ_c + δ_c)‖² + n_c‖δ_c‖². What is left of equal samples is the rounding of that difference: 0.
     """
@@ -318,14 +318,17 @@ def _around_own_means(of: Frame, scatter: Scatter, drift: Float64[np.ndarray, "K
 
 
 def _norm(matrix: Float64[np.ndarray, "K d"]) -> float:
-    """‖A‖ by the smaller of its Gram matrices."""
+    """Return ‖A‖ by the smaller of its Gram matrices."""
     size = float(np.abs(matrix).max(initial=0.0))
     A = matrix / size if size else matrix
     return size * float(np.sqrt(largest_eigenvalue(np.triu(A @ A.T if len(A) <= A.shape[1] else A.T @ A))))
 
 
 def _check_same_samples(of: Frame, scatter: Scatter, classes: Int64[np.ndarray, "K"], precision: str) -> None:
-    """Around their mean, the samples of a class sum to zero, if they are those that made the mean."""
+    """Check that both passes saw the same samples: around their mean, the samples of a class sum to zero.
+
+    They do so if they are those that made the mean.
+    """
     squares = of.counts * np.einsum("kd,kd->k", of.means, of.means) + scatter.within
     # A model replayed on a GPU may differ in the last digit of each activation; other samples differ by far more.
     # Sums of equal numbers are rounded to one side every time: n roundings, not √n.
@@ -340,13 +343,16 @@ def _check_same_samples(of: Frame, scatter: Scatter, classes: Int64[np.ndarray, 
 
 
 def _largest_noise(of: Frame, scatter: Scatter, obstacle: str) -> float:
-    """‖Σ_W‖. Without a Gram matrix, its share in the span of the means: noise that moves them lies there."""
+    """Return ‖Σ_W‖. Without a Gram matrix, its share in the span of the means: noise that moves them lies there."""
     known = scatter.projected if scatter.gram is None else scatter.gram
     return 0.0 if obstacle else largest_eigenvalue(np.triu(known)) / max(int(of.counts.sum()), 1)
 
 
 def _unexplained(stats: LayerStats, scatter: Scatter) -> Unexplained | None:
-    """None without a Gram matrix, or where no class means differ: then nothing is asked of it."""
+    """Return the unexplained scatter; None without a Gram matrix, or where no class means differ.
+
+    Then nothing is asked of it.
+    """
     if scatter.gram is None or stats.obstacle:
         return None
     try:
@@ -362,7 +368,7 @@ def _unexplained(stats: LayerStats, scatter: Scatter) -> Unexplained | None:
 
 
 def _classes(indices: Int64[np.ndarray, "n"]) -> str:
-    """`class 3 has`, `classes 3 and 7 have`, `classes 0, 1, 2 and 37 more have`."""
+    """Return `class 3 has`, `classes 3 and 7 have`, `classes 0, 1, 2 and 37 more have`."""
     if len(indices) == 1:
         return f"class {indices[0]} has"
     shown, more = indices[:3], len(indices) - 3

@@ -72,7 +72,7 @@ def members(labels: Int64[np.ndarray, "N"], n_classes: int) -> Members:
 
 @dataclass(frozen=True)
 class NormSums:
-    """How long samples are: ‖h‖ summed up around its mean, because the difference of two large sums has no digits."""
+    """Sums on how long samples are: ‖h‖ around its mean, because the difference of two large sums has no digits."""
 
     count: int
     mean: float
@@ -80,7 +80,7 @@ class NormSums:
     """Σ (‖h‖ − mean)²."""
 
     def __add__(self, other: "NormSums") -> "NormSums":
-        """The same over both sets of samples."""
+        """Return the sums over both sets of samples."""
         count = self.count + other.count
         if not (self.count and other.count):
             return self if self.count else other
@@ -99,19 +99,19 @@ class ClassSums:
     counts: Int64[np.ndarray, "K"]
     sums: Float64[np.ndarray, "K d"]
     nonfinite: int
-    """Samples with a NaN or an infinity."""
+    """The number of samples with a NaN or an infinity."""
     first_nonfinite: int
     """The first of them; N or more when there is none."""
     norms: NormSums
     zeros: int
-    """Numbers that are exactly zero, among all N·d."""
+    """The number of entries that are exactly zero, among all N·d."""
     batches: int
     sketch: Sketch | None = None
-    """Of Z, where it is too wide for a Gram matrix."""
+    """The sketch of Z, where it is too wide for a Gram matrix."""
     negative_sketch: Sketch | None = None
-    """Of min(Z, 0)."""
+    """The sketch of min(Z, 0)."""
     overflowing: int = 0
-    """Other samples, so large that their squares overflow."""
+    """The number of other samples so large that their squares overflow."""
     first_overflowing: int = 2**62
     """The first of them, likewise."""
     extent: str = ""
@@ -119,7 +119,7 @@ class ClassSums:
 
     @property
     def obstacle(self) -> str:
-        """Why nothing of this layer can be measured, else empty."""
+        """Return why nothing of this layer can be measured, else empty."""
         if self.nonfinite:
             return f"{self.nonfinite} samples have non-finite activations, first in sample {self.first_nonfinite}"
         if not self.overflowing:
@@ -128,7 +128,7 @@ class ClassSums:
         return f"{large}, first in sample {self.first_overflowing}{self.extent and '; '}{self.extent}"
 
     def __add__(self, other: "ClassSums") -> "ClassSums":
-        """The sums over both sets of samples."""
+        """Return the sums over both sets of samples."""
         return replace(
             self,
             counts=self.counts + other.counts,
@@ -160,7 +160,7 @@ class Frame:
 
 
 def frame(sums: ClassSums) -> Frame:
-    """The class means and the directions in which they differ, as far as float64 sums resolve them.
+    """Return the class means and the directions in which they differ, as far as float64 sums resolve them.
 
     Raises: DataError when fewer than two classes have samples.
     """
@@ -181,7 +181,7 @@ def _frame_of(counts: Int64[np.ndarray, "K"], means: Float64[np.ndarray, "K d"])
 
 @dataclass(frozen=True)
 class PerSample:
-    """What a bootstrap must know of each sample: r + 4 numbers, r ≤ K − 1."""
+    """The numbers that a bootstrap must know of each sample: r + 4, r ≤ K − 1."""
 
     labels: Int64[np.ndarray, "N"]
     squares: Float64[np.ndarray, "N"]
@@ -189,19 +189,19 @@ class PerSample:
     projections: Float64[np.ndarray, "N r"]
     """U(h − μ_y), in the basis U of the frame."""
     nearest: Int64[np.ndarray, "N"]
-    """The nearest class mean."""
+    """The index of the nearest class mean."""
     disagrees: Bool[np.ndarray, "N"] | None
     """Whether the network decides otherwise."""
     cosines: Float64[np.ndarray, "N"] | None
     """cos(h, w_y), 0 where h is zero; None without a classifier."""
 
     def __add__(self, other: "PerSample") -> "PerSample":
-        """Those of both sets of samples."""
+        """Return the numbers of both sets of samples."""
         return join([self, other])
 
 
 def join(parts: Sequence[PerSample]) -> PerSample:
-    """Those of all parts, one after the other."""
+    """Return the numbers of all parts, one after the other."""
     return PerSample(
         labels=np.concatenate([part.labels for part in parts]),
         squares=np.concatenate([part.squares for part in parts]),
@@ -224,12 +224,12 @@ class Permuted:
     """Its true class."""
 
     def __add__(self, other: "Permuted") -> "Permuted":
-        """The sums over both sets of samples, under the same permutations."""
+        """Return the sums over both sets of samples, under the same permutations."""
         return replace(self, sums=self.sums + other.sums)
 
 
 def permuted_frames(of: Frame, permuted: Permuted) -> Iterator[Frame]:
-    """The class means under each permutation; the sums are around the class means, so they keep their digits."""
+    """Yield the class means under each permutation; the sums are around the class means, so they keep their digits."""
     centre = of.means.mean(axis=0)
     K, N = len(of.means), len(permuted.true)
     for sums, labels in zip(permuted.sums, permuted.labels, strict=True):
@@ -250,17 +250,17 @@ class Scatter:
     projected: Float64[np.ndarray, "r r"]
     """Σ (U x_i)(U x_i)ᵀ in the basis of the frame."""
     right: Int64[np.ndarray, "K"]
-    """Per class, samples that lie nearest to their own class mean."""
+    """The samples of each class that lie nearest to their own class mean."""
     nearest: Int64[np.ndarray, "K K"] | None
-    """How many samples of class y (row) lie nearest to the mean of class c (column); None of more than MOST_PAIRED."""
+    """Samples of class y (row) that lie nearest to the mean of class c (column); None for more than MOST_PAIRED."""
     disagreements: Int64[np.ndarray, "K"] | None
-    """Per class, samples for which the network decides otherwise than the nearest class mean."""
+    """The samples of each class for which the network decides otherwise than the nearest class mean."""
     cosines: Float64[np.ndarray, "K"] | None
     """Σ cos(h_i, w_{y_i}) per class, w the rows of the classifier."""
     zero_samples: int
-    """Samples whose activations are all zero: no cosine (counted where there is a classifier)."""
+    """The samples whose activations are all zero: no cosine (counted where there is a classifier)."""
     swap_errors: Int64[np.ndarray, "K"] | None
-    """Per class, samples that the simplex nearest to the classifier decides wrongly, without a bias."""
+    """The samples of each class that the simplex nearest to the classifier decides wrongly, without a bias."""
     gram: Float64[np.ndarray, "d d"] | None
     """Σ x_i x_iᵀ, upper triangle."""
     gram_error: Float64[np.ndarray, "d d"] | None
@@ -273,14 +273,14 @@ class Scatter:
     """‖min(Z, 0)‖_F²."""
     batches: int
     sketch: Sketch | None = None
-    """Of Z, with the directions that the first pass found."""
+    """The sketch of Z, with the directions that the first pass found."""
     negative_sketch: Sketch | None = None
-    """Of min(Z, 0), likewise."""
+    """The sketch of min(Z, 0), likewise."""
     samples: PerSample | None = None
     permuted: Permuted | None = None
 
     def __add__(self, other: "Scatter") -> "Scatter":
-        """The sums over both sets of samples, centred with the same class means."""
+        """Return the sums over both sets of samples, centred with the same class means."""
         return replace(
             self,
             residuals=self.residuals + other.residuals,

@@ -31,7 +31,7 @@ RESOLVED = 50.0
 
 
 def float_format(name: str) -> FloatFormat:
-    """The storage format of that name; DataError when it is not a float."""
+    """Return the storage format of that name; DataError when it is not a float."""
     for known in FLOAT_FORMATS:
         if known.name == name:
             return known
@@ -39,7 +39,7 @@ def float_format(name: str) -> FloatFormat:
 
 
 def coarser(one: str, other: str) -> str:
-    """The storage format with fewer digits.
+    """Return the storage format with fewer digits.
 
     >>> coarser("float32", "bfloat16")
     'bfloat16'
@@ -48,7 +48,7 @@ def coarser(one: str, other: str) -> str:
 
 
 def ulp(x: Float64[np.ndarray, "..."], precision: str) -> Float64[np.ndarray, "..."]:
-    """The distance between neighbouring numbers of a storage format around x: 2^{max(⌊log₂|x|⌋, e_min) − (p−1)}.
+    """Return the distance between neighbouring numbers of a storage format around x: 2^{max(⌊log₂|x|⌋, e_min) − (p−1)}.
 
     ulp(0) = 0: a zero is stored exactly.
 
@@ -61,7 +61,7 @@ def ulp(x: Float64[np.ndarray, "..."], precision: str) -> Float64[np.ndarray, ".
 
 
 def unit_exponent(size: float) -> int:
-    """The exponent e of the unit 2^e in which numbers of that size are measured.
+    """Return the exponent e of the unit 2^e in which numbers of that size are measured.
 
     0 where float64 holds their fourth powers, sums of them and what rounding leaves of those; else so that the size is
     near 1: powers of two cost no digit.
@@ -73,7 +73,7 @@ def unit_exponent(size: float) -> int:
 
 
 def in_true_units(values: Float64[np.ndarray, "..."], exponent: int) -> Float64[np.ndarray, "..."]:
-    """Numbers in the unit 2^exponent as plain float64; Undefined where one is too large or too small for that."""
+    """Return numbers in the unit 2^exponent as plain float64; Undefined where one is too large or too small."""
     if exponent == 0:
         return values
     with np.errstate(over="ignore", under="ignore"):
@@ -86,7 +86,7 @@ def in_true_units(values: Float64[np.ndarray, "..."], exponent: int) -> Float64[
 
 
 def true_value(value: float | np.floating, exponent: int) -> float:
-    """The same for one number.
+    """Return the same for one number.
 
     >>> true_value(0.5, 3)
     4.0
@@ -95,11 +95,11 @@ def true_value(value: float | np.floating, exponent: int) -> float:
 
 
 _SMALLEST, _LARGEST = 1e-50, 1e50
-"""float32 does not go so far; only float64 does."""
+"""Numbers of float32 lie between these; only those of float64 can lie beyond."""
 
 
 def lengths(rows: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n"]:
-    """‖x‖ of every row, also where its squares leave float64: the same to the last digit where they do not.
+    """Return ‖x‖ of every row, also where its squares leave float64: the same to the last digit where they do not.
 
     >>> lengths(np.array([[3e-200, 4e-200], [0.0, 0.0]])).tolist()
     [5e-200, 0.0]
@@ -109,7 +109,7 @@ def lengths(rows: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "n"]:
 
 
 def storage_tolerance(matrix: Float64[np.ndarray, "n m"], precision: str) -> float:
-    """(√n + √m)·2ω_p: what rounding its entries to the storage precision can give a singular value of a matrix.
+    """Return (√n + √m)·2ω_p: what rounding its entries to the storage precision can give a singular value of a matrix.
 
     Never under what a float64 decomposition resolves, eps·√max(n, m)·‖A‖_F.
     """
@@ -124,7 +124,7 @@ def storage_tolerance(matrix: Float64[np.ndarray, "n m"], precision: str) -> flo
 def eigenvalues(
     gram: Float64[np.ndarray, "n n"], rounding: Float64[np.ndarray, "n n"] | None
 ) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
-    """Eigenvalues of an upper triangle in decreasing order, and the error of each.
+    """Return the eigenvalues of an upper triangle in decreasing order, and the error of each.
 
     That of sums and decomposition is one for all of them, eps·s_1². That of float32 products is far smaller where the
     spectrum is small: with E what rounding did to a block and v an eigenvector, |vᵀEv|, and 4‖Ev‖/√n in case that

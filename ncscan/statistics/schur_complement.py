@@ -18,13 +18,13 @@ ARITHMETIC = 300.0
 
 @dataclass(frozen=True)
 class Unexplained:
-    """Within-class scatter in the span of the class means, less what the other directions foretell of it.
+    """The within-class scatter in the span of the class means, less what the other directions foretell of it.
 
     Sums over samples, in the axes in which Σ_B (weighted by samples) is diagonal.
     """
 
     scatter: Float64[np.ndarray, "k k"]
-    """What the directions that storage resolves leave."""
+    """The scatter that is left by the directions which storage resolves."""
     trivial: bool
     """Whether these are as many as the samples leave free: then they foretell anything."""
     doubtful: float = 0.0
@@ -41,7 +41,7 @@ def unexplained(
     freedom: int,
     storage: float,
 ) -> Unexplained:
-    """S = P − Q R⁺ Qᵀ over the directions that an eigendecomposition of Σ_W resolves: one of order d.
+    """Return S = P − Q R⁺ Qᵀ over the directions that an eigendecomposition of Σ_W resolves: one of order d.
 
     Neither single pivots nor the eigenvalues of R decide which those are: rounding tilts U, and a direction of nothing
     but rounding, seen at a right angle to the tilted U, has a share of what lies along U, which it foretells exactly.

@@ -11,7 +11,7 @@ from ncscan.statistics.precision import storage_tolerance
 
 
 def nearest_simplex(W: Float64[np.ndarray, "K d"], precision: str = "float64") -> Float64[np.ndarray, "K d"]:
-    """The simplex ETF nearest to W, up to scale: C W = U S Vᵀ, E = U Vᵀ over its K−1 directions, C = I − 11ᵀ/K.
+    """Return the simplex ETF nearest to W, up to scale: C W = U S Vᵀ, E = U Vᵀ over its K−1 directions, C = I − 11ᵀ/K.
 
     Every simplex is s·C R with orthonormal columns of R; ⟨W, C R⟩ = ⟨C W, R⟩ is largest at the polar factor of C W
     (Procrustes), and its scale s > 0 changes no decision.
@@ -42,6 +42,6 @@ def nearest_simplex(W: Float64[np.ndarray, "K d"], precision: str = "float64") -
 
 
 def require_room(n_features: int, n_classes: int) -> None:
-    """Undefined when K points cannot be equally far from each other in d dimensions."""
+    """Raise Undefined when K points cannot be equally far from each other in d dimensions."""
     if n_features < n_classes - 1:
         raise Undefined(f"d = {n_features} < K − 1 = {n_classes - 1}: no simplex fits")

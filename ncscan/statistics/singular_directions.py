@@ -11,16 +11,16 @@ from ncscan.errors import Undefined
 from ncscan.statistics.precision import storage_tolerance, unit_exponent
 
 _DECOMPOSED_WHOLE = 1024
-"""Up to this width all singular vectors are had at once; beyond it only those that are asked, from the Gram matrix."""
+"""Up to this width all singular vectors are computed; beyond it only those asked for, from the Gram matrix."""
 
 
 def strongest_directions(
     W: Float[np.ndarray, "m n"], k: int
 ) -> tuple[Float64[np.ndarray, "j"], Float64[np.ndarray, "j n"]]:
-    """The k largest singular values of W above rounding, and their right singular vectors as rows.
+    """Return the k largest singular values of W above rounding, and their right singular vectors as rows.
 
     Args:
-        W: (m, n), as stored: its type says what is rounding.
+        W: (m, n), as stored: its type decides what is rounding.
         k: how many are asked.
 
     Returns: j ≤ k of each, in decreasing order; none for a matrix that is zero.

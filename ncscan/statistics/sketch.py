@@ -25,11 +25,11 @@ RESOLVED_ENTROPY = 0.01
 _EPS = float(np.finfo(np.float64).eps)
 
 _SMALL = 256
-"""Up to this order all eigenvalues take no time."""
+"""Up to this order computing all eigenvalues takes no time."""
 
 
 def first_columns(d: int, k: int, seed: int = 0) -> Float64[np.ndarray, "d l"]:
-    """Ω of the first pass: l = max(4k, 64) random orthonormal columns, at most d of them, the same for a seed."""
+    """Return Ω of the first pass: l = max(4k, 64) random orthonormal columns, at most d, the same for a seed."""
     width = min(d, max(OVERSAMPLING * k, FEWEST))
     columns: np.ndarray = np.linalg.qr(np.random.default_rng([seed, d]).standard_normal((d, width)))[0]
     return columns
@@ -47,7 +47,7 @@ class Sketch:
     """‖H‖_F²."""
 
     def __add__(self, other: "Sketch") -> "Sketch":
-        """The sums over both sets of rows, sketched with the same Ω."""
+        """Return the sums over both sets of rows, sketched with the same Ω."""
         if not np.array_equal(self.columns, other.columns):
             raise DataError("two sketches of different columns cannot be merged: sketch both shards with one seed")
         return replace(self, product=self.product + other.product, square=self.square + other.square)
@@ -55,12 +55,12 @@ class Sketch:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """λ̂_i ≤ λ_i = s_i² ≤ λ̂_i + R for every i, λ̂_i = 0 beyond the sketch; only rounding breaks it."""
+    """λ̂_i ≤ λ_i = s_i² ≤ λ̂_i + R holds for every i, λ̂_i = 0 beyond the sketch; only rounding breaks it."""
 
     values: Float64[np.ndarray, "l"]
     """λ̂_i in decreasing order."""
     vectors: Float64[np.ndarray, "d l"]
-    """Orthonormal, of the λ̂_i."""
+    """Orthonormal vectors of the λ̂_i."""
     remainder: float
     """R = ‖H‖_F² − Σλ̂_i, which is what the sketch did not see."""
     square: float
@@ -68,7 +68,9 @@ class Decomposition:
 
 
 def decompose(sketch: Sketch) -> Decomposition:
-    """Nyström approximation of HᵀH from one product: Â = Y(ΩᵀY)⁻¹Yᵀ, computed for HᵀH + νI with a tiny shift ν.
+    """Return the Nyström approximation of HᵀH from one product.
+
+    Â = Y(ΩᵀY)⁻¹Yᵀ is computed for HᵀH + νI with a tiny shift ν.
 
     Â ≤ HᵀH in the order of semidefinite matrices, and tr(HᵀH − Â) = R bounds every eigenvalue of the difference:
     that is the bracket. A second pass with Ω = the vectors of the first tightens it.
@@ -104,32 +106,37 @@ class Bracket(NamedTuple):
     """A number of which only this is certain: low ≤ number ≤ high."""
 
     value: float
-    """The one to show: the best guess between."""
+    """The value to show: the best guess between."""
     low: float
     high: float | None
-    """None where nothing bounds it from above."""
+    """The upper end; None where nothing bounds it from above."""
 
 
 def largest_singular_value(found: Decomposition) -> Bracket:
-    """s_1 between √λ̂_1 and √(λ̂_1 + R); λ̂_1 is nearly always the better guess, for R is spread over all directions."""
+    """Return s_1 between √λ̂_1 and √(λ̂_1 + R).
+
+    λ̂_1 is nearly always the better guess, for R is spread over all directions.
+    """
     _nonzero(found)
     return top_singular_values(found, 1)[0]
 
 
 def top_singular_values(found: Decomposition, k: int) -> list[Bracket]:
-    """The k largest singular values, each between √λ̂_i and √(λ̂_i + R)."""
+    """Return the k largest singular values, each between √λ̂_i and √(λ̂_i + R)."""
     lows, highs = np.sqrt(found.values[:k]).tolist(), np.sqrt(found.values[:k] + found.remainder).tolist()
     return [Bracket(low, low, high) for low, high in zip(lows, highs, strict=True)]
 
 
 def stable_rank(found: Decomposition) -> Bracket:
-    """‖H‖_F²/‖H‖², whose numerator is known."""
+    """Return ‖H‖_F²/‖H‖², whose numerator is known."""
     first = _nonzero(found)
     return Bracket(found.square / first, max(1.0, found.square / (first + found.remainder)), found.square / first)
 
 
 def participation_ratio(found: Decomposition, full: int) -> Bracket:
-    """(Σλ)²/Σλ², Σλ known; what is left adds least to Σλ² when spread over all other directions, most in the first.
+    """Return (Σλ)²/Σλ², Σλ known.
+
+    What is left adds least to Σλ² when spread over all other directions, most in the first.
 
     Args:
         found: of all rows.
@@ -145,7 +152,10 @@ def participation_ratio(found: Decomposition, full: int) -> Bracket:
 
 
 def numerical_rank(found: Decomposition) -> Bracket:
-    """#{s_i > 1e-3 s_1}: bracketed where R ≤ 1e-6 λ̂_1, for then nothing that counts is left; else a lower bound."""
+    """Return #{s_i > 1e-3 s_1}.
+
+    It is bracketed where R ≤ 1e-6 λ̂_1, for then nothing that counts is left; else it is a lower bound.
+    """
     first, R = _nonzero(found), found.remainder
     low = float((found.values > RESOLVED_RANK * (first + R)).sum())
     if R > RESOLVED_RANK * first:
@@ -155,7 +165,7 @@ def numerical_rank(found: Decomposition) -> Bracket:
 
 
 def effective_rank(found: Decomposition, full: int) -> Bracket:
-    """exp(entropy of s/Σs), where what is left cannot add more than 1 % to Σs: √(min(N, d)·R) ≤ 0.01 Σ√λ̂.
+    """Return exp(entropy of s/Σs), where what is left cannot add more than 1 % to Σs: √(min(N, d)·R) ≤ 0.01 Σ√λ̂.
 
     Raises: Undefined where it can.
     """
@@ -173,14 +183,16 @@ def effective_rank(found: Decomposition, full: int) -> Bracket:
 
 
 def operator_ratio(part: Decomposition, whole: Decomposition) -> Bracket:
-    """‖min(Z, 0)‖/‖Z‖ from the sketches of both, with the error of both."""
+    """Return ‖min(Z, 0)‖/‖Z‖ from the sketches of both, with the error of both."""
     top, over = _nonzero(part) if part.square else 0.0, _nonzero(whole)
     value, low, high = np.sqrt([top / over, top / (over + whole.remainder), (top + part.remainder) / over]).tolist()
     return Bracket(value, low, high)
 
 
 def largest_eigenvalue(upper: Float64[np.ndarray, "n n"]) -> float:
-    """Of a semidefinite matrix given by its upper triangle: a few dozen products with it, where all would take n³.
+    """Return the largest eigenvalue of a semidefinite matrix given by its upper triangle.
+
+    It takes a few dozen products with it, where all eigenvalues would take n³.
 
     >>> largest_eigenvalue(np.array([[2.0, 1.0], [0.0, 2.0]]))
     3.0

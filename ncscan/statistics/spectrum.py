@@ -18,13 +18,13 @@ class Spectrum:
     """The singular values of Z, from its Gram matrix: exact down to what that resolves."""
 
     values: Float64[np.ndarray, "r"]
-    """Those that are resolved, in decreasing order: non-zero beyond doubt, and right to 1 %."""
+    """The values that are resolved, in decreasing order: non-zero beyond doubt, and right to 1 %."""
     full: int
-    """How many Z could have: min(N, columns that are not all zero)."""
+    """The number of values that Z could have: min(N, columns that are not all zero)."""
     storage: float
-    """Under this, a singular value cannot be told from the rounding of the stored activations."""
+    """A singular value under this may be no more than the rounding of the stored activations."""
     resolution: float
-    """Under this, it cannot be told from the rounding of the Gram matrix: the first that is not, with its error."""
+    """A singular value under this may be rounding of the Gram matrix: the first unresolved one, with its error."""
     reason: str
     """Why there are no values, else empty."""
     sketch: Decomposition | None = None
@@ -32,12 +32,12 @@ class Spectrum:
 
     @property
     def rank(self) -> int:
-        """How many singular values are resolved."""
+        """Return how many singular values are resolved."""
         return len(self.values)
 
     @property
     def complete(self) -> bool:
-        """Whether nothing that storage would have kept can hide under the resolution."""
+        """Return whether nothing that storage would have kept can hide under the resolution."""
         return self.rank == self.full or self.resolution <= self.storage
 
 
@@ -53,7 +53,7 @@ class Negative:
 
 
 def spectrum_of(of: Frame, scatter: Scatter, precision: str, too_wide: str, exponent: int) -> Spectrum | None:
-    """Singular values of Z, from ZᵀZ or ZZᵀ, whichever was accumulated."""
+    """Return the singular values of Z, from ZᵀZ or ZZᵀ, whichever was accumulated."""
     if too_wide:
         found = None if scatter.sketch is None else decompose(scatter.sketch)
         return Spectrum(np.zeros(0), min(int(of.counts.sum()), of.means.shape[1]), 0.0, 0.0, too_wide, found)
@@ -79,7 +79,7 @@ def spectrum_of(of: Frame, scatter: Scatter, precision: str, too_wide: str, expo
 
 
 def storage_noise(total_square: float, N: int, d: int, precision: str, exponent: int) -> float:
-    """What rounding to the storage precision can give a singular value of Z: (√N + √d)·2ω_p.
+    """Return what rounding to the storage precision can give a singular value of Z: (√N + √d)·2ω_p.
 
     As rounding of independent entries: N×d of them of variance ω_p² ≤ (2^{1−p} rms)²/12, and twice that to be safe.
     Under the smallest normal number the steps of a format no longer shrink.
@@ -103,7 +103,7 @@ def negative_of(scatter: Scatter) -> Negative | None:
 
 
 def _row_gram(rows: Float[np.ndarray, "n d"]) -> Float64[np.ndarray, "n n"]:
-    """ZZᵀ in float64, some columns at a time: no copy of all of Z."""
+    """Return ZZᵀ in float64, some columns at a time: no copy of all of Z."""
     gram = np.zeros((len(rows), len(rows)))
     for start in range(0, rows.shape[1], 4096):
         columns = rows[:, start : start + 4096].astype(np.float64)

@@ -36,19 +36,19 @@ NUMBER_COLUMNS: Columns = (
 """The columns of the frame and how each is kept, as in columns.py."""
 
 SAME: tuple[str, ...] = ("table", "split", "layer", "metric", "quantity", "weighting", "classifier")
-"""What two rows of different checkpoints share when they are the same number."""
+"""The columns that two rows of different checkpoints share when they are the same number."""
 
 
 def numbers(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The numbers of the tables metrics, weights and theory, in this order and each in the order of its table.
+    """Return the numbers of the tables metrics, weights and theory, in this order and each in the order of its table.
 
     Args:
         tables: complete, with the columns of their contract.
 
     Returns: the columns of NUMBER_COLUMNS. `table` is where the number comes from. A linear map stands in `layer`
-        under the name of the layer that it writes, a pair or a product of maps as `a..b`; a claim is its `metric`.
-        What a table does not know is empty: weights and claims have no split, weighting or classifier. `depth` is that
-        of the layer of this name, where there is one. The first row of a metric at a place is the one that leads it.
+        under the name of the layer that it writes, a pair or a product of linear maps as `a..b`; a claim is its
+        `metric`. What a table does not know is empty: weights and claims have no split, weighting or classifier.
+        `depth` is that of the layer of this name, where there is one. The first row of a metric at a place leads it.
     """
     metrics, weights, theory = (tables[name] for name in ("metrics", "weights", "theory"))
     pairs = weights["next_map"] != ""
@@ -67,7 +67,7 @@ def numbers(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _part(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """A table with the columns of all."""
+    """Return a table with the columns of all."""
     empty = {TEXT: "", WHOLE: pd.NA, NUMBER: math.nan, FLAG: pd.NA}
     missing: dict[str, Any] = {column: empty[kind] for column, kind in NUMBER_COLUMNS if column not in table.columns}
     kinds = dict(NUMBER_COLUMNS)

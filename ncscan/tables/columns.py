@@ -12,7 +12,7 @@ Columns = tuple[tuple[str, str], ...]
 """Name and kind of each column, in order."""
 
 TEXT, WHOLE, NUMBER, FLAG = "object", "Int64", "float64", "boolean"
-"""How a column is kept; a whole number or a flag may be missing, a text is then empty."""
+"""The ways in which a column is kept; a whole number or a flag may be missing, a text is then empty."""
 
 _CHECKPOINT: Columns = (
     ("run", TEXT),
@@ -57,7 +57,7 @@ WEIGHT_COLUMNS: Columns = (
     ("n_samples", WHOLE),
     ("estimate", FLAG),
 )
-"""weights.csv: one row per number; a product of maps is `a..b`."""
+"""weights.csv: one row per number; a product of linear maps is `a..b`."""
 
 THEORY_COLUMNS: Columns = (
     *_CHECKPOINT,

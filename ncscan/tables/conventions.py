@@ -20,9 +20,9 @@ class Quantity(NamedTuple):
     metric: str
     quantity: str = ""
     weighting: Weighting | None = None
-    """How the paper weighs classes in μ_G and Σ_B; None where that plays no part."""
+    """The weights that the paper gives classes in μ_G and Σ_B; None where that plays no part."""
     power: int = 1
-    """What our value is raised to: papers plot squares of norms."""
+    """The power that our value is raised to: papers plot squares of norms."""
 
 
 class Convention(NamedTuple):
@@ -88,7 +88,7 @@ _SAME_NUMBER = ("run", "checkpoint", "split", "layer", "reduction", "classifier"
 
 
 def source_of(name: str) -> Convention:
-    """The convention of that name; UsageError when there is none."""
+    """Return the convention of that name; UsageError when there is none."""
     known = {convention.name: convention for convention in CONVENTIONS}
     if name not in known:
         raise UsageError(f"no convention {name!r}; there are {', '.join(known)}")
@@ -96,7 +96,7 @@ def source_of(name: str) -> Convention:
 
 
 def rows_in_convention(name: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of metrics.csv, or of `ncscan.measure`, that a paper plots, as it names and scales them.
+    """Return the rows of metrics.csv, or of `ncscan.measure`, that a paper plots, as it names and scales them.
 
     Args:
         name: a convention of CONVENTIONS: `papyan`, `zhu`, `jacot`, `rangamani`, `he-su`.

@@ -17,7 +17,7 @@ from ncscan.tables.columns import METRIC_COLUMNS, NUMBER, SUMMARY_COLUMNS, TABLE
 
 _NOT_FINITE = "not a finite number"
 _FORMULA = tuple("=+-@＝＋－＠")
-"""What a formula starts with; some spreadsheets take the wide forms for it too."""
+"""The characters that a formula starts with; some spreadsheets take the wide forms for it too."""
 _ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters, line separators and direction marks. What joins letters and emojis is none of them."""
 
@@ -26,7 +26,7 @@ WeightEntry = tuple[Mapping[str, Any], object]
 
 
 def metrics_frame(entries: Iterable[Entry]) -> pd.DataFrame:
-    """The tidy table of everything measured on activations.
+    """Return the tidy table of everything measured on activations.
 
     Each entry is (what is known of the checkpoint, what is known of the layer, the row of the measure). A contract
     column that none of the three has stays empty. A value that is no finite number becomes empty, with a reason.
@@ -36,23 +36,23 @@ def metrics_frame(entries: Iterable[Entry]) -> pd.DataFrame:
 
 
 def weights_frame(entries: Iterable[WeightEntry]) -> pd.DataFrame:
-    """The tidy table of everything measured on weights; each entry is (what is known of the checkpoint, the row)."""
+    """Return the tidy table of all measures of weights; each entry is (what is known of the checkpoint, the row)."""
     return _frame(WEIGHT_COLUMNS, list(entries))
 
 
 def tidy(columns: Columns, records: Iterable[tuple[Mapping[str, Any], object]]) -> pd.DataFrame:
-    """A table of the contract; each record is (what is known of the checkpoint and the place, the row)."""
+    """Return a table of the contract; each record is (what is known of the checkpoint and the place, the row)."""
     return _frame(columns, list(records))
 
 
 def complete(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Every table of the contract, with its columns, order and types; empty where none was given."""
+    """Return every table of the contract, with its columns, order and types; empty where none was given."""
     empty = {name: tidy(columns, []) for name, columns in TABLES.items()}
     return {name: conform(tables.get(name, empty[name]), columns) for name, columns in TABLES.items()}
 
 
 def conform(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    """The same table with the contract's columns, order and types; ValueError when a column is missing or unknown."""
+    """Return the table with the contract's columns, order and types; ValueError when a column is missing or unknown."""
     names = [name for name, _ in columns]
     if set(frame.columns) != set(names):
         odd = sorted(map(str, set(frame.columns) ^ set(names)))
@@ -63,16 +63,16 @@ def conform(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 
 
 def main_rows(frame: pd.DataFrame, place: Sequence[str]) -> pd.DataFrame:
-    """One row per checkpoint, place and metric: the first, whose quantity and convention lead the metric."""
+    """Return one row per checkpoint, place and metric: the first, whose quantity and convention lead the metric."""
     keys = [key for key in ("run", "checkpoint", "split", *place, "metric") if key in frame.columns]
     return frame.drop_duplicates(keys, keep="first")
 
 
 def summary_frame(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
-    """One wide row per checkpoint and layer, with the main quantity of every metric.
+    """Return one wide row per checkpoint and layer, with the main quantity of every metric.
 
     A linear map is named after the layer it writes, so its weight metrics stand in that layer's row; those of a
-    product of maps belong to no single layer and stay in the weights table.
+    product of linear maps belong to no single layer and stay in the weights table.
     """
     head = [name for name, _ in SUMMARY_COLUMNS]
     per_layer = main_rows(metrics, ["layer"])
@@ -103,7 +103,7 @@ def summary_frame(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    r"""A frame as CSV: numbers that read back exactly, `true`/`false`, nothing for what is missing, `\n` line ends.
+    r"""Return a frame as CSV: numbers that read back exactly, `true`/`false`, nothing for what is missing, `\n` ends.
 
     Spreadsheets run a cell that starts with `=`, `+`, `-` or `@`, so a text cell that starts with one of those gets a
     `'` in front. What moves a cursor or turns a line round is written as its escape. Numbers are untouched.
@@ -118,7 +118,7 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Nested mappings, sequences, paths and numpy numbers as what JSON knows; TypeError for anything else."""
+    """Return nested mappings, sequences, paths and numpy numbers as what JSON knows; TypeError for anything else."""
     match value:
         case None | bool() | int():
             return value
@@ -138,7 +138,7 @@ def plain(value: Any) -> Any:
 
 
 def encodable(text: str) -> str:
-    r"""A text that UTF-8 can hold: half a surrogate pair, as in a file name that is none, becomes its escape.
+    r"""Return a text that UTF-8 can hold: half a surrogate pair, as in a file name that is none, becomes its escape.
 
     >>> encodable("caf\udce9.pt")
     'caf\\udce9.pt'
@@ -147,7 +147,7 @@ def encodable(text: str) -> str:
 
 
 def inert(text: str) -> str:
-    r"""A text without raw control characters, line separators and direction marks: each becomes its escape.
+    r"""Return a text without raw control characters, line separators and direction marks: each becomes its escape.
 
     >>> print(inert("fc\x1b[2J\u202e1"))
     fc\u001b[2J\u202e1
@@ -164,7 +164,7 @@ def _frame(columns: Columns, records: Sequence[tuple[Mapping[str, Any], object]]
 
 
 def _typed(values: Sequence[Any], kind: str) -> pd.Series:
-    """A column of the contract; tables have millions of cells, so what repeats is looked at once."""
+    """Return a column of the contract; tables have millions of cells, so what repeats is looked at once."""
     if kind == TEXT:
         known = {value: "" if pd.isna(value) else encodable(str(value)) for value in dict.fromkeys(values)}
         return pd.Series([known[value] for value in values], dtype=object)
@@ -177,7 +177,7 @@ def _typed(values: Sequence[Any], kind: str) -> pd.Series:
 
 
 def _explain_missing(table: dict[str, pd.Series]) -> None:
-    """A value is a number or has a reason: a measure that gave neither must not read as a blank."""
+    """Require that a value is a number or has a reason: a measure that gave neither must not read as a blank."""
     if "reason" not in table:
         return  # coordinates of a picture: what is not there is a dimension that its classes do not span
     unexplained = table["value"].isna() & (table["reason"] == "")

@@ -14,13 +14,13 @@ from ncscan.tables.columns import TEXT
 
 
 def require_parquet() -> None:
-    """Raises: UsageError when pyarrow is not installed."""
+    """Raise UsageError when pyarrow is not installed."""
     if importlib.util.find_spec("pyarrow") is None:
         raise UsageError("--format parquet needs pyarrow, which is not installed: pip install 'ncscan[parquet]'")
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:
-    """A table as a Parquet file, the same bytes for the same table and the same pyarrow.
+    """Return a table as a Parquet file, the same bytes for the same table and the same pyarrow.
 
     Text is UTF-8 and empty where it is missing, whole numbers are int64, flags bool, numbers double; what is missing of
     those is null. Nothing here can start a formula, so text is not guarded as in a CSV file.

@@ -13,13 +13,13 @@ NETWORK = "network"
 """The place of a number that is about the network as a whole."""
 
 KEYS = ("table", "metric", "quantity", "weighting")
-"""What tells a number of a place apart."""
+"""The columns that tell numbers of a place apart."""
 
 
 def points(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
-    """All rows of both tables, those of maps as if they were layers of the kind `map`: one row a place and number.
+    """Return all rows of both tables, those of linear maps as layers of the kind `map`: one row a place and number.
 
-    A layer that several maps read has a row for each of them; the first leads.
+    A layer that several linear maps read has a row for each of them; the first leads.
     """
     of_maps = weights.assign(
         layer=_places(weights), split="train", kind=MAPS, reduction="", weighting="", classifier="", table="weights"
@@ -34,7 +34,7 @@ def points(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """The mean over the runs of each group that has several, as rows of a run named like it; low and high: ± 1 std.
+    """Return the mean over the runs of each group of several, as rows of a run named like it; low and high: ± 1 std.
 
     It is of all runs of the group: where one has no such number, layer or step there is none, with the reason.
     """

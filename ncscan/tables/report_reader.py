@@ -20,20 +20,20 @@ from ncscan.tables.frames import complete, conform
 REPORT_NAME = "report.json"
 
 NEEDED = ("metrics", "weights", "theory", "trajectory")
-"""Tables that every report has; the others are empty where a report was made before there were any."""
+"""The tables that every report has; the others are empty where a report was made before there were any."""
 
 MOST_BYTES = 2**31
 """A file beyond this is no report: a hundred checkpoints of two hundred layers take a quarter of it."""
 
 MOST_TEXT = 20_000
-"""Characters of a cell: a name that a dump may have, and words around it."""
+"""The characters of a cell: a name that a dump may have, and words around it."""
 
 HEAD = 4096
-"""The schema is named in the first bytes of a report, so that a file of another kind is not read to its end."""
+"""The first bytes, in which a report names its schema, so that a file of another kind is not read to its end."""
 
 
 def read_report(path: Path) -> dict[str, pd.DataFrame]:
-    """The tables of a report.json, complete and typed; columns and keys that this version does not know are left out.
+    """Return the tables of a report.json, complete and typed; columns and keys unknown to this version are left out.
 
     Raises: ReportError when the file is not there, is none of ours, is of another version, is cut off or damaged.
     """
@@ -60,7 +60,7 @@ def read_report(path: Path) -> dict[str, pd.DataFrame]:
 
 
 def _table(plain: Any, columns: Columns, where: str) -> pd.DataFrame:
-    """One table from its column names and rows."""
+    """Return one table from its column names and rows."""
     if not isinstance(plain, dict) or not isinstance(plain.get("rows"), list):
         raise ReportError(f"{where} is missing, or no table")
     there, rows = plain.get("columns"), plain["rows"]
@@ -95,11 +95,11 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
     NUMBER: _is_number,
     FLAG: lambda cell: cell is None or isinstance(cell, bool),
 }
-"""Whether a cell is what the kind of its column allows; True is a whole number to Python, and to nobody else."""
+"""Tells whether a cell is what the kind of its column allows; True is a whole number to Python, and to nobody else."""
 
 
 def _short(value: Any) -> str:
-    """A value to show in a message, whatever it is."""
+    """Return a value to show in a message, whatever it is."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**40:

@@ -8,7 +8,7 @@ from ncscan.wording import visible
 
 
 def moment_names(moments: pd.DataFrame) -> list[str]:
-    """The unit and step of each, with its name where several have one step, or its name where it has none."""
+    """Return the unit and step of each, with its name where several have one step, or its name where it has none."""
     names = [visible(str(name)) for name in moments["checkpoint"]]
     times = [
         "" if pd.isna(step) else f"{visible(str(unit))} {int(step):,}".strip()
@@ -22,7 +22,7 @@ def moment_names(moments: pd.DataFrame) -> list[str]:
 
 
 def onsets(trajectory: pd.DataFrame) -> dict[str, int]:
-    """The step of the first checkpoint without training errors, of the runs that have one."""
+    """Return the step of the first checkpoint without training errors, of the runs that have one."""
     own = trajectory[(trajectory["finding"] == "terminal_phase") & (trajectory["quantity"] == "onset")]
     known = own[own["value"].notna()].drop_duplicates("run")
     return dict(zip(known["run"].map(str), known["value"].map(int), strict=True))

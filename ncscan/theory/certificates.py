@@ -37,9 +37,9 @@ TIGHTER = "the tighter of two forms"
 
 
 def certify(head: HeadStats) -> list[Claim]:
-    """Every certificate of a linear head: each inner layer's NC1, then NC2 and NC3 of the layer that W_L reads.
+    """Return every certificate of a linear head: each inner layer's NC1, then NC2 and NC3 of the layer that W_L reads.
 
-    Both forms are there; of two that speak of the same thing, the reason of the tighter one says so.
+    Both forms are there; of two about the same thing, the reason of the tighter one tells so.
 
     >>> Z, y = np.array([[1.0, 0.1], [1.0, -0.1], [0.1, 1.0], [-0.1, 1.0]]), np.array([0, 0, 1, 1])
     >>> from ncscan.theory.linear_head import head_stats
@@ -78,11 +78,11 @@ NC1 = (
     "nc1_lower",
     "nc1_interpolation",
 )
-"""Of every inner layer."""
+"""The claims about every inner layer."""
 
 
 def _layer(reading: Reading) -> Iterator[Claim]:
-    """Certificates (0), (1), (2), (6) of one inner layer."""
+    """Yield certificates (0), (1), (2), (6) of one inner layer."""
     head, form, layer, below = reading.head, reading.form, reading.layer, reading.below
     where: dict[str, Any] = {"quantity": form, "layer": layer.name}
     largest = max(linear.norm for linear in head.maps) ** 2
@@ -127,7 +127,7 @@ def _layer(reading: Reading) -> Iterator[Claim]:
 
 
 def _interpolation(reading: Reading) -> float:
-    """NC1 bounded by ‖Q(Z_L − Y)‖_F and the largest and smallest singular value of V alone."""
+    """Return NC1 bounded by ‖Q(Z_L − Y)‖_F and the largest and smallest singular value of V alone."""
     head, form, s = reading.head, reading.form, reading.s
     N = head.n_samples
     noise = centred_rows(head.outputs.noise, form)
@@ -140,7 +140,7 @@ def _interpolation(reading: Reading) -> float:
 
 
 def _shown(head: HeadStats, form: Form) -> float:
-    """‖QY(Π−J)‖_F − ‖Q(Z_L−Y)‖_F, as (a² − b²)/(a + b): the two are nearly equal where outputs are small.
+    """Return ‖QY(Π−J)‖_F − ‖Q(Z_L−Y)‖_F, as (a² − b²)/(a + b): the two are nearly equal where outputs are small.
 
     With p = n_c/N and f_c the mean output of class c,
 
@@ -172,7 +172,7 @@ BY_CLASS = ("nc3_class", "nc3_samples")
 
 
 def _frame(frame: Frame) -> Iterator[Claim]:
-    """Certificates (3) and (4) in one form."""
+    """Yield certificates (3) and (4) in one form."""
     where: dict[str, Any] = {"quantity": frame.reading.form, "layer": frame.head.features.name}
     bounds: tuple[tuple[str, Callable[[Frame], float]], ...] = (
         ("nc2_target_free", _target_free),
@@ -193,20 +193,20 @@ def _frame(frame: Frame) -> Iterator[Claim]:
 
 
 def _target_free(frame: Frame) -> float:
-    """(s_1/s_k(T)) hypot(s_1(T)/s_k, β)."""
+    """Return (s_1/s_k(T)) hypot(s_1(T)/s_k, β)."""
     t = np.linalg.svd(frame.class_outputs, compute_uv=False)
     require(t[frame.k - 1] > RESOLVED * frame.entered, "the class outputs have a lower rank")
     return float(frame.s[0] / t[frame.k - 1] * np.hypot(t[0] / frame.s[-1], frame.beta))
 
 
 def _upper(frame: Frame) -> float:
-    """s_1/(1−e)·hypot((1+e)/s_k, β')."""
+    """Return s_1/(1−e)·hypot((1+e)/s_k, β')."""
     s, e = frame.s, frame.e
     return float(s[0] / (1 - e) * np.hypot((1 + e) / s[-1], frame.beta / frame.alpha))
 
 
 def _lower(frame: Frame) -> float:
-    """(1−e)/s_k / hypot((1+e)/s_1, β')."""
+    """Return (1−e)/s_k / hypot((1+e)/s_1, β')."""
     s, e = frame.s, frame.e
     return float((1 - e) / s[-1] / np.hypot((1 + e) / s[0], frame.beta / frame.alpha))
 
@@ -219,7 +219,7 @@ def _classes(name: str, frame: Frame, least: Float64[np.ndarray, "K"]) -> Iterat
 
 
 def _samples(head: HeadStats) -> Iterator[Claim]:
-    """NC3 of samples against NC3 of their means: |mean cos(h_i, w_c) − cos(μ_c, w_c)| ≤ 2√v_c/‖μ_c‖."""
+    """Yield NC3 of samples against NC3 of their means: |mean cos(h_i, w_c) − cos(μ_c, w_c)| ≤ 2√v_c/‖μ_c‖."""
     M = head.features.means
     lengths = np.linalg.norm(M, axis=0)
     if head.cosines is None or not lengths.all():
@@ -234,11 +234,11 @@ def _samples(head: HeadStats) -> Iterator[Claim]:
 
 
 HEAD = ("head_power", "head_condition", "nc2_head", "nc3_head")
-"""Of the head as one map: (5), orthogonal form."""
+"""The claims about the head as one linear map: (5), orthogonal form."""
 
 
 def _head(head: HeadStats, frame: Frame | None) -> Iterator[Claim]:
-    """Certificate (5): between balanced neighbours κ(W_L) is the L2-th root of what the head conditions as one map."""
+    """Yield certificate (5): between balanced neighbours κ(W_L) is the L2-th root of the head's κ as one linear map."""
     last, layer = head.classifier, head.features.name
     kappas = []
     try:
@@ -268,7 +268,7 @@ def _head(head: HeadStats, frame: Frame | None) -> Iterator[Claim]:
 
 
 def _eta(head: HeadStats) -> float:
-    """η = (L2(L2−1)/2) r^{2(L2−1)} ε2; Undefined where ε2 is but rounding."""
+    """Return η = (L2(L2−1)/2) r^{2(L2−1)} ε2; Undefined where ε2 is but rounding."""
     r = max(linear.norm for linear in head.maps)
     epsilon2 = max(head.imbalance)
     require(epsilon2 >= ROUNDING * r**2, f"ε2 = {epsilon2:.2g} is zero, as far as rounding can tell")
@@ -276,7 +276,7 @@ def _eta(head: HeadStats) -> float:
 
 
 def _power(head: HeadStats) -> Claim:
-    """‖W_:W_:ᵀ − (W_LW_Lᵀ)^{L2}‖ ≤ η, where W_: = W_L…W_{L1+1}."""
+    """Return the claim ‖W_:W_:ᵀ − (W_LW_Lᵀ)^{L2}‖ ≤ η, where W_: = W_L…W_{L1+1}."""
     # W_L = Q R, and both lie in the span of Q: no K×K matrix, which of many classes would be large, and of rank d.
     Q, R = np.linalg.qr(head.classifier.weight)
     product = Q.T @ head.product
@@ -291,7 +291,7 @@ def _power_rounding(head: HeadStats) -> float:
 
 
 def _absolute(head: HeadStats) -> float:
-    """[(s_1(W_:)² + η)/(s_K(W_:)² − η)]^{1/(2 L2)}."""
+    """Return [(s_1(W_:)² + η)/(s_K(W_:)² − η)]^{1/(2 L2)}."""
     eta, s = _eta(head), np.linalg.svd(head.product, compute_uv=False)
     smallest = float(s[-1] ** 2) if len(s) == head.n_classes else 0.0
     require(eta < smallest, f"η = {eta:.3g}, not below s_K(W_L…W_L1+1)² = {smallest:.3g}")
@@ -301,7 +301,7 @@ def _absolute(head: HeadStats) -> float:
 
 
 def _relative(head: HeadStats) -> float:
-    """[κ(W_:)² (1+d*)/(1−d*)]^{1/(2 L2)}, d* = ‖(W_LW_Lᵀ)^{−L2/2} W_:W_:ᵀ (W_LW_Lᵀ)^{−L2/2} − I‖."""
+    """Return [κ(W_:)² (1+d*)/(1−d*)]^{1/(2 L2)}, d* = ‖(W_LW_Lᵀ)^{−L2/2} W_:W_:ᵀ (W_LW_Lᵀ)^{−L2/2} − I‖."""
     last = condition_of(head.classifier.weight)
     drowned = last ** (2 * head.depth) > RESOLVED / float(np.finfo(np.float64).eps)
     require(not drowned, f"κ(W_L)^{2 * head.depth} is beyond what float64 resolves")
@@ -314,11 +314,11 @@ def _relative(head: HeadStats) -> float:
 
 
 ALONE = ("imbalance_leak", "imbalance_leak_bias", "nc1_split")
-"""Of these each form says something of its own A: neither is the tighter."""
+"""Each form of these makes a statement about its own A: neither is the tighter."""
 
 
 def _mark_tighter(claims: Sequence[Claim]) -> list[Claim]:
-    """Of two forms that certify the same, the one with less slack says so in its reason."""
+    """Mark the tighter of two forms that certify the same: the one with less slack has it in its reason."""
     about = defaultdict[tuple[str, str, str], list[Claim]](list)
     for claim in claims:
         form, _, rest = claim.quantity.partition(" ")

@@ -19,7 +19,7 @@ TOLERANCE = 1e-7
 
 @dataclass(frozen=True)
 class Statement:
-    """What the documentation says of a claim."""
+    """The documentation of a claim."""
 
     name: str
     kind: Literal["hypothesis", "bound", "identity", "number"]
@@ -28,7 +28,7 @@ class Statement:
     statement: str
     source: str
     undefined: str
-    """When there is no value, or no verdict."""
+    """The conditions under which there is no value, or no verdict."""
 
 
 CLAIMS: tuple[Statement, ...] = (
@@ -245,7 +245,7 @@ ALWAYS_TRUE = frozenset(statement.name for statement in CLAIMS if statement.kind
 
 
 def claims_table() -> str:
-    """CLAIMS as the table of docs/theory.md, which a test compares with it."""
+    """Return CLAIMS as the table of docs/theory.md, which a test compares with it."""
     lines = ["| claim | kind | statement | source | no value or verdict when |", "|---|---|---|---|---|"]
     for s in CLAIMS:
         cells = (f"`{s.name}`", s.kind, s.statement, s.source, s.undefined)
@@ -260,35 +260,35 @@ class Claim:
     claim: str
     """Its name in CLAIMS."""
     quantity: str
-    """Which form, class or pair, where there are several; else empty."""
+    """Form, class or pair, where there are several; else empty."""
     layer: str
-    """The layer or map it is about, where it is about one; else empty."""
+    """The layer or linear map it is about, where it is about one; else empty."""
     value: float | None
     bound: float | None
     holds: bool | None
-    """None where nothing is claimed, or the claim does not apply."""
+    """Whether it holds; None where nothing is claimed, or the claim does not apply."""
     slack: float | None
-    """Of a bound alone: bound/value of an upper one, value/bound of a lower one, at least 1 when it holds."""
+    """The slack of a bound alone: bound/value of an upper one, value/bound of a lower one, at least 1 when it holds."""
     reason: str
-    """Why there is no value, no verdict or, of an equality, no deviation; else empty."""
+    """Why there is no value, no verdict or, for an equality, no deviation; else empty."""
     target: float | None = None
-    """Of an equality alone: what the value is where it holds."""
+    """The target of an equality alone: what the value is where it holds."""
     deviation: float | None = None
     """|value − target|/|target|, or the value itself where that is a relative distance, whose target is 0."""
 
     @property
     def expected(self) -> float | None:
-        """What the value is compared with: the bound, or the target."""
+        """Return what the value is compared with: the bound, or the target."""
         return self.target if self.bound is None else self.bound
 
 
 def fact(claim: str, value: float, *, quantity: str = "", layer: str = "", reason: str = "") -> Claim:
-    """A number that the theory speaks of, without a bound."""
+    """Return a number that the theory is about, without a bound."""
     return _finite(Claim(claim, quantity, layer, value, None, None, None, reason))
 
 
 def undefined(claim: str, why: Undefined | str, *, quantity: str = "", layer: str = "") -> Claim:
-    """A claim without a value."""
+    """Return a claim without a value."""
     return Claim(claim, quantity, layer, None, None, None, None, str(why))
 
 
@@ -302,7 +302,7 @@ def equality(
     always: bool = False,
     rounding: float = 0.0,
 ) -> Claim:
-    """Return the claim value = target, of which no slack is said: an equality can be missed on either side.
+    """Return the claim value = target, which has no slack: an equality can be missed on either side.
 
     Args:
         claim: its name.
@@ -310,9 +310,9 @@ def equality(
         target: what it is where the equality holds; the deviation is relative to it, and has a reason instead where it
             is 0 and the value is not.
         quantity: which form.
-        layer: the layer or map it is about.
+        layer: the layer or linear map it is about.
         always: whether it holds for every network, so that there is a verdict; else it is one of a critical point, and
-            nothing says that this checkpoint is one.
+            nothing shows that this checkpoint is one.
         rounding: what rounding may have done to `value − target`, absolutely. There is no verdict where that decides.
 
     >>> claim = equality("radial", 0.75, 1.0)
@@ -342,7 +342,7 @@ def distance(claim: str, value: float, *, quantity: str = "", layer: str = "") -
 
 
 def hypothesis(claim: str, value: float, bound: float, *, holds: bool, quantity: str = "") -> Claim:
-    """What a theorem assumes: no slack, because nothing is violated where it fails; the theorem does not apply."""
+    """Return an assumption of a theorem: no slack, since its failure violates nothing; the theorem does not apply."""
     return _finite(Claim(claim, quantity, "", value, bound, holds, None, ""))
 
 
@@ -356,7 +356,7 @@ def at_most(
         value: what the checkpoint has.
         bound: what the theory allows it.
         quantity: which form, class or pair.
-        layer: the layer or map it is about.
+        layer: the layer or linear map it is about.
         rounding: what rounding may have done to `value − bound`, absolutely. There is no verdict where that decides.
 
     >>> claim = at_most("nc1_upper", 2.0, 3.0)
@@ -374,7 +374,7 @@ def at_least(
 
 
 def _judged(claim: Claim, margin: float, rounding: float, larger: float, smaller: float) -> Claim:
-    """Whether a bound holds by this margin, and how many times over where both sides are positive."""
+    """Return the claim with whether a bound holds by this margin, and how many times if both sides are positive."""
     if not math.isfinite(larger) or not math.isfinite(smaller):
         return _finite(claim)
     if 0 < rounding >= max(abs(larger), abs(smaller)):
@@ -389,7 +389,7 @@ def _judged(claim: Claim, margin: float, rounding: float, larger: float, smaller
 
 
 def _finite(claim: Claim) -> Claim:
-    """The claim, or a reason instead where its value, or what it is compared with, exceeds the range of float64."""
+    """Return the claim, or a reason instead where its value, or what it is compared with, exceeds float64's range."""
     if all(number is None or math.isfinite(number) for number in (claim.value, claim.bound, claim.target)):
         return claim
     return undefined(

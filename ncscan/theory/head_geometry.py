@@ -31,7 +31,7 @@ class Reading:
     head: HeadStats
     form: Form
     index: int
-    """Of the layer Z_l in `head.layers`."""
+    """The index of the layer Z_l in `head.layers`."""
     U: Float64[np.ndarray, "K r"]
     s: Float64[np.ndarray, "r"]
     axes: Float64[np.ndarray, "r n"]
@@ -48,43 +48,43 @@ class Reading:
         return self.head.layers[self.index - 1]
 
     def beside(self, X: Float64[np.ndarray, "n m"]) -> Float64[np.ndarray, "n m"]:
-        """(I − P)X, twice: the second projection removes what rounding left of the first."""
+        """Return (I − P)X, projected twice: the second projection removes what rounding left of the first."""
         for _ in range(2):
             X = X - self.axes.T @ (self.axes @ X)
         return X
 
     @cached_property
     def unread(self) -> Float64[np.ndarray, "n m"]:
-        """A = (I − P)W_l: what the layer below sends to where no output reads."""
+        """Return a = (I − P)W_l: what the layer below sends to where no output reads."""
         return self.beside(self.head.maps[self.index - 1].weight)
 
     @cached_property
     def leaks(self) -> Float64[np.ndarray, "q"]:
-        """Squared singular values of A."""
+        """Return the squared singular values of A."""
         return squared_singular_values(self.unread)
 
     @cached_property
     def a(self) -> float:
-        """‖A‖."""
+        """Return ‖A‖."""
         return float(np.sqrt(self.leaks[0]))
 
     @cached_property
     def allowed(self) -> float:
-        """What the balance of the maps allows ‖A‖² to be: Σ‖D_j‖ from here up, and what is beyond."""
+        """Return what the balance of the linear maps allows ‖A‖² to be: Σ‖D_j‖ from here up, and what is beyond."""
         return sum(self.head.imbalance[self.index - 1 :]) + self.beyond
 
     @cached_property
     def allowed_with_bias(self) -> float:
-        """What balance allows ‖[A, (I − P)b]‖² to be, at the layer that W_L reads."""
+        """Return what balance allows ‖[A, (I − P)b]‖² to be, at the layer that W_L reads."""
         return self.head.imbalance_with_bias + self.beyond
 
     def from_outputs(self, factor: Float64[np.ndarray, "K m"]) -> float:
-        """tr(G⁺QSQ), G = VVᵀ, for a covariance S of the outputs given by its factor."""
+        """Return tr(G⁺QSQ), G = VVᵀ, for a covariance S of the outputs given by its factor."""
         return float(np.sum((self.U.T @ centred_rows(factor, self.form) / self.s[:, None]) ** 2))
 
 
 def readings_of(head: HeadStats, form: Form) -> list[Reading]:
-    """How the outputs read each inner layer, from the last one down."""
+    """Return how the outputs read each inner layer, from the last one down."""
     readings: list[Reading] = []
     T, size, stored = None, 1.0, 0.0  # the identity, which of many classes is a large matrix
     entered = 1.0
@@ -110,14 +110,14 @@ def readings_of(head: HeadStats, form: Form) -> list[Reading]:
 
 
 def common_row(head: HeadStats, form: Form) -> float:
-    """ρ = ‖W_Lᵀ1‖/√K in the simplex form, else 0."""
+    """Return ρ = ‖W_Lᵀ1‖/√K in the simplex form, else 0."""
     if form == "orthogonal":
         return 0.0
     return float(np.linalg.norm(head.classifier.weight.sum(axis=0)) / np.sqrt(head.n_classes))
 
 
 def centred_rows(X: Float64[np.ndarray, "K n"], form: Form) -> Float64[np.ndarray, "K n"]:
-    """QX."""
+    """Return QX."""
     return np.asarray(X - X.mean(axis=0)) if form == "simplex" else X
 
 
@@ -130,26 +130,26 @@ class Frame:
 
     @cached_property
     def k(self) -> int:
-        """How many directions the classes must take: K, or K − 1 in the simplex form."""
+        """Return how many directions the classes must take: K, or K − 1 in the simplex form."""
         return self.head.n_classes - (self.reading.form == "simplex")
 
     @cached_property
     def means(self) -> Float64[np.ndarray, "n K"]:
-        """M of the layer that W_L reads, as MQ."""
+        """Return M of the layer that W_L reads, as MQ."""
         return self._means_of(self.head.features)
 
     @cached_property
     def means_below(self) -> Float64[np.ndarray, "n K"]:
-        """m of the layer under it, as mQ."""
+        """Return m of the layer under it, as mQ."""
         return self._means_of(self.reading.below)
 
     @cached_property
     def class_outputs(self) -> Float64[np.ndarray, "K K"]:
-        """T: what the outputs make of the class means, without the last bias."""
+        """Return T: what the outputs make of the class means, without the last bias."""
         return centred_rows(self.head.classifier.weight @ self.means, self.reading.form)
 
     def _means_of(self, layer: HeadLayer) -> Float64[np.ndarray, "n K"]:
-        """The class means of a layer times Q.
+        """Return the class means of a layer times Q.
 
         Centred ones come from the signal, which no bias ever entered: the means of a layer with a large bias are nearly
         equal, and their differences would be rounding.
@@ -161,20 +161,20 @@ class Frame:
 
     @cached_property
     def s(self) -> Float64[np.ndarray, "k"]:
-        """s_1 … s_k of V; Undefined where V has not so many."""
+        """Return s_1 … s_k of V; Undefined where V has not so many."""
         require(len(self.reading.s) >= self.k, f"W_L reads {len(self.reading.s)} directions of {self.k}")
         return self.reading.s[: self.k]
 
     @cached_property
     def alpha(self) -> float:
-        """The scale of the class outputs, T ≈ αQ; Undefined where it is not positive."""
+        """Return the scale of the class outputs, T ≈ αQ; Undefined where it is not positive."""
         alpha = float(np.trace(self.class_outputs)) / self.k
         require(alpha > 0, "the class outputs do not point to their classes")
         return alpha
 
     @cached_property
     def e(self) -> float:
-        """‖T/α − Q‖; Undefined where it is not below 1: the outputs do not tell the classes apart as Q does."""
+        """Return ‖T/α − Q‖; Undefined where it is not below 1: the outputs do not tell the classes apart as Q does."""
         Q = centred_rows(np.eye(self.head.n_classes), self.reading.form)
         e = float(np.linalg.norm(self.class_outputs / self.alpha - Q, 2))
         require(e < 1, f"e = ‖T/α − Q‖ = {e:.3g}, not below 1")
@@ -183,19 +183,19 @@ class Frame:
 
     @cached_property
     def entered(self) -> float:
-        """‖W_L‖‖M‖, what went into T: its rounding goes with this, however little of it is left."""
+        """Return ‖W_L‖‖M‖, what went into T: its rounding goes with this, however little of it is left."""
         return self.head.classifier.norm * norm(self.means)
 
     @cached_property
     def bias_beside(self) -> float:
-        """‖(I − P)b_{L−1}‖, or 0 where the classes are centred."""
+        """Return ‖(I − P)b_{L−1}‖, or 0 where the classes are centred."""
         if self.reading.form == "simplex":
             return 0.0
         return float(np.linalg.norm(self.reading.beside(self.head.maps[-2].bias[:, None])))
 
     @cached_property
     def beta(self) -> float:
-        """‖(I − P)M‖ is at most this."""
+        """Return what ‖(I − P)M‖ is at most."""
         direct = float(self.reading.a * norm(self.means_below) + np.sqrt(self.head.n_classes) * self.bias_beside)
         if self.reading.form == "simplex":
             return direct
@@ -207,23 +207,23 @@ class Frame:
 
     @cached_property
     def condition(self) -> float:
-        """κ_k(M)."""
+        """Return κ_k(M)."""
         s = np.linalg.svd(self.means, compute_uv=False)[: self.k]
         require(len(s) == self.k and s[-1] > RESOLVED * s[0], "M has a lower rank")
         return float(s[0] / s[-1])
 
     def duality(self) -> Float64[np.ndarray, "K"]:
-        """cos(Vᵀu_c, M u_c)."""
+        """Return cos(Vᵀu_c, M u_c)."""
         V = centred_rows(self.head.classifier.weight, self.reading.form)
         return cosines(V.T, self.means)
 
     @cached_property
     def duality_rounding(self) -> float:
-        """What rounding can do to those cosines: ‖Vᵀu_c‖ is at least s_k."""
+        """Return what rounding can do to those cosines: ‖Vᵀu_c‖ is at least s_k."""
         return float(ROUNDING * self.head.classifier.norm / self.s[-1])
 
     def least_cosines(self, kappa: float) -> Float64[np.ndarray, "K"]:
-        """(4): the least that the cosine of each class can be, when κ(V) ≤ kappa."""
+        """Return for (4) the least that the cosine of each class can be, when κ(V) ≤ kappa."""
         length = np.sqrt(self.k / self.head.n_classes)  # ‖Qe_c‖: u_c has length 1
         beside = self.reading.a * np.linalg.norm(self.means_below, axis=0) / length + self.bias_beside
         along = (kappa + 1 / kappa) / 2 + self.e * kappa
@@ -231,25 +231,25 @@ class Frame:
 
 
 def condition_of(W: Float64[np.ndarray, "K n"]) -> float:
-    """κ over all K singular values; Undefined where one is zero."""
+    """Return κ over all K singular values; Undefined where one is zero."""
     s = np.linalg.svd(W, compute_uv=False)
     require(len(s) == len(W) and float(s[-1]) > RESOLVED * float(s[0]), "the rank is below K")
     return float(s[0] / s[-1])
 
 
 def cosines(A: Float64[np.ndarray, "n K"], B: Float64[np.ndarray, "n K"]) -> Float64[np.ndarray, "K"]:
-    """Of the columns, one by one; Undefined where one is zero."""
+    """Return the cosines of the columns, one by one; Undefined where one is zero."""
     lengths = np.linalg.norm(A, axis=0) * np.linalg.norm(B, axis=0)
     require(lengths.all(), "a class mean or a row of W_L is zero")
     return np.asarray(np.sum(A * B, axis=0) / lengths)
 
 
 def norm(X: Float64[np.ndarray, "n m"]) -> float:
-    """‖X‖."""
+    """Return ‖X‖."""
     return float(np.linalg.norm(X, 2))
 
 
 def require(condition: bool | np.bool_, otherwise: str) -> None:  # noqa: FBT001 - it reads as an assertion
-    """Undefined, for that reason, unless the condition holds."""
+    """Raise Undefined, for that reason, unless the condition holds."""
     if not condition:
         raise Undefined(otherwise)

@@ -16,7 +16,7 @@ HOMOGENEOUS = ("relu", "relu_", "leakyrelu", "leaky_relu", "leaky_relu_", "prelu
 
 
 def scaling_norms(graph: TapGraph, weights: Weights) -> Mapping[str, float | Undefined]:
-    """‖W_k‖_F of every map, or why f − b_L does not scale as W_k does.
+    """Return ‖W_k‖_F of every linear map, or why f − b_L does not scale as W_k does.
 
     It does where all that follows is positively homogeneous: hence no bias from W_k on but the last one.
     """
@@ -39,7 +39,7 @@ def scaling_norms(graph: TapGraph, weights: Weights) -> Mapping[str, float | Und
 
 
 def _obstacle(graph: TapGraph, weights: Weights, linear: LinearMap) -> str:
-    """What in or right after a map keeps the outputs from scaling as it does, else empty."""
+    """Return what in or right after a linear map keeps the outputs from scaling as it does, else empty."""
     if linear.name == graph.head[-1]:
         return ""
     if linear.kind == "embedding":

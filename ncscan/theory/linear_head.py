@@ -38,14 +38,14 @@ class HeadMap:
     name: str
     weight: Float64[np.ndarray, "n m"]
     bias: Float64[np.ndarray, "n"]
-    """Zero where the map has none."""
+    """The bias; zero where the linear map has none."""
     has_bias: bool
     tolerance: float
     """What rounding W to the format it is stored in can give a singular value of it."""
 
     @cached_property
     def norm(self) -> float:
-        """‖W‖."""
+        """Return ‖W‖."""
         return float(np.linalg.norm(self.weight, 2))
 
 
@@ -67,27 +67,27 @@ class HeadLayer:
 
     @cached_property
     def width(self) -> int:
-        """n."""
+        """Return n."""
         return len(self.means)
 
     @cached_property
     def within(self) -> float:
-        """tr Σ_W."""
+        """Return tr Σ_W."""
         return float(np.sum(self.noise**2))
 
     @cached_property
     def between(self) -> float:
-        """tr Σ_B, "sample" weighting."""
+        """Return tr Σ_B, "sample" weighting."""
         return float(np.sum(self.signal**2))
 
     @cached_property
     def spread(self) -> Float64[np.ndarray, "q"]:
-        """Eigenvalues of Σ_W, s_i(Z(I−Π))²/N, in decreasing order."""
+        """Return the eigenvalues of Σ_W, s_i(Z(I−Π))²/N, in decreasing order."""
         return squared_singular_values(self.noise)
 
     @cached_property
     def nc1_trace(self) -> float:
-        """tr Σ_W/tr Σ_B, "sample" weighting; Undefined when the class means coincide."""
+        """Return tr Σ_W/tr Σ_B, "sample" weighting; Undefined when the class means coincide."""
         if self.between == 0:
             raise Undefined("the class means coincide")
         return self.within / self.between
@@ -100,7 +100,7 @@ class HeadStats:
     maps: tuple[HeadMap, ...]
     """W_{L1+1} … W_L, first to last."""
     layers: tuple[HeadLayer, ...]
-    """Z_{L1} … Z_L: `layers[i + 1]` is what `maps[i]` makes of `layers[i]`."""
+    """Z_{L1} … Z_L: `layers[i + 1]` is what the linear map `maps[i]` makes of `layers[i]`."""
     counts: Int64[np.ndarray, "K"]
     class_within: Float64[np.ndarray, "K"]
     """v_c at Z_{L−1}, the layer that W_L reads: mean of ‖h − μ_c‖² over class c."""
@@ -111,42 +111,42 @@ class HeadStats:
 
     @cached_property
     def n_classes(self) -> int:
-        """K."""
+        """Return K."""
         return len(self.counts)
 
     @cached_property
     def n_samples(self) -> int:
-        """N."""
+        """Return N."""
         return int(self.counts.sum())
 
     @cached_property
     def depth(self) -> int:
-        """L2, the number of linear maps."""
+        """Return L2, the number of linear maps."""
         return len(self.maps)
 
     @cached_property
     def shares(self) -> Float64[np.ndarray, "K"]:
-        """n_c/N."""
+        """Return n_c/N."""
         return np.asarray(self.counts / float(self.n_samples))
 
     @cached_property
     def classifier(self) -> HeadMap:
-        """W_L, b_L."""
+        """Return W_L, b_L."""
         return self.maps[-1]
 
     @cached_property
     def imbalance(self) -> tuple[float, ...]:
-        """‖D_l‖, D_l = W_{l+1}ᵀW_{l+1} − W_lW_lᵀ, of each pair of neighbours, first to last."""
+        """Return ‖D_l‖, D_l = W_{l+1}ᵀW_{l+1} − W_lW_lᵀ, of each pair of neighbours, first to last."""
         return tuple(balance(above, through) for through, above in pairwise(self.maps))
 
     @cached_property
     def imbalance_with_bias(self) -> float:
-        """‖D − b_{L−1}b_{L−1}ᵀ‖ of the last pair."""
+        """Return ‖D − b_{L−1}b_{L−1}ᵀ‖ of the last pair."""
         return balance(self.maps[-1], self.maps[-2], with_bias=True)
 
     @cached_property
     def product(self) -> Float64[np.ndarray, "K m"]:
-        """W_L…W_{L1+1}, the head as one map."""
+        """Return W_L…W_{L1+1}, the head as one linear map."""
         product = self.classifier.weight
         for linear in reversed(self.maps[:-1]):
             product = product @ linear.weight
@@ -154,12 +154,15 @@ class HeadStats:
 
     @cached_property
     def features(self) -> HeadLayer:
-        """Z_{L−1}, the layer that W_L reads."""
+        """Return Z_{L−1}, the layer that W_L reads."""
         return self.layers[-2]
 
     @cached_property
     def entered_features(self) -> Float64[np.ndarray, "K"]:
-        """What went into each class mean of the features before anything cancelled: norms of maps, means and biases."""
+        """Return what went into each class mean of the features before anything cancelled.
+
+        It is made of norms of linear maps, means and biases.
+        """
         size = np.linalg.norm(self.layers[0].means, axis=0)
         for linear in self.maps[:-1]:
             size = linear.norm * size + float(np.linalg.norm(linear.bias))
@@ -167,47 +170,47 @@ class HeadStats:
 
     @cached_property
     def outputs(self) -> HeadLayer:
-        """Z_L; its means are the mean output of each class."""
+        """Return Z_L; its means are the mean output of each class."""
         return self.layers[-1]
 
     @cached_property
     def mean_errors(self) -> Float64[np.ndarray, "K K"]:
-        """R̄: class means of y − f, classes as columns."""
+        """Return R̄: class means of y − f, classes as columns."""
         return np.asarray(np.eye(self.n_classes) - self.outputs.means)
 
     @cached_property
     def residual(self) -> float:
-        """‖Z_L − Y‖_F."""
+        """Return ‖Z_L − Y‖_F."""
         return self._residual(np.zeros(self.n_classes))
 
     @cached_property
     def residual_without_bias(self) -> float:
-        """‖Z_L − b_L1ᵀ − Y‖_F."""
+        """Return ‖Z_L − b_L1ᵀ − Y‖_F."""
         return self._residual(self.classifier.bias)
 
     @cached_property
     def loss(self) -> float:
-        """(1/2N) Σ_i ‖y_i − f_i‖²."""
+        """Return (1/2N) Σ_i ‖y_i − f_i‖²."""
         return self.residual**2 / (2 * self.n_samples)
 
     @cached_property
     def error_on_target(self) -> float:
-        """(1/2N) Σ_i ⟨y_i, y_i − f_i⟩."""
+        """Return (1/2N) Σ_i ⟨y_i, y_i − f_i⟩."""
         return float(self.shares @ np.diag(self.mean_errors)) / 2
 
     @cached_property
     def radial(self) -> float:
-        """(1/N) Σ_i ⟨y_i − f_i, f_i − b_L⟩; within a class f varies and y does not."""
+        """Return (1/N) Σ_i ⟨y_i − f_i, f_i − b_L⟩; within a class f varies and y does not."""
         along = np.sum(self.mean_errors * (self.outputs.means - self.classifier.bias[:, None]), axis=0)
         return float(self.shares @ along) - self.outputs.within
 
     @cached_property
     def classifier_noise(self) -> float:
-        """‖W_LΣ_W‖_F at the layer that W_L reads."""
+        """Return ‖W_LΣ_W‖_F at the layer that W_L reads."""
         return float(np.linalg.norm(self.outputs.noise @ self.features.noise.T))
 
     def operator_norm(self, layer: HeadLayer) -> float:
-        """‖Z‖ of a layer of the head, not centred."""
+        """Return ‖Z‖ of a layer of the head, not centred."""
         factor = np.column_stack([np.sqrt(self.n_samples) * layer.noise, np.sqrt(self.counts) * layer.means])
         return float(np.sqrt(squared_singular_values(factor)[0]))
 
@@ -223,20 +226,20 @@ def head_stats(
     weights: Sequence[tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."] | None]],
     names: Sequence[str] = (),
 ) -> HeadStats:
-    """The moments of a linear head, from two passes over what it reads: class means, then Z(I−Π)Zᵀ.
+    """Return the moments of a linear head, from two passes over what it reads: class means, then Z(I−Π)Zᵀ.
 
     Args:
-        chunks: opens a pass over the activations that the first map reads, (N, d) in all.
+        chunks: opens a pass over the activations that the first linear map reads, (N, d) in all.
         labels: class of each sample (N,).
         n_classes: K.
-        weights: W (outputs, inputs) and b or None of each map, first to last, at least one.
-        names: of the layers, the head's input first: one more than there are maps.
+        weights: W (outputs, inputs) and b or None of each linear map, first to last, at least one.
+        names: of the layers, the head's input first: one more than there are linear maps.
 
     Returns: all moments in float64; no array has N rows.
 
     Raises:
-        Undefined: when an output has no samples, a map is no finite matrix, the outputs are not one per class, a layer
-            is wider than 4096, or activations are not finite.
+        Undefined: when an output has no samples, a linear map is no finite matrix, the outputs are not one per class, a
+            layer is wider than 4096, or activations are not finite.
         DataError: when the second pass sees other activations than the first.
 
     >>> Z, y = np.array([[1.0, 0.1], [1.0, -0.1], [0.0, 1.0], [0.0, 1.0]]), np.array([0, 0, 1, 1])
@@ -267,7 +270,7 @@ def head_stats(
 
 
 def balance(above: HeadMap, through: HeadMap, *, with_bias: bool = False) -> float:
-    """‖D‖, D = W_{l+1}ᵀW_{l+1} − W_lW_lᵀ, and − b_lb_lᵀ where it counts."""
+    """Return ‖D‖, D = W_{l+1}ᵀW_{l+1} − W_lW_lᵀ, and − b_lb_lᵀ where it counts."""
     D = above.weight.T @ above.weight - through.weight @ through.weight.T
     if with_bias:
         D = D - np.outer(through.bias, through.bias)
@@ -275,7 +278,7 @@ def balance(above: HeadMap, through: HeadMap, *, with_bias: bool = False) -> flo
 
 
 def squared_singular_values(X: Float64[np.ndarray, "n m"]) -> Float64[np.ndarray, "q"]:
-    """s_1² ≥ s_2² ≥ … of X, from the smaller of its Gram matrices: exact relative to s_1²."""
+    """Return s_1² ≥ s_2² ≥ … of X, from the smaller of its Gram matrices: exact relative to s_1²."""
     squares = np.linalg.eigvalsh(X @ X.T if len(X) <= X.shape[1] else X.T @ X)[::-1]
     return np.maximum(squares, 0.0)
 
@@ -318,7 +321,7 @@ def _residuals(
     means: Float64[np.ndarray, "K d"],
     maps: Sequence[HeadMap],
 ) -> tuple[Float64[np.ndarray, "d d"], _PerSample]:
-    """Σ_W of the head's input, and the sums that need every sample replayed."""
+    """Return Σ_W of the head's input, and the sums that need every sample replayed."""
     K, d = means.shape
     gram, left_over, squares = np.zeros((d, d)), np.zeros((K, d)), np.zeros(K)
     sums = _PerSample(np.zeros(K), np.zeros(K))
@@ -349,14 +352,14 @@ def _residuals(
 
 
 def _by_class(y: Int64[np.ndarray, "n"], K: int, rows: Float64[np.ndarray, "n d"]) -> Float64[np.ndarray, "K d"]:
-    """Sums over the rows of each class."""
+    """Return the sums over the rows of each class."""
     members = coo_array((np.ones(len(y)), (y, np.arange(len(y)))), shape=(K, len(y))).tocsr()
     sums: Float64[np.ndarray, "K d"] = members @ rows
     return sums
 
 
 def _composed(maps: Sequence[HeadMap], d: int) -> tuple[Float64[np.ndarray, "n d"], Float64[np.ndarray, "n"]]:
-    """The maps as one: T and t with y = T x + t."""
+    """Return the linear maps as one: T and t with y = T x + t."""
     T, t = np.eye(d), np.zeros(d)
     for linear in maps:
         T, t = linear.weight @ T, linear.weight @ t + linear.bias
@@ -364,7 +367,7 @@ def _composed(maps: Sequence[HeadMap], d: int) -> tuple[Float64[np.ndarray, "n d
 
 
 def _factor(gram: Float64[np.ndarray, "d d"]) -> Float64[np.ndarray, "d q"]:
-    """F with FFᵀ = gram, over the eigenvalues that float64 sums resolve."""
+    """Return F with FFᵀ = gram, over the eigenvalues that float64 sums resolve."""
     squares, axes = np.linalg.eigh(gram)
     kept = squares > np.finfo(np.float64).eps * squares[-1]
     factor: Float64[np.ndarray, "d q"] = axes[:, kept] * np.sqrt(squares[kept])

@@ -33,11 +33,11 @@ OF_HEAD = (
     *("theorem31_epsilon2", "theorem31_r", "theorem31_condition"),
 )
 OF_NETWORK = ("theorem31_wide", "theorem31_pyramid", "theorem31_smooth")
-"""What is said of the head, and of the network below it."""
+"""The claims about the head, and about the network below it."""
 
 
 def promise(head: HeadStats, graph: TapGraph) -> list[Claim]:
-    """Theorem 3.1 of Jacot, Súkeník, Wang and Mondelli (2024): its hypotheses, then its bound on NC1.
+    """Return theorem 3.1 of Jacot, Súkeník, Wang and Mondelli (2024): its hypotheses, then its bound on NC1.
 
     nc1_trace(Z_{L−1}) ≤ (r²/N)·Ψ²/(√((K−1)/K) − 2ε1/√N)², Ψ = r(ε1/(s_K(Y)−ε1) + √(n_{L−1}ε2)), s_K(Y) = √(N/K).
     With a last bias it is false as stated, and true of the outputs without that bias: both are given then.
@@ -46,7 +46,7 @@ def promise(head: HeadStats, graph: TapGraph) -> list[Claim]:
         head: of the training set.
         graph: of the whole network.
 
-    Returns: claims named `theorem31_…`; the bound has no verdict where a hypothesis fails, and says which.
+    Returns: claims named `theorem31_…`; the bound has no verdict where a hypothesis fails, and tells which.
     """
     return [
         *claims_of(lambda: _of_head(head), OF_HEAD),
@@ -56,14 +56,14 @@ def promise(head: HeadStats, graph: TapGraph) -> list[Claim]:
 
 
 def _residuals(head: HeadStats) -> list[tuple[str, float]]:
-    """ε1 by what it is said of."""
+    """Return ε1 with the label of the case that it is for."""
     if not head.classifier.has_bias:
         return [("", head.residual)]
     return [("as stated", head.residual), ("without the last bias", head.residual_without_bias)]
 
 
 def _bounds(head: HeadStats) -> Iterator[Claim]:
-    """NC1 against the bound, judged only where the theorem applies."""
+    """Yield NC1 against the bound, judged only where the theorem applies."""
     where: dict[str, Any] = {"layer": head.features.name}
     always = [] if _balance_of_classes(head) == 1 else ["classes are not balanced"]
     if any(linear.bias.any() for linear in head.maps[:-1]):
@@ -89,13 +89,13 @@ def _bound(head: HeadStats, epsilon1: float) -> float:
 
 
 def _threshold(head: HeadStats) -> float:
-    """min(s_K(Y), √((K−1)N/(4K)))."""
+    """Return min(s_K(Y), √((K−1)N/(4K)))."""
     K, N = head.n_classes, head.n_samples
     return float(min(np.sqrt(N / K), np.sqrt((K - 1) * N / (4 * K))))
 
 
 def _r(head: HeadStats) -> float:
-    """r = max(‖Z_{L−2}‖, ‖Z_{L−1}‖, ‖W_l‖)."""
+    """Return r = max(‖Z_{L−2}‖, ‖Z_{L−1}‖, ‖W_l‖)."""
     norms = [head.operator_norm(layer) for layer in head.layers[-3:-1]]
     return max(*norms, *(linear.norm for linear in head.maps))
 
@@ -105,7 +105,7 @@ def _balance_of_classes(head: HeadStats) -> float:
 
 
 def _of_head(head: HeadStats) -> Iterator[Claim]:
-    """What the theorem itself assumes."""
+    """Yield the assumptions of the theorem itself."""
     yield hypothesis("theorem31_linear_head", float(head.depth), 2.0, holds=head.depth >= 2)
     bias = max(float(np.linalg.norm(linear.bias)) for linear in head.maps)
     yield hypothesis("theorem31_bias_free", bias, 0.0, holds=bias == 0)
@@ -128,7 +128,7 @@ def _of_head(head: HeadStats) -> Iterator[Claim]:
 
 
 def _of_network(head: HeadStats, graph: TapGraph) -> Iterator[Claim]:
-    """What the paper assumes besides, so that training gets there."""
+    """Yield the further assumptions of the paper, so that training gets there."""
     try:
         widths = _widths(graph)
         yield hypothesis("theorem31_wide", float(widths[0]), float(head.n_samples), holds=widths[0] >= head.n_samples)
@@ -141,7 +141,7 @@ def _of_network(head: HeadStats, graph: TapGraph) -> Iterator[Claim]:
 
 
 def _widths(graph: TapGraph) -> list[int]:
-    """What each map of a plain chain writes; Undefined where the network is no such chain."""
+    """Return the width that each linear map of a plain chain writes; Undefined where the network is no such chain."""
     odd = next((m for m in graph.maps if m.kind != "linear"), None)
     require(odd is None, f"{odd.name} is {'an' if odd.kind == 'embedding' else 'a'} {odd.kind}" if odd else "")
     links = [(link.first, link.next) for link in graph.links]
@@ -150,7 +150,7 @@ def _widths(graph: TapGraph) -> list[int]:
 
 
 def _smooth(graph: TapGraph) -> Claim:
-    """Whether every activation before the outputs is smooth, with a slope bounded below."""
+    """Return whether every activation before the outputs is smooth, with a slope bounded below."""
     decided = graph.tap(graph.last.name).depth if graph.last else 0
     unknown = ""
     for tap in graph.taps:

@@ -47,10 +47,10 @@ DECAY_CLAIMS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("zero_sum", ("",), "mean_i |Σ_c f_c|: whether outputs sum to zero, as those of a simplex do"),
     ("floor", ("universal", "at_scale"), "what outputs of that sum cost at least, (1/2N)Σ‖y_i − f_i‖²"),
 )
-"""Claim, its quantities, and what it says."""
+"""Claim, its quantities, and its statement."""
 
 NEGLIGIBLE = 0.1
-"""Under this share a term is left out of a prediction."""
+"""A term under this share is left out of a prediction."""
 
 LEAST_SHARE = 1e-10
 """Under this share of the trace of second moments, λ changes them by less than a million roundings of theirs."""
@@ -60,16 +60,16 @@ ZERO_SUM = 0.05
 
 
 def decay_claims(stats: HeadStats | Undefined, weights: Weights, graph: TapGraph, train: Train) -> list[Claim]:
-    """Every statement of theory about weight decay, for one checkpoint.
+    """Return every statement of theory about weight decay, for one checkpoint.
 
     Args:
         stats: moments of the linear head, or why there are none.
-        weights: of all maps.
-        graph: what stands between the maps.
+        weights: those of all linear maps.
+        graph: what stands between the linear maps.
         train: the [train] section of the run; a note of the checkpoint may stand in it for what it leaves out.
 
     Returns: claims with the names and quantities of DECAY_CLAIMS, each with a value or the reason why it has none.
-        `layer` is the map that a claim is about.
+        `layer` is the linear map that a claim is about.
 
     Source: Rangamani and Banburski-Fahey 2022 (`radial`, `interpolation`, the paper's `predicted_classifier`); the
         other forms are derived, and hold with imbalanced classes and a last bias.
@@ -108,7 +108,7 @@ def _lambda(stats: HeadStats | Undefined, train: Train) -> float:
 
 
 def _ridge_form(stats: HeadStats, lam: float) -> list[Claim]:
-    """W_L as the solution of its own critical equation, with f − y given (`sigma_w`) or the features alone given."""
+    """Return W_L as the solution of its critical equation, with f − y given (`sigma_w`) or the features alone given."""
     W, b = stats.classifier.weight, stats.classifier.bias
     M, p, noise = stats.features.means, stats.shares, stats.features.noise
     S_W = noise @ noise.T
@@ -125,7 +125,7 @@ def _ridge_form(stats: HeadStats, lam: float) -> list[Claim]:
 def _ridge(
     right: Float64[np.ndarray, "K d"], moment: Float64[np.ndarray, "d d"], lam: float
 ) -> Float64[np.ndarray, "K d"]:
-    """right·(moment + λI)⁻¹; Undefined where λ is within the rounding of the moments, so that it decides nothing."""
+    """Return right·(moment + λI)⁻¹; Undefined where λ is within the moments' rounding, so that it decides nothing."""
     size = float(np.trace(moment))
     if not np.isfinite(size) or lam < LEAST_SHARE * size:
         raise Undefined(f"λ = {lam:.3g} is lost in the rounding of the features' second moments, of trace {size:.3g}")
@@ -141,7 +141,9 @@ def _apart(predicted: Float64[np.ndarray, "K d"], W: Float64[np.ndarray, "K d"])
 
 
 def _gradients(stats: HeadStats, lam: float) -> list[tuple[Float64[np.ndarray, "_ _"], float]]:
-    """∂/∂W_ℓ = λW_ℓ − T_ℓᵀ(1/N)Σ(y_i − f_i)z_iᵀ of every map of the head, T_ℓ = W_L…W_{ℓ+1}, z what the map reads.
+    """Return ∂/∂W_ℓ = λW_ℓ − T_ℓᵀ(1/N)Σ(y_i − f_i)z_iᵀ of every linear map of the head.
+
+    T_ℓ is W_L…W_{ℓ+1}, and z is what the linear map reads.
 
     Each with the size of the two terms, which cancel at a critical point: rounding goes with it, not with what is left.
     """
@@ -167,7 +169,10 @@ def _stationarity(stats: HeadStats, lam: float) -> list[Claim]:
 
 
 def _balance_at_rest(stats: HeadStats, lam: float) -> list[Claim]:
-    """λD_ℓ = W_{ℓ+1}ᵀg_{ℓ+1} − g_ℓW_ℓᵀ, exactly, at every point: what the loss says of the two maps cancels."""
+    """Return λD_ℓ = W_{ℓ+1}ᵀg_{ℓ+1} − g_ℓW_ℓᵀ, which holds exactly at every point.
+
+    What the loss adds to the two linear maps cancels.
+    """
     if len(stats.maps) < 2:
         raise Undefined("the head is a single map")
     gradients = _gradients(stats, lam)
@@ -198,7 +203,7 @@ def _radial(stats: HeadStats, lam: float, graph: TapGraph, weights: Weights) -> 
 
 
 def _norm_spread(graph: TapGraph, weights: Weights, train: Train) -> list[Claim]:
-    """Whatever the loss: each λ‖W_k‖_F² equals the same −⟨∇_f L, f − b_L⟩."""
+    """Return the equalities that hold whatever the loss: each λ‖W_k‖_F² equals the same −⟨∇_f L, f − b_L⟩."""
     if number(train, "weight_decay") <= 0:
         raise Undefined("trained without weight decay")
     if optimizer_kind(train) == "decoupled":
@@ -213,7 +218,7 @@ def _norm_spread(graph: TapGraph, weights: Weights, train: Train) -> list[Claim]
 
 
 def _loss_identity(stats: HeadStats, lam: float, graph: TapGraph, weights: Weights) -> list[Claim]:
-    """One row per map j left out; they differ as far as the norms do."""
+    """Return one row per linear map j left out; they differ as far as the norms do."""
     every = sum(float(np.linalg.norm(W.astype(np.float64))) ** 2 for W, _ in weights.values())
     on_bias = float(stats.classifier.bias @ (stats.mean_errors @ stats.shares)) / 2
     claims = []
@@ -227,7 +232,7 @@ def _loss_identity(stats: HeadStats, lam: float, graph: TapGraph, weights: Weigh
 
 
 def _pattern(stats: HeadStats) -> tuple[float, float, float]:
-    """ε, δ, and how far the class means of the outputs are from 1 − ε on target and δ off it: rms over the classes.
+    """Return ε, δ, and the distance of the outputs' class means from 1 − ε on target and δ off it: rms over classes.
 
     What the outputs vary within classes is no asymmetry: Σ_W counts it.
     """
@@ -297,7 +302,9 @@ def _predicted_classifier(stats: HeadStats, lam: float) -> list[Claim]:
 
 
 def _floor(stats: HeadStats, train: Train) -> list[Claim]:
-    """(1/2N)Σ‖y − f‖² ≥ ½[(1 − α)² + (α − s)²/(K − 1)], α the mean output on target, s that of Σ_c f_c, after Jensen.
+    """Return (1/2N)Σ‖y − f‖² ≥ ½[(1 − α)² + (α − s)²/(K − 1)], after Jensen.
+
+    Here α is the mean output on target, and s that of Σ_c f_c.
 
     With zero-sum outputs this is the cost of a simplex of scale α, and over all α at least 1/(2K).
     """

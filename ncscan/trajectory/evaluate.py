@@ -52,7 +52,7 @@ def trajectory_rows(
     train_by_run: Mapping[str, Train],
     stages_by_run: Mapping[str, Sequence[str]],
 ) -> pd.DataFrame:
-    """What became of every run over its steps, and of every checkpoint over its depth, as trajectory.csv has it.
+    """Return what became of every run over its steps, and of every checkpoint over its depth, as trajectory.csv has it.
 
     Args:
         metrics: the table of metrics.csv, one row per number of a layer.
@@ -78,6 +78,6 @@ def trajectory_rows(
 
 
 def _one_split(own: pd.DataFrame) -> pd.DataFrame:
-    """A trajectory is about the data that were trained on, where they were measured."""
+    """Return the trajectory of one split: that of the data that were trained on, where they were measured."""
     splits = list(dict.fromkeys(own["split"]))
     return own[own["split"] == ("train" if "train" in splits else splits[0])]

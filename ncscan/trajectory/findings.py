@@ -16,7 +16,7 @@ class Finding(NamedTuple):
     quantities: tuple[str, ...]
     definition: str
     undefined: str
-    """When there is no value."""
+    """The conditions under which there is no value."""
 
 
 FINDINGS: tuple[Finding, ...] = (
@@ -117,7 +117,7 @@ MAIN = (
     ("balancedness_diagonal", "op_relative"),
     ("head_condition", "condition"),
 )
-"""Metric and quantity of the numbers that are told at the onset and at the end."""
+"""Metric and quantity of the numbers that are given at the onset and at the end."""
 
 THRESHOLDS = (
     ("nc1_pinv", "", (0.1, 0.01)),
@@ -130,7 +130,7 @@ THRESHOLDS = (
     ("ncc_error", "", (0.01, 0.001)),
     ("balancedness", "op_relative", (0.1, 0.01)),
 )
-"""Metric, quantity, and what `first_under` asks of it."""
+"""Metric, quantity, and the thresholds of `first_under` for it."""
 
 DECAYING = ("nc1_pinv", "nc1_trace", "cdnv", "nc2_etf", "nc3_distance")
 """Metrics whose `decay` over the terminal phase is fitted."""
@@ -145,16 +145,16 @@ MONOTONE = ("nc1_pinv", "nc1_trace", "separation")
 """Metrics that should not rise from stage to stage."""
 
 TUNNELS = (("ncc_error", 0.01), ("numerical_rank", 1.0))
-"""Metrics by which a tunnel is told, and how far they may move inside it."""
+"""Metrics by which a tunnel is recognised, and how far they may move inside it."""
 
 RISE = 1e-6
-"""A relative rise under this is the rounding of activations stored in float32: invertible maps leave nc1 as it is."""
+"""A relative rise under this is the rounding of stored float32: invertible linear maps leave nc1 as it is."""
 
 COLLAPSED = ("nc1_pinv", 0.1)
-"""What counts as a collapsed stage."""
+"""The metric and the threshold by which a stage counts as collapsed."""
 
 EXCESS = 0.01
-"""By how much the ncc_error of the effective depth may exceed the error of the network."""
+"""The ncc_error of the effective depth may exceed the error of the network by so much."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Found:
     """One finding about a run or a checkpoint."""
 
     checkpoint: str
-    """Empty where it is about the whole run."""
+    """The checkpoint; empty where it is about the whole run."""
     step: int | None
     layer: str
     finding: str
@@ -183,7 +183,7 @@ def found(
     checkpoint: str = "",
     step: int | None = None,
 ) -> Found:
-    """A row from a number, or from why there is none."""
+    """Return a row from a number, or from why there is none."""
     return Found(
         checkpoint=checkpoint,
         step=step,

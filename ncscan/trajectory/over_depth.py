@@ -16,7 +16,7 @@ from ncscan.trajectory.series import Numbers, log_linear
 
 
 def stages(graph: TapGraph) -> tuple[str, ...]:
-    """The layers that depth is counted in, from the input to the outputs of the network.
+    """Return the layers that depth is counted in, from the input to the outputs of the network.
 
     In a chain they are what the linear maps read, which is after the activation, and the outputs. In a network of
     residual blocks what a block computes beside its skip is no stage: only what is read after a residual sum is one.
@@ -37,13 +37,13 @@ class Profile:
     values: Float64[np.ndarray, "L"]
 
     def known(self) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of the stages that have a value, and the values."""
+        """Return the numbers of the stages that have a value, and the values."""
         at = np.flatnonzero(~np.isnan(self.values))
         return at, self.values[at]
 
 
 def depth_findings(numbers: Numbers, stages: Sequence[str]) -> Iterator[Found]:
-    """All findings over depth, checkpoint by checkpoint."""
+    """Yield all findings over depth, checkpoint by checkpoint."""
     errors = next((series for (_, metric, _), series in numbers.items() if metric == "error"), None)
     if not stages:
         return
@@ -102,7 +102,10 @@ def _of_checkpoint(
 
 
 def _separation_law(profile: Profile) -> Iterator[_Depth]:
-    """The outputs are no layer of the law: it is about what the network computes on the way to them."""
+    """Yield the law of separation.
+
+    The outputs are no layer of it: it is about what the network computes on the way to them.
+    """
     before = profile.values[:-1]
     values: dict[str, float | int | Undefined]
     try:
@@ -163,7 +166,7 @@ def _first_collapsed(profile: Profile) -> _Depth:
 
 
 def _first(finding: str, profile: Profile, holds: Bool[np.ndarray, "L"], otherwise: str) -> _Depth:
-    """The first stage at which something holds, by number and name."""
+    """Return the first stage at which something holds, by number and name."""
     if np.isnan(profile.values).all():
         return _Depth(finding, profile.metric, "stage", Undefined("no stage has a value"))
     if not holds.any():
@@ -173,5 +176,5 @@ def _first(finding: str, profile: Profile, holds: Bool[np.ndarray, "L"], otherwi
 
 
 def _from_here_on(holds: Bool[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-    """At each place, whether it holds there and at all later ones."""
+    """Return at each place whether it holds there and at all later ones."""
     return np.logical_and.accumulate(holds[::-1])[::-1]

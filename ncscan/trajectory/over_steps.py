@@ -19,16 +19,16 @@ from ncscan.trajectory.series import Fit, Numbers, Series, log_linear
 
 @dataclass(frozen=True)
 class Onset:
-    """Where the terminal phase of a run begins."""
+    """Tells where the terminal phase of a run begins."""
 
     step: int
     checkpoint: str
     relapses: int
-    """How many later checkpoints have a training error again."""
+    """The number of later checkpoints that have a training error again."""
 
 
 def step_findings(numbers: Numbers, train: Train, step_unit: str, split: str) -> Iterator[Found]:
-    """All findings of one run over its steps."""
+    """Yield all findings of one run over its steps."""
     errors = next((series for (_, metric, _), series in numbers.items() if metric == "error"), None)
     onset = attempt(lambda: _onset(errors, split))
     yield from _terminal_phase("" if errors is None else errors.layer, onset)
@@ -50,7 +50,7 @@ def step_findings(numbers: Numbers, train: Train, step_unit: str, split: str) ->
 
 
 def _onset(errors: Series | None, split: str) -> Onset:
-    """The first checkpoint without training error; Undefined when there is none."""
+    """Return the first checkpoint without training error; Undefined when there is none."""
     if errors is None:
         raise Undefined("the error was not measured")
     if split not in ("", "train"):
@@ -109,7 +109,7 @@ def _decay(series: Series, onset: Onset | Undefined, step_unit: str) -> Iterator
 def _balance_decay(
     series: Series, relative: Series, train: Train, step_unit: str, *, without_bias: bool
 ) -> Iterator[Found]:
-    """The fit as far as something is left to shrink, and beside it what theory says of its rate."""
+    """Yield the fit as far as something is left to shrink, and beside it the rate that theory predicts."""
     resolved = relative.values > BALANCE_FLOOR
     until = len(resolved) if resolved.all() else int(np.argmin(resolved))
     phase = series.part(np.arange(len(resolved)) < until)
@@ -151,7 +151,7 @@ def _fit(phase: Series, time: Float64[np.ndarray, "n"], step_unit: str) -> Fit:
 
 
 def _law(finding: str, series: Series, fit: Fit | Undefined) -> Iterator[Found]:
-    """The four numbers of an exponential law over steps."""
+    """Yield the four numbers of an exponential law over steps."""
     values: dict[str, float | int | Undefined]
     if isinstance(fit, Undefined):
         values = dict.fromkeys(("rate", "half_life", "r2", "points"), fit)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 @dataclass(frozen=True)
 class Moment:
-    """What one checkpoint says of its place in a run."""
+    """The description that one checkpoint has of its place in a run."""
 
     run: str
     checkpoint: str
@@ -21,7 +21,7 @@ class Moment:
     tensors_sha256: str
     """Equal for two checkpoints that hold the same tensors, whatever their format."""
     stored_dtype: str = ""
-    """How its tensors are stored, where that is known: `float32`, `bfloat16`, …"""
+    """The type in which its tensors are stored, where that is known: `float32`, `bfloat16`, …"""
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Placed:
 
     step: int
     step_unit: str
-    """`iteration`, `epoch`, `file` (the number in the file name) or `order` (nothing said a number)."""
+    """`iteration`, `epoch`, `file` (the number in the file name) or `order` (nothing gave a number)."""
 
 
 UNITS = (("step", "iteration"), ("epoch", "epoch"), ("file_number", "file"))
-"""Where a step is looked for, the best first; the first that every checkpoint of a run has is taken for all."""
+"""The units in which a step is looked for, the best first; the first that every checkpoint of a run has counts."""
 
 
 def place(moments: Sequence[Moment]) -> list[Placed]:
-    """A step for each checkpoint, in the order given.
+    """Return a step for each checkpoint, in the order given.
 
     A run uses one unit throughout, the best that all its checkpoints know, so that its axis means one thing.
 
@@ -63,7 +63,7 @@ def place(moments: Sequence[Moment]) -> list[Placed]:
 
 
 def integrity(moments: Sequence[Moment]) -> list[str]:
-    """What is doubtful about the runs, one line each: the same tensors or one step twice, names out of order.
+    """Return what is doubtful about the runs, one line each: the same tensors or one step twice, names out of order.
 
     A run that changes the precision it is stored in is doubtful too: its numbers have another floor from there on.
     Runs that share their initialisation (the same tensors at step 0 of each) are as they should be.

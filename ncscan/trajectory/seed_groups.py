@@ -8,11 +8,11 @@ import pandas as pd
 
 PLACE = ("group", "step", "step_unit", "split", "layer", "depth", "kind", "reduction")
 NUMBER = ("metric", "quantity", "weighting", "centred", "classifier")
-"""What two rows of a group share when they are the same number of two runs."""
+"""The columns that two rows of a group share when they are the same number of two runs."""
 
 
 def group_frame(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation (ddof 1) over the runs of a group, for every step, layer and number.
+    """Return mean and standard deviation (ddof 1) over the runs of a group, for every step, layer and number.
 
     Args:
         metrics: the table of metrics.csv. Runs without a group are left out.

@@ -15,28 +15,28 @@ from ncscan.errors import Undefined
 
 @dataclass(frozen=True)
 class Series:
-    """One number of one layer, or of one pair of maps, over the checkpoints of a run, in the order of their steps."""
+    """One number of one layer or pair of linear maps over the checkpoints of a run, in the order of their steps."""
 
     layer: str
-    """A pair or a product of maps is `a..b`."""
+    """The layer; a pair or a product of linear maps is `a..b`."""
     metric: str
     quantity: str
     checkpoints: tuple[str, ...]
     steps: Int64[np.ndarray, "n"]
     values: Float64[np.ndarray, "n"]
-    """NaN where there is none."""
+    """The values; NaN where there is none."""
     reasons: tuple[str, ...]
-    """Why there is none, else empty."""
+    """Why there is no value, else empty."""
 
     def at(self, checkpoint: str) -> float | Undefined:
-        """The value at a checkpoint, or why there is none."""
+        """Return the value at a checkpoint, or why there is none."""
         if checkpoint not in self.checkpoints:
             return Undefined("not measured at this checkpoint")
         i = self.checkpoints.index(checkpoint)
         return Undefined(self.reasons[i]) if np.isnan(self.values[i]) else float(self.values[i])
 
     def part(self, mask: Bool[np.ndarray, "n"]) -> "Series":
-        """The same series at some of its checkpoints."""
+        """Return the same series at some of its checkpoints."""
         kept = np.flatnonzero(mask)
         return Series(
             self.layer,
@@ -54,7 +54,7 @@ Numbers = Mapping[tuple[str, str, str], Series]
 
 
 def series_of(metrics: pd.DataFrame, weights: pd.DataFrame) -> Numbers:
-    """The series of one run. Of a number under several conventions the first one leads."""
+    """Return the series of one run. For a number under several conventions the first one leads."""
     pairs = weights["next_map"] != ""
     of_weights = weights.assign(layer=weights["map"].where(~pairs, weights["map"] + ".." + weights["next_map"]))
     columns = ["layer", "metric", "quantity", "checkpoint", "step", "value", "reason"]
@@ -77,21 +77,21 @@ def series_of(metrics: pd.DataFrame, weights: pd.DataFrame) -> Numbers:
 
 @dataclass(frozen=True)
 class Fit:
-    """log value = intercept + slope·x, by least squares."""
+    """The fit log value = intercept + slope·x, by least squares."""
 
     intercept: float
     slope: float
     r2: float | Undefined
-    """Undefined where the value does not change: there is nothing to explain."""
+    """r²; Undefined where the value does not change: there is nothing to explain."""
     points: int
 
 
 FEWEST = 3
-"""Two points lie on a line whatever the law is."""
+"""A fit needs so many points: two lie on a line whatever the law is."""
 
 
 def log_linear(x: Float64[np.ndarray, "n"], values: Float64[np.ndarray, "n"]) -> Fit:
-    """The exponential law through the points that have a value: log value = intercept + slope·x by least squares.
+    """Return the exponential law through the points with a value: log value = intercept + slope·x by least squares.
 
     Args:
         x: (n,) steps or stages.

@@ -16,7 +16,7 @@ from ncscan.metrics import Classifier, Key, LayerView, bare, key_of, measure
 from ncscan.statistics import LayerStats, PerSample, between
 
 LEVEL = 0.95
-"""Share of the resamples inside an interval; as much is cut off below as above."""
+"""The share of the resamples inside an interval; as much is cut off below as above."""
 
 RESAMPLED = (
     *("nc1_pinv", "nc1_trace", "nc1_normalized", "cdnv", "separation"),
@@ -34,20 +34,20 @@ MOST_MOMENTS = 2000
 """Up to so many products p_a p_b a sample their sums are resampled; beyond (K > 63) tr(Σ_W Σ_B⁺) is linearised."""
 
 _BLOCK_NUMBERS = 2**23
-"""Weights at once: 64 MiB."""
+"""The number of weights at once: 64 MiB."""
 
 _TINY = np.finfo(np.float64).tiny
 
 
 class Interval(NamedTuple):
-    """What LEVEL of the resamples read."""
+    """An interval in which LEVEL of the resamples lie."""
 
     low: float
     high: float
 
 
 def bootstrap(view: LayerView, samples: PerSample, B: int, seed: int = 0) -> dict[Key, Interval]:
-    """Percentile intervals (95 %) of every measure in RESAMPLED that this layer has.
+    """Return percentile intervals (95 %) of every measure in RESAMPLED that this layer has.
 
     Within each class, n_c samples are drawn with replacement, B times: as B × n_c multinomial weights, so that every
     sum over samples is a product of matrices, O(B·N·K) (with K²/2 products a sample up to K = 63). The measures
@@ -85,12 +85,12 @@ def bootstrap(view: LayerView, samples: PerSample, B: int, seed: int = 0) -> dic
 
 
 def many_classes(K: int) -> str:
-    """Why there are no resamples of so many classes, else empty."""
+    """Return why there are no resamples of so many classes, else empty."""
     return f"intervals are made for up to {MOST_CLASSES:,} classes, and there are {K:,}" if K > MOST_CLASSES else ""
 
 
 def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterator[LayerView]:
-    """The layer as each of B resamples shows it, up to a rotation of the features.
+    """Yield the layer as each of B resamples shows it, up to a rotation of the features.
 
     Only lengths and angles matter to a measure, so the features of a resample are r + 1 + 2K: the span of the centred
     means; the direction of their centre outside it; one for the movement of each class mean outside it; and what is
@@ -137,7 +137,7 @@ def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterato
 
 
 def weights(rng: np.random.Generator, n: int, b: int) -> Float64[np.ndarray, "b n"]:
-    """How often each of n samples is drawn when n are drawn with replacement, b times.
+    """Return how often each of n samples is drawn when n are drawn with replacement, b times.
 
     >>> weights(np.random.default_rng(0), 4, 2).sum(axis=1).tolist()
     [4.0, 4.0]
@@ -149,10 +149,10 @@ def weights(rng: np.random.Generator, n: int, b: int) -> Float64[np.ndarray, "b 
 
 @dataclass(frozen=True)
 class _Sums:
-    """What one resample adds up to."""
+    """The sums of one resample."""
 
     movement: Float64[np.ndarray, "K r"]
-    """Of the class means, inside the span."""
+    """The movement of the class means, inside the span."""
     outside: Float64[np.ndarray, "K"]
     """Its expected square outside the span."""
     within: Float64[np.ndarray, "K"]
@@ -163,7 +163,10 @@ class _Sums:
 
 
 def _resampled_sums(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterator[_Sums]:
-    """Each resample's sums: class by class, weights (b, n_c) times what is summed (n_c, m), b resamples at a time."""
+    """Yield each resample's sums, class by class, b resamples at a time.
+
+    They are weights (b, n_c) times what is summed (n_c, m).
+    """
     stats = view.stats
     K, r = stats.coordinates.shape
     n = stats.counts
@@ -195,7 +198,7 @@ def _resampled_sums(view: LayerView, samples: PerSample, B: int, seed: int) -> I
 
 
 def _summed(samples: PerSample, i: Int64[np.ndarray, "n"], c: int) -> Float64[np.ndarray, "n m"]:
-    """What is summed over the samples of a class: ‖x‖², right, disagrees, cosine, and the projections."""
+    """Return what is summed over the samples of a class: ‖x‖², right, disagrees, cosine, and the projections."""
     zeros = np.zeros(len(i))
     disagrees = zeros if samples.disagrees is None else samples.disagrees[i]
     cosines = zeros if samples.cosines is None else samples.cosines[i]
@@ -220,14 +223,14 @@ class _SecondMoments:
             self._share = np.einsum("nk,nk->n", scaled, scaled) / max(float((scaled**2).sum()), _TINY)
 
     def columns(self, i: Int64[np.ndarray, "n"]) -> Float64[np.ndarray, "n m"]:
-        """What is summed of each of these samples."""
+        """Return what is summed of each of these samples."""
         if not self._exact:
             return np.asarray(self._share[i, None])
         p, (a, b) = self._projections[i], self._upper
         return np.asarray(p[:, a] * p[:, b])
 
     def matrix(self, summed: Float64[np.ndarray, "m"]) -> Float64[np.ndarray, "r r"]:
-        """Σ w p pᵀ from the sum of its columns."""
+        """Return Σ w p pᵀ from the sum of its columns."""
         if not self._exact:
             return np.asarray(summed[0] * self._total)
         full: Float64[np.ndarray, "r r"] = np.zeros((self._projections.shape[1],) * 2)
@@ -236,7 +239,7 @@ class _SecondMoments:
 
 
 def _outside(q: Float64[np.ndarray, "n"], p: Float64[np.ndarray, "n r"]) -> float:
-    """E‖δ‖² of a resampled class mean outside the span: the mean of ‖x‖² − ‖p‖², over n."""
+    """Return E‖δ‖² of a resampled class mean outside the span: the mean of ‖x‖² − ‖p‖², over n."""
     total, inside = float(q.sum()), float((p**2).sum())
     return (total - inside) / len(q) ** 2 if total - inside > 1e-12 * total else 0.0  # else it is rounding
 
@@ -244,7 +247,7 @@ def _outside(q: Float64[np.ndarray, "n"], p: Float64[np.ndarray, "n r"]) -> floa
 def _seen(
     W: Float64[np.ndarray, "K d"], stats: LayerStats, direction: Float64[np.ndarray, "d"]
 ) -> Float64[np.ndarray, "K e"]:
-    """Rows of weights in the axes of a resample: their lengths, angles and products with the means are kept."""
+    """Return rows of weights in the axes of a resample: their lengths, angles and products with the means are kept."""
     K = stats.n_classes
     inside, along = W @ stats.basis.T, W @ direction
     rest = W - inside @ stats.basis - np.outer(along, direction)

@@ -26,24 +26,24 @@ from ncscan.metrics import (
 from ncscan.statistics import Frame, LayerStats, Permuted, permuted_frames
 
 FEWEST_PERMUTATIONS = 20
-"""Under so many, the smallest and the largest are no 95 % interval."""
+"""With fewer permutations, the smallest and the largest are no 95 % interval."""
 
 _DRAWS = 400
-"""Of random directions: the ends of an interval to a few per cent of its width."""
+"""The number of draws of random directions: it gives the ends of an interval to a few per cent of its width."""
 
 
 class Chance(NamedTuple):
-    """What carries no information reads."""
+    """The values that are read where nothing carries information."""
 
     value: float
-    """On average."""
+    """The value on average."""
     low: float | None
     """95 % of chance lies between these, where their distribution is known."""
     high: float | None
 
 
 def nc2_etf_chance(K: int, d: int) -> float:
-    """Centred Gaussian directions: √(2 − 2/√(1 + K/d)).
+    """Return the value of centred Gaussian directions: √(2 − 2/√(1 + K/d)).
 
     >>> round(nc2_etf_chance(10, 512), 3)
     0.139
@@ -52,7 +52,7 @@ def nc2_etf_chance(K: int, d: int) -> float:
 
 
 def nc2_etf_w_chance(K: int, d: int) -> float:
-    """Gaussian rows of a classifier, not centred: √(2 − 2√((K−1)/K)/√(1 + (K+1)/d)).
+    """Return the value of Gaussian rows of a classifier, not centred: √(2 − 2√((K−1)/K)/√(1 + (K+1)/d)).
 
     >>> round(nc2_etf_w_chance(10, 512), 3)
     0.35
@@ -61,7 +61,7 @@ def nc2_etf_w_chance(K: int, d: int) -> float:
 
 
 def nc2_orthogonal_chance(K: int, d: int) -> float:
-    """Gaussian directions, not centred: √(2 − 2/√(1 + (K+1)/d)).
+    """Return the value of Gaussian directions, not centred: √(2 − 2/√(1 + (K+1)/d)).
 
     >>> round(nc2_orthogonal_chance(10, 512), 3)
     0.145
@@ -70,7 +70,7 @@ def nc2_orthogonal_chance(K: int, d: int) -> float:
 
 
 def nc3_subspace_chance(K: int, d: int) -> float:
-    """Two random subspaces of k = K − 1 directions, for k ≪ d: 8/(3π)·√(k/d); 1 where they fill the space.
+    """Return the value of two random subspaces of k = K − 1 directions, for k ≪ d: 8/(3π)·√(k/d); 1 if they fill space.
 
     Centred means have K − 1 directions, so as many are compared; with K of them the same formula has K.
 
@@ -81,7 +81,7 @@ def nc3_subspace_chance(K: int, d: int) -> float:
 
 
 def unrelated(K: int, d: int) -> float:
-    """Two matrices of norm 1 that have nothing to do with each other: √2, in the root mean square."""
+    """Return the root mean square for two matrices of norm 1 that have nothing to do with each other: √2."""
     return float(np.sqrt(2))
 
 
@@ -93,13 +93,13 @@ CLOSED_FORMS: tuple[tuple[str, Callable[[int, int], float]], ...] = (
     ("nc3_etf", unrelated),
     ("nc3_distance", unrelated),
 )
-"""What Gaussian directions read, as formulas."""
+"""The values of Gaussian directions, as formulas."""
 
 
 def random_directions(
     K: int, d: int, draws: int = _DRAWS, seed: int = 0, *, centred_rows: bool = False
 ) -> dict[str, Chance]:
-    """What Gaussian class means and an unrelated Gaussian classifier read, drawn and measured.
+    """Return the values of Gaussian class means and an unrelated Gaussian classifier, drawn and measured.
 
     The lengths and angles of 2K Gaussian vectors of d dimensions are those of a triangle of 2K×2K numbers (Bartlett),
     so a wide layer costs no more than a narrow one.
@@ -142,7 +142,7 @@ def _frames(M: np.ndarray, centred: np.ndarray, W: np.ndarray) -> Iterator[tuple
 
 
 def _gaussian(rng: np.random.Generator, n: int, d: int) -> Float64[np.ndarray, "n m"]:
-    """n Gaussian vectors of d dimensions, up to a rotation: m = min(n, d)."""
+    """Return n Gaussian vectors of d dimensions, up to a rotation: m = min(n, d)."""
     if d <= n:
         return rng.standard_normal((n, d))
     triangle = np.tril(rng.standard_normal((n, n)), -1)
@@ -157,7 +157,7 @@ PERMUTED = (
 
 
 def permutation_baseline(view: LayerView, permuted: Permuted) -> dict[Key, Chance]:
-    """What the same activations read under labels that say nothing of them: nc1_trace about (N−K)/(K−1).
+    """Return the values of the same activations under labels that tell nothing of them: nc1_trace about (N−K)/(K−1).
 
     Args:
         view: a layer.
@@ -174,7 +174,7 @@ def permutation_baseline(view: LayerView, permuted: Permuted) -> dict[Key, Chanc
 
 
 def permuted_views(view: LayerView, permuted: Permuted) -> Iterator[LayerView]:
-    """The layer under each permutation, with what its class sums and the total square say: no scatter in directions."""
+    """Yield the layer under each permutation, as its class sums and total square give it: no scatter in directions."""
     stats = bare(view).stats
     if stats.obstacle:
         return
@@ -197,7 +197,7 @@ def permuted_views(view: LayerView, permuted: Permuted) -> Iterator[LayerView]:
 
 
 def is_chance(value: float, chance: Chance, collapse: float) -> bool:
-    """Whether a value is no nearer to collapse than 97.5 % of what chance reads.
+    """Return whether a value is no nearer to collapse than 97.5 % of the values by chance.
 
     >>> etf = Chance(0.139, 0.12, 0.16)
     >>> is_chance(0.14, etf, collapse=0.0), is_chance(0.05, etf, collapse=0.0)
@@ -209,7 +209,7 @@ def is_chance(value: float, chance: Chance, collapse: float) -> bool:
 
 
 def _total_scatter(stats: LayerStats) -> float:
-    """Σ ‖h − mean‖² over all samples, which no permutation changes."""
+    """Return Σ ‖h − mean‖² over all samples, which no permutation changes."""
     centre = stats.counts @ stats.coordinates / stats.n_samples
     return float(stats.within.sum() + stats.counts @ ((stats.coordinates - centre) ** 2).sum(axis=1))
 

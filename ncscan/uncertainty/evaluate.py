@@ -23,10 +23,10 @@ from ncscan.uncertainty.rounding_floor import Floor, floors, is_at_floor
 Kind = TypeVar("Kind")
 
 MOST_DRAWN = 100
-"""Up to so many classes random directions are drawn; beyond, their formulas say the mean alone."""
+"""Up to so many classes random directions are drawn; beyond, their formulas give the mean alone."""
 
 _COLLAPSE = {"nc3_subspace": 1.0}
-"""What is read at collapse where that is not 0, of the measures that have a chance level."""
+"""The value at collapse where that is not 0, for the measures that have a chance level."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class Honest:
     """A row, and what to compare it with; None where there is nothing."""
 
     row: Row
-    """With the estimate as its value where the spectrum was sketched."""
+    """The row, with the estimate as its value where the spectrum was sketched."""
     low: float | None = None
-    """Of an estimate, the ends of what is certain; else of 95 % of the resamples."""
+    """The ends of what is certain for an estimate; else those of 95 % of the resamples."""
     high: float | None = None
     floor: Floor | None = None
     at_floor: bool | None = None
     chance: Chance | None = None
-    """Of directions at random."""
+    """The chance level of directions at random."""
     permuted: Chance | None = None
-    """Of permuted labels."""
+    """The chance level of permuted labels."""
     is_chance: bool | None = None
     """Whether the value is no nearer to collapse than either of them reads."""
 
@@ -51,7 +51,7 @@ class Honest:
 def honest(
     view: LayerView, *, resamples: int = 0, seed: int = 0, arithmetic: Float64[np.ndarray, "d"] | None = None
 ) -> list[Honest]:
-    """Every row of a layer with its floor, interval and chance levels, in the order of the table.
+    """Return every row of a layer with its floor, interval and chance levels, in the order of the table.
 
     Args:
         view: a layer. Intervals need `stats.samples`, levels of permuted labels `stats.permuted`.
@@ -72,13 +72,13 @@ def honest(
 
 
 def _or_none(beside: Callable[[], dict[Key, Kind]]) -> dict[Key, Kind]:
-    """What stands beside the rows, or nothing where float64 cannot compute it: the rows themselves stay."""
+    """Return what stands beside the rows, or nothing where float64 cannot compute it: the rows themselves stay."""
     found = attempt(beside)
     return {} if isinstance(found, Undefined) else found
 
 
 def estimated(view: LayerView) -> list[Row]:
-    """Every row of a layer, with what a sketch says in place of what only an exact spectrum could."""
+    """Return every row of a layer, with a sketch's estimates in place of what only an exact spectrum could give."""
     estimate = estimates(view)
     return [_estimated(row, estimate.get(key_of(row))) for row in measure(view)]
 
@@ -115,7 +115,7 @@ def _beside(
 
 @cache
 def chance_levels(K: int, d: int, *, centred_rows: bool = False) -> dict[str, Chance]:
-    """What directions at random read, by metric: drawn, or by formula where there are many classes.
+    """Return the values of directions at random, by metric: drawn, or by formula where there are many classes.
 
     `centred_rows` where rows of the classifier are taken minus their mean: then they are as centred means are.
     """
@@ -126,7 +126,7 @@ def chance_levels(K: int, d: int, *, centred_rows: bool = False) -> dict[str, Ch
 
 
 def estimates(view: LayerView) -> dict[Key, Bracket | Undefined]:
-    """What a sketch says of a layer too wide for a Gram matrix, by row; nothing where the spectrum is exact."""
+    """Return a sketch's estimates for a layer too wide for a Gram matrix, by row; none where the spectrum is exact."""
     spectrum, negative = view.stats.spectrum, view.stats.negative
     if view.stats.obstacle or spectrum is None or spectrum.sketch is None:
         return {}

@@ -14,14 +14,14 @@ from ncscan.metrics import Key, LayerView, key_of, measure
 from ncscan.statistics import LayerStats, Unexplained, between
 
 Source = Literal["storage", "arithmetic"]
-"""Whose rounding it is: of the numbers as they are stored, or of the forward pass that made them."""
+"""The origin of the rounding: the numbers as they are stored, or the forward pass that made them."""
 
 AT_FLOOR = 10.0
 """A value under this many floors is within what rounding can do: the value is then known to a tenth at best."""
 
 
 class Floor(NamedTuple):
-    """What rounding alone would read."""
+    """The value that rounding alone would give."""
 
     value: float
     source: Source
@@ -30,19 +30,19 @@ class Floor(NamedTuple):
 
 
 def storage_noise(stats: LayerStats) -> Float64[np.ndarray, "K d"]:
-    """Variance that rounding to the storage precision gives each feature of each class: ulp_p(μ_cj)²/12."""
+    """Return the variance that rounding to the storage precision gives each feature of each class: ulp_p(μ_cj)²/12."""
     noise: Float64[np.ndarray, "K d"] = stats.ulps(stats.precision) ** 2 / 12
     return noise
 
 
 def pooled(noise: Float64[np.ndarray, "K d"], stats: LayerStats) -> Float64[np.ndarray, "d"]:
-    """The diagonal of Σ_W that such noise makes: F_j = Σ_c (n_c/N) ulp_p(μ_cj)²/12, its sum F."""
+    """Return the diagonal of Σ_W that such noise makes: F_j = Σ_c (n_c/N) ulp_p(μ_cj)²/12, its sum F."""
     diagonal: Float64[np.ndarray, d] = stats.counts @ noise / stats.n_samples
     return diagonal
 
 
 def floors(view: LayerView, arithmetic: Float64[np.ndarray, "d"] | None = None) -> dict[Key, Floor]:
-    """The floor of every row that has one: the measure itself, with Σ_W = diag(F_j).
+    """Return the floor of every row that has one: the measure itself, with Σ_W = diag(F_j).
 
     Of storage and arithmetic the larger counts, row by row. A dump alone knows only its storage.
 
@@ -71,12 +71,14 @@ def floors(view: LayerView, arithmetic: Float64[np.ndarray, "d"] | None = None) 
 def floor_of(
     metric: str, weighting: str, stats: LayerStats, arithmetic: Float64[np.ndarray, "d"] | None = None
 ) -> Floor | None:
-    """The floor of one row of the table, `weighting` as the row has it; None where the row has none, or no value."""
+    """Return the floor of one row of the table, `weighting` as in the row; None where the row has none, or no value."""
     return floors(LayerView(stats), arithmetic).get((metric, "", weighting, ""))
 
 
 def is_at_floor(value: float, floor: Floor) -> bool:
-    """Whether a value is so small that rounding may have made it: under AT_FLOOR floors. 0 means "less than that".
+    """Return whether a value is so small that rounding may have made it: under AT_FLOOR floors.
+
+    0 means "less than that".
 
     A measure that ends at 1 is compared as x/(1 − x): near 1 nothing is ten times the floor.
 
@@ -91,7 +93,7 @@ def is_at_floor(value: float, floor: Floor) -> bool:
 
 
 def _collapsed(stats: LayerStats, noise: Float64[np.ndarray, "K d"]) -> LayerStats:
-    """The same class means, around which there is nothing but independent rounding of each feature."""
+    """Return the same class means, around which there is nothing but independent rounding of each feature."""
     U, N, F = stats.basis, stats.n_samples, pooled(noise, stats)
     return stats.around_the_same_means(
         within=stats.counts * noise.sum(axis=1),
@@ -101,7 +103,7 @@ def _collapsed(stats: LayerStats, noise: Float64[np.ndarray, "K d"]) -> LayerSta
 
 
 def _alone(stats: LayerStats, found: Unexplained, F: Float64[np.ndarray, "d"]) -> Unexplained:
-    """What other directions do not foretell of such noise: the inverse of U diag(F_j)⁻¹ Uᵀ, U the axes of Σ_B."""
+    """Return what other directions do not foretell of such noise: (U diag(F_j)⁻¹ Uᵀ)⁻¹, U the axes of Σ_B."""
     U = between(stats, "sample")[1] @ stats.basis
     inverse = np.divide(1.0, F, out=np.zeros_like(F), where=F > 0)  # F_j is 0 where all means are, so U
     alone = stats.n_samples * np.linalg.pinv((U * inverse) @ U.T, hermitian=True)

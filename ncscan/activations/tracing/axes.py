@@ -15,7 +15,7 @@ import torch
 
 @dataclass(frozen=True)
 class Layout:
-    """Which dimension holds the samples, and which the features."""
+    """Describes which dimension holds the samples, and which the features."""
 
     dim: int
     """Dimension of size `before · n · after`, in that order: plain batches have before = after = 1."""
@@ -27,15 +27,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class Move:
-    """What a call that computes nothing did to a tensor."""
+    """Describes what a call that computes nothing did to a tensor."""
 
     keeps_all: bool
-    """Every number is still there, once: a view or a copy. Otherwise some were left out: a slice."""
+    """Whether every number is still there, once: a view or a copy. Otherwise some were left out: a slice."""
     layout: Layout | None
 
 
 def samples_first(value: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """The same numbers as `(n, *sample shape)`, a view wherever torch can make one."""
+    """Return the same numbers as `(n, *sample shape)`, a view wherever torch can make one."""
     if layout.dim == 0 and layout.before == layout.after == 1:
         return value
     n = value.shape[layout.dim] // (layout.before * layout.after)
@@ -45,7 +45,7 @@ def samples_first(value: torch.Tensor, layout: Layout) -> torch.Tensor:
 
 
 def sample_shape(shape: tuple[int, ...], layout: Layout, n: int) -> tuple[tuple[int, ...], int | None]:
-    """Shape of one sample, and its feature axis: None for a plain vector."""
+    """Return the shape of one sample, and its feature axis: None for a plain vector."""
     inner = tuple(samples_first(torch.empty(shape, device="meta"), layout).shape[1:])
     if len(inner) < 2:
         return inner, None
@@ -65,7 +65,7 @@ def follow(
     n: int,
     position: int,
 ) -> Move | None:
-    """Where `func` puts what: the call is repeated on a tensor of the same shape that holds its own positions.
+    """Return where `func` puts what: the call is repeated on a tensor of the same shape that holds its own positions.
 
     None when the call does not take whole numbers, so it does more than move them.
     """
@@ -91,18 +91,18 @@ def follow(
 
 
 def _along(line: torch.Tensor, dim: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """One number per element of a tensor, flat, that depends on its position in one dimension only."""
+    """Return one number per element of a tensor, flat, that depends on its position in one dimension only."""
     return line.reshape([-1 if d == dim else 1 for d in range(len(shape))]).expand(shape).flatten()
 
 
 def _varies(ids: torch.Tensor) -> tuple[int, torch.Tensor] | None:
-    """The only dimension along which the numbers change, and how they do."""
+    """Return the only dimension along which the numbers change, and how they do."""
     dims = [d for d in range(ids.ndim) if bool((ids != ids.narrow(d, 0, 1)).any())] if ids.numel() else []
     return (dims[0], ids.movedim(dims[0], 0).flatten(1)[:, 0] if ids.ndim > 1 else ids) if len(dims) == 1 else None
 
 
 def _samples(ids: torch.Tensor, n: int) -> tuple[int, int, int] | None:
-    """(dim, before, after) when the sample numbers lie along one dimension as `Layout` says, else None."""
+    """Return (dim, before, after) when the sample numbers lie along one dimension as in `Layout`, else None."""
     found = _varies(ids)
     if found is None or found[1].numel() % n:
         return None
@@ -114,6 +114,6 @@ def _samples(ids: torch.Tensor, n: int) -> tuple[int, int, int] | None:
 
 
 def _features(ids: torch.Tensor) -> int | None:
-    """The dimension along which every step is another feature, else None."""
+    """Return the dimension along which every step is another feature, else None."""
     found = _varies(ids)
     return found[0] if found is not None and len(set(found[1].tolist())) == found[1].numel() else None

@@ -17,7 +17,7 @@ from ncscan.errors import TapError
 
 @dataclass(frozen=True)
 class Expected:
-    """What a later pass must do at one call, and what is taken there: (place, number of the tap)."""
+    """Describes what a later pass must do at one call, and what is taken there: (place, number of the tap)."""
 
     func: Callable[..., Any]
     name: str
@@ -79,7 +79,7 @@ class Follower(TorchFunctionMode):
         return result
 
     def _other_route(self, func: Callable[..., Any], module: str) -> Expected | None:
-        """A traced way that went like this one so far and now makes this call."""
+        """Return a traced way that went like this one so far and now makes this call."""
         so_far = [(call.func, call.module) for call in self._expected[: self.position]]
         for route in self._routes:
             ways = [(call.func, call.module) for call in route[: self.position + 1]]
@@ -89,12 +89,12 @@ class Follower(TorchFunctionMode):
         return None
 
     def end(self) -> None:
-        """Raises when the traced pass went on."""
+        """Raise an error when the traced pass went on."""
         if self.position < len(self._expected):
             raise self.differs("the end")
 
     def differs(self, seen: str) -> TapError:
-        """The error for a pass that leaves the traced way."""
+        """Return the error for a pass that leaves the traced way."""
         wanted = "the end"
         if self.position < len(self._expected):
             call = self._expected[self.position]

@@ -21,7 +21,7 @@ from ncscan.layer_graph import Kind, LinearMap, Link, Tap, TapGraph
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that was computed: a call, or all calls of a module that is one layer. Values are roots."""
+    """One step of the computation: a call, or all calls of a module that is one layer. Values are roots."""
 
     kind: Kind
     reads: frozenset[int]
@@ -37,14 +37,14 @@ class Anatomy:
 
     graph: TapGraph
     spots: Mapping[str, tuple[Place | None, str, Layout]]
-    """By tap: where it is met (None: the network's input of that name) and how its samples lie."""
+    """The places by tap: where it is met (None: the network's input of that name) and how its samples lie."""
     weights: Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]
-    """By linear map: the weight as (outputs, inputs, …), and the bias."""
+    """The parameters by linear map: the weight as (outputs, inputs, …), and the bias."""
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """What the functions below read: nothing here changes once it is made."""
+    """The facts of a pass that the functions below read: nothing here changes once it is made."""
 
     recording: Recording
     modules: Mapping[str, nn.Module]
@@ -56,7 +56,7 @@ class _Pass:
 
 
 def understand(model: nn.Module, recording: Recording, smaller: Recording) -> Anatomy:
-    """Reads the graph out of a recording; the smaller one tells what follows the batch."""
+    """Read the graph out of a recording; the smaller one shows what follows the batch."""
     known = facts(model, recording, smaller)
     if not known[recording.output].from_input:
         raise TapError(
@@ -82,7 +82,7 @@ def understand(model: nn.Module, recording: Recording, smaller: Recording) -> An
 
 
 def _steps(recording: Recording, modules: Mapping[str, nn.Module], known: list[Fact]) -> list[Step]:
-    """What was computed from the input, in order; a normalisation written out in ten calls is one step."""
+    """Return what was computed from the input, in order; a normalisation written out in ten calls is one step."""
     computing = [
         call for call in recording.calls if any(known[v].root == v and known[v].from_input for v in call.writes)
     ]
@@ -112,7 +112,7 @@ def _steps(recording: Recording, modules: Mapping[str, nn.Module], known: list[F
 
 
 def _is_token(step: Step, read_by_maps: set[int], recording: Recording, known: list[Fact]) -> bool:
-    """Whether a step picks one position out of many, for a linear map to read."""
+    """Return whether a step picks one position out of many, for a linear map to read."""
     call = known[step.writes[0]].call
     if call is None or not known[step.writes[0]].slices or step.writes[0] not in read_by_maps:
         return False
@@ -120,7 +120,7 @@ def _is_token(step: Step, read_by_maps: set[int], recording: Recording, known: l
 
 
 def _fold_biases(steps: list[Step], recording: Recording, known: list[Fact]) -> list[Step]:
-    """`x @ W + b` is one linear map, which writes the sum."""
+    """Fold `x @ W + b` into one linear map, which writes the sum."""
     readers: dict[int, list[int]] = defaultdict(list)
     for i, step in enumerate(steps):
         for value in step.reads:
@@ -145,7 +145,7 @@ def _fold_biases(steps: list[Step], recording: Recording, known: list[Fact]) -> 
 
 
 def _names(seen: _Pass, homes: Mapping[int, int]) -> dict[int, tuple[str, str]]:
-    """By value: its name, and the class or function that made it."""
+    """Return by value its name, and the class or function that made it."""
     names = {value: (name, "input") for name, value in seen.recording.inputs.items()}
     results = {}
     for visit, value in seen.recording.returned:
@@ -180,12 +180,12 @@ def _is_container(module: nn.Module) -> bool:
 
 
 def _homes(seen: _Pass) -> dict[int, int]:
-    """By value: the value that is the tap for it.
+    """Return by value the value that is the tap for it.
 
     All arrangements of the same numbers are one tap, met in the first one that has a row per sample. Three exceptions:
-    attention is met as the map behind it reads it, heads side by side; what was written through a view is met in the
-    tensor that was viewed; and a map that reads features which are spread differently (a flattened map, a transposed
-    sequence) has what it reads as a tap of its own.
+    attention is met as the linear map behind it reads it, heads side by side; what was written through a view is met in
+    the tensor that was viewed; and a linear map that reads features which are spread differently (a flattened feature
+    map, a transposed sequence) has what it reads as a tap of its own.
     """
     arrangements: dict[int, list[int]] = defaultdict(list)
     for value, fact in enumerate(seen.facts):
@@ -210,7 +210,10 @@ def _homes(seen: _Pass) -> dict[int, int]:
 
 
 def _without_stray_maps(seen: _Pass, homes: Mapping[int, int]) -> _Pass:
-    """The pass, in which a map of what has no row per sample, such as tokens sorted across a batch, is no map."""
+    """Return the pass without stray linear maps.
+
+    A linear map of what has no row per sample, such as tokens sorted across a batch, is no linear map.
+    """
 
     def meets_taps(step: Step) -> bool:
         form = step.form
@@ -222,7 +225,7 @@ def _without_stray_maps(seen: _Pass, homes: Mapping[int, int]) -> _Pass:
 
 
 def _is_straight(seen: _Pass, step: Step) -> bool:
-    """Whether a map reads the features of the value it reads, not another dimension or several at once."""
+    """Return whether a linear map reads the features of its input, not another dimension or several at once."""
     layout, n_dims = seen.facts[step.operand].layout, len(seen.recording.shapes[step.operand])
     return step.form is not None and layout is not None and layout.channel == step.form.features % n_dims
 
@@ -284,7 +287,7 @@ def _taps(
 
 
 def _needed(makers: Mapping[int, Step], output: int) -> set[int]:
-    """What the logits depend on."""
+    """Return what the logits depend on."""
     needed, todo = {output}, [output]
     while todo:
         step = makers.get(todo.pop())
@@ -321,7 +324,7 @@ def _maps(
 
 
 def _links(seen: _Pass, names: Mapping[int, tuple[str, str]]) -> Iterable[Link]:
-    """From each map on to the maps that read what came of it, the shortest way first."""
+    """Yield the links from each linear map to those that read what came of it, the shortest way first."""
     readers: dict[int, list[Step]] = defaultdict(list)
     for step in seen.steps:
         for value in step.reads:
@@ -347,7 +350,7 @@ def _links(seen: _Pass, names: Mapping[int, tuple[str, str]]) -> Iterable[Link]:
 
 
 def _head(seen: _Pass, names: Mapping[int, tuple[str, str]]) -> tuple[str, ...]:
-    """Backwards from the logits, as long as one dense map reads what another one wrote."""
+    """Return the linear head, from the logits back as long as one dense linear map reads what another one wrote."""
     makers = {value: step for step in seen.steps for value in step.writes}
     head: list[str] = []
     step = makers.get(seen.root(seen.recording.output))
@@ -358,7 +361,7 @@ def _head(seen: _Pass, names: Mapping[int, tuple[str, str]]) -> tuple[str, ...]:
 
 
 def _not_executed(model: nn.Module, recording: Recording) -> tuple[str, ...]:
-    """Modules with parameters of their own of which no call read one."""
+    """Return the modules with parameters of their own of which no call read one."""
     read = {id(recording.tensors[number]) for call in recording.calls for number in call.reads}
     idle = []
     for name, module in model.named_modules():

@@ -44,10 +44,10 @@ KINDS_BY_CALL: tuple[tuple[Kind, frozenset[str]], ...] = (
     ),
     ("attention", frozenset({"scaled_dot_product_attention"})),
 )
-"""In-place twins (`relu_`) count as their namesakes."""
+"""The kinds of calls by name; in-place twins (`relu_`) count as their namesakes."""
 
 REDUCTIONS = _words("amax amin logsumexp max mean median min norm prod std sum var")
-"""Pooling, when they leave fewer numbers than they read."""
+"""Such calls count as pooling when they leave fewer numbers than they read."""
 
 MOVES = _words("""
     alias as_strided channel_shuffle chunk clone contiguous data detach dsplit expand expand_as flatten
@@ -60,7 +60,7 @@ MOVES = _words("""
 """They compute nothing: what went where is found by repeating them on positions."""
 
 CASTS = _words("to type type_as float half bfloat16 double cpu cuda")
-"""The same numbers, in another precision or place."""
+"""Such calls give the same numbers, in another precision or place."""
 
 EMPTY = _words("""
     empty_like full_like new_empty new_full new_ones new_tensor new_zeros ones_like rand_like randn_like
@@ -81,7 +81,7 @@ LEAVES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
 
 @dataclass(frozen=True)
 class Form:
-    """One call as a linear map."""
+    """A call, understood as one linear map."""
 
     kind: Literal["linear", "convolution", "embedding"]
     operand: torch.Tensor
@@ -97,14 +97,14 @@ class Form:
 
 
 def leaf_kind(module: nn.Module) -> Kind | None:
-    """The kind of what such a module computes, if its class name tells and it is built of no others."""
+    """Return the kind of what such a module computes, if its class name shows it and it is built of no others."""
     if any(True for _ in module.children()):
         return None
     return next((kind for kind, pattern in LEAVES if pattern.search(type(module).__name__)), None)
 
 
 def kind_of(name: str) -> Kind | None:
-    """The kind of a call by its function's name alone."""
+    """Return the kind of a call by its function's name alone."""
     plain = name.removesuffix("_")
     return next((kind for kind, names in KINDS_BY_CALL if plain in names), None)
 
@@ -112,7 +112,7 @@ def kind_of(name: str) -> Kind | None:
 def form_of(
     call: Call, is_data: Callable[[torch.Tensor], bool], is_weight: Callable[[torch.Tensor], bool]
 ) -> Form | None:
-    """The call as a linear map of something that came from the input, with a weight that came from parameters alone."""
+    """Return the call as a linear map of something from the input, with a weight that came from parameters alone."""
     name = call.name
 
     def bound(*names: str) -> list[torch.Tensor | None]:
@@ -146,7 +146,7 @@ _CONVOLUTIONS = frozenset(f"conv{more}{n}d" for n in (1, 2, 3) for more in ("", 
 
 
 def _transposed(call: Call, w: torch.Tensor) -> torch.Tensor:
-    """(inputs, outputs / groups, …) as (outputs, inputs / groups, …)."""
+    """Return (inputs, outputs / groups, …) as (outputs, inputs / groups, …)."""
     groups = call.args[6] if len(call.args) > 6 else call.kwargs.get("groups", 1)
     inputs, outputs, *kernel = w.shape
     return w.reshape(groups, inputs // groups, outputs, *kernel).transpose(1, 2).flatten(0, 1)
@@ -170,7 +170,7 @@ def _product(
 def _einsum(
     call: Call, is_data: Callable[[torch.Tensor], bool], is_weight: Callable[[torch.Tensor], bool]
 ) -> Form | None:
-    """`bld,df->blf`: one index of a matrix is summed with the data, the other one is new."""
+    """Return the linear map in `bld,df->blf`: one index of a matrix is summed with the data, the other one is new."""
     equation, *operands = call.args
     operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands
     if not isinstance(equation, str) or "->" not in equation or "." in equation or len(operands) != 2:

@@ -21,7 +21,7 @@ from ncscan.errors import TapError
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value can be met: which call, and which of the tensors around it."""
+    """Describes where a value can be met: which call, and which of the tensors around it."""
 
     call: int
     side: Literal["before", "argument", "result"]
@@ -54,7 +54,7 @@ class Call:
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     shape: torch.Size | None
-    """Of the first tensor it returned."""
+    """The shape of the first tensor it returned."""
 
 
 @dataclass
@@ -77,12 +77,12 @@ class Recording:
 
 
 def copied(inputs: Inputs) -> Inputs:
-    """Inputs that a model may write into."""
+    """Return a copy of inputs that a model may write into."""
     return {name: value.clone() for name, value in inputs.items()} if isinstance(inputs, dict) else inputs.clone()
 
 
 def tensors_in(thing: object) -> Iterator[torch.Tensor]:
-    """Every tensor in nested arguments or results, in order."""
+    """Yield every tensor in nested arguments or results, in order."""
     if isinstance(thing, torch.Tensor):
         yield thing
     elif isinstance(thing, (tuple, list)):
@@ -94,7 +94,7 @@ def tensors_in(thing: object) -> Iterator[torch.Tensor]:
 
 
 def logits_in(output: object) -> torch.Tensor:
-    """The logits in what a model returned: a tensor, `.logits`, `["logits"]`, or the first floating (n, K) tensor."""
+    """Return the logits in a model's output: a tensor, `.logits`, `["logits"]`, or the first floating (n, K) tensor."""
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if isinstance(output, torch.Tensor):
         found: torch.Tensor | None = output
@@ -114,7 +114,7 @@ def logits_in(output: object) -> torch.Tensor:
 
 
 def _opened(func: Any) -> Callable[..., Any]:
-    """The same function, but its inner calls are seen: it asks no longer whether to hand itself over as one call."""
+    """Return the same function, but with its inner calls seen: it no longer asks to hand itself over as one call."""
     copy = FunctionType(
         func.__code__, {**func.__globals__, "has_torch_function": lambda _: False}, func.__name__, func.__defaults__
     )
@@ -129,7 +129,7 @@ UNPACKED = _opened(PACKED)
 
 
 def call_name(func: Callable[..., Any]) -> str:
-    """`relu`, `add_`, `getitem`; for a property its name (`T`)."""
+    """Return `relu`, `add_`, `getitem`; for a property its name (`T`)."""
     name = getattr(func, "__name__", type(func).__name__)
     if name == "__get__":
         name = getattr(getattr(func, "__self__", None), "__name__", name)
@@ -161,7 +161,7 @@ class Recorder(TorchFunctionMode):
             self.recording.returned.append((visit, self.number(first)))
 
     def number(self, tensor: torch.Tensor, version: int | None = None) -> int:
-        """The number of a tensor's present value; a tensor never seen before gets its first."""
+        """Return the number of a tensor's present value; a tensor never seen before gets its first."""
         key = (id(tensor), tensor._version if version is None else version)
         if key not in self._numbers:
             before = self._latest.get(id(tensor))
@@ -226,7 +226,7 @@ class Recorder(TorchFunctionMode):
 
 
 def _storage(tensor: torch.Tensor) -> int:
-    """What views of one memory share; batched tensors of torch.func have none."""
+    """Return what views of one memory share; batched tensors of torch.func have none."""
     try:
         return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):
@@ -234,7 +234,7 @@ def _storage(tensor: torch.Tensor) -> int:
 
 
 def record(model: nn.Module, inputs: Inputs, n: int) -> tuple[Recording, bool]:
-    """Runs the model on its own copy of the inputs. Also says whether it wrote into them."""
+    """Run the model on its own copy of the inputs, and return the recording and whether the model wrote into them."""
     with quiet():
         own = copied(inputs)
         recorder = Recorder(own, n)
@@ -247,14 +247,14 @@ def record(model: nn.Module, inputs: Inputs, n: int) -> tuple[Recording, bool]:
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """No gradients, but tensors with versions, which inference mode would not keep."""
+    """Keep gradients off inside, but tensors with versions, which inference mode would not keep."""
     with torch.inference_mode(mode=False), torch.no_grad():
         yield
 
 
 @contextmanager
 def hooked(model: nn.Module, enter: Callable[[str], None], leave: Callable[[str, object], None]) -> Generator[None]:
-    """Tells of every module that is entered and left."""
+    """Report every module that is entered and left, inside the context."""
 
     def follow(name: str, module: nn.Module) -> None:
         def before(_module: nn.Module, _args: object) -> None:

@@ -28,7 +28,7 @@ from ncscan.layer_graph import Kind
 
 @dataclass(frozen=True)
 class Fact:
-    """What is known of one value."""
+    """The facts that are known of one value."""
 
     root: int
     """The value whose numbers these are, in another arrangement; itself when they are new."""
@@ -46,7 +46,7 @@ class Fact:
 
 
 def facts(model: nn.Module, recording: Recording, smaller: Recording) -> list[Fact]:
-    """One fact per value of the recording."""
+    """Return one fact per value of the recording."""
     names = {id(tensor): name for name, tensor in [*model.named_buffers(), *model.named_parameters()]}
     known = [Fact(root=i, parameter=names.get(id(t), "")) for i, t in enumerate(recording.tensors)]
     for value in recording.inputs.values():
@@ -64,13 +64,16 @@ def facts(model: nn.Module, recording: Recording, smaller: Recording) -> list[Fa
 
 
 def operand_of(call: Call, tensor: torch.Tensor) -> int:
-    """The number of the value that a call read in a tensor."""
+    """Return the number of the value that a call read in a tensor."""
     passed = zip(tensors_in((call.args, call.kwargs)), call.reads, strict=True)
     return next(number for argument, number in passed if argument is tensor)
 
 
 def _input_layout(recording: Recording, value: int) -> Layout:
-    """The first call that reads it tells where its features are; else images have them first, sequences last."""
+    """Return the layout of an input, which the first call that reads it shows.
+
+    Where it does not, images have their features first, sequences last.
+    """
     n_dims = len(recording.shapes[value])
     reader = next((call.name for call in recording.calls if value in call.reads), "")
     first = (n_dims > 3 and reader != "linear") or reader.startswith(("conv", "batch_norm"))
@@ -78,7 +81,7 @@ def _input_layout(recording: Recording, value: int) -> Layout:
 
 
 def _rewritten(recording: Recording, known: list[Fact], value: int, written: int, before: int) -> Fact:
-    """A tensor that was written through a view of it: all of it, or a part."""
+    """Return the fact of a tensor that was written through a view of it: all of it, or a part."""
     whole = math.prod(recording.shapes[written]) == math.prod(recording.shapes[value])
     return Fact(
         root=known[written].root if whole else value,
@@ -145,7 +148,10 @@ def _is_softmax(known: list[Fact], value: int) -> bool:
 
 
 def _layout(recording: Recording, smaller: Recording, known: list[Fact], fact: Fact, value: int) -> Layout | None:
-    """Of a computed value: the dimension that grows with the batch, and the features by what made it."""
+    """Return the layout of a computed value: the dimension that grows with the batch, and its features.
+
+    The features are those of what made it.
+    """
     shape, other = recording.shapes[value], smaller.shapes[value]
     if fact.call is None or len(shape) != len(other):
         return None

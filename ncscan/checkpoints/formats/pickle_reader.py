@@ -25,17 +25,17 @@ MAX_ARGUMENTS = 16
 MAX_KEY = 16
 """Values in a tuple that is a key, tuples within it included."""
 MAX_ODD_KEYS = 10_000
-"""Keys that are neither text, in tuples or not, nor small integers. Of others any number can be made that share one
-hash."""
+"""The number of keys that are neither text, in tuples or not, nor small integers. Of others any number can be made
+that share one hash."""
 
 
 class BadPickle(ValueError):  # noqa: N818 - the sibling of BadArchive
-    """A pickle that must not be loaded; its text says why and stands after the file's name."""
+    """A pickle that must not be loaded; its text gives the reason and stands after the file's name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """What a pickle would import, or get from calling it; nothing can be done with it."""
+    """A name that a pickle would import, or get from calling it; nothing can be done with it."""
 
     name: str
 
@@ -90,7 +90,7 @@ _CLASSES = ("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Paramete
 
 
 def read(data: bytes, tensor: Callable[[View], object]) -> tuple[object, tuple[str, ...]]:
-    """What a pickle holds, and the names that it would import beyond what tensors and plain values need, sorted.
+    """Return what a pickle holds, and the names that it would import beyond what tensors and plain values need, sorted.
 
     Bytes, sets, complex numbers and devices, which nobody asks a checkpoint for, are `Named` like what is foreign.
 
@@ -122,7 +122,7 @@ def read(data: bytes, tensor: Callable[[View], object]) -> tuple[object, tuple[s
 
 
 def _run(data: bytes, context: "_Context") -> tuple[object, int]:
-    """The content of a pickle, and where it ends. One loop without calls for what comes often."""
+    """Return the content of a pickle, and where it ends. One loop without calls handles what comes often."""
     stack: list[Any] = []
     outer: list[list[Any]] = []
     memo: dict[int, Any] = {}
@@ -183,7 +183,7 @@ def _run(data: bytes, context: "_Context") -> tuple[object, int]:
 
 
 class _Context:
-    """What a pickle has asked for so far."""
+    """The state of reading: what a pickle has asked for so far."""
 
     def __init__(self, tensor: Callable[[View], object]) -> None:
         self.tensor = tensor
@@ -191,13 +191,13 @@ class _Context:
         self.n_tensors = self.n_odd_keys = self.n_pairs = 0
 
     def named(self, name: str) -> Named:
-        """A name that would be imported; it is foreign when nothing here needs it."""
+        """Return a name that would be imported; it is foreign when nothing here needs it."""
         if name not in CALLS and name not in STORAGES and name not in _TYPES and name not in _CLASSES:
             self.foreign.add(name)
         return Named(name)
 
     def key(self, value: Any) -> Any:
-        """A key that is hashed in bounded time, and is one of few wherever a file could choose its hash."""
+        """Return a key that is hashed in bounded time, and is one of few wherever a file could choose its hash."""
         self.n_odd_keys += not _is_text(value)
         if self.n_odd_keys > MAX_ODD_KEYS:
             raise BadPickle(f"has more than {MAX_ODD_KEYS:,} keys that are neither text nor small integers")
@@ -210,7 +210,7 @@ class _Context:
 
 
 def _is_text(key: Any) -> bool:
-    """Whether Python hashes a key by a secret: no file can choose many that share one hash."""
+    """Return whether Python hashes a key by a secret: no file can choose many that share one hash."""
     return isinstance(key, tuple) and all(type(part) in (str, bytes) for part in key)
 
 
@@ -229,7 +229,7 @@ def _joined(module: object, name: object) -> str:
 
 
 def _called(call: list[Any], context: _Context) -> object:
-    """The row of `CALLS`; a call of anything else is foreign, and its value inert."""
+    """Return the result of the row of `CALLS`; a call of anything else is foreign, and its value inert."""
     function, arguments = call
     if not isinstance(function, Named) or not isinstance(arguments, tuple):
         raise BadPickle("calls what is no function")
@@ -240,7 +240,7 @@ def _called(call: list[Any], context: _Context) -> object:
 
 
 def _storage(described: Any, context: _Context) -> Storage:
-    """The storage that a persistent id names."""
+    """Return the storage that a persistent id names."""
     mark, kind, key, _, n_elements = described
     if mark != "storage" or not isinstance(kind, Named) or not isinstance(key, str) or type(n_elements) is not int:
         raise BadPickle("describes a storage that is none")
@@ -301,14 +301,14 @@ def _tuple(_context: _Context, items: object = ()) -> tuple[Any, ...]:
 
 
 def _bytes(_context: _Context, text: object, encoding: object = "latin1") -> Named:
-    """Bytes, which older protocols write as a text to encode; other encodings can make more of a text than it is."""
+    """Return the bytes of a text that older protocols encode; other encodings can make more of a text than it is."""
     if not isinstance(text, str) or encoding != "latin1":
         raise BadPickle(f"encodes a text by {encoding!a:.40}, which torch.save does not write")
     return _BYTES
 
 
 def _inert(name: str) -> Callable[..., object]:
-    """A call whose value nobody needs; it takes whatever it is given."""
+    """Return a call whose value nobody needs; it takes whatever it is given."""
     value = Named(name)
     return lambda *_: value
 
@@ -379,7 +379,7 @@ def _parameter(_context: _Context, value: object, *_rest: object) -> object:
 
 
 def _of_class(context: _Context, function: object, kind: object, arguments: object, _state: object) -> object:
-    """A tensor of a class of its own, or with attributes: the tensor alone."""
+    """Return a tensor of a class of its own, or with attributes, as the tensor alone."""
     if not isinstance(function, Named) or not isinstance(kind, Named) or not isinstance(arguments, tuple):
         raise BadPickle("calls what is no function")
     if function.name not in TENSORS:
@@ -395,7 +395,7 @@ TENSORS: Mapping[str, Callable[..., object]] = {
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
 }
-"""How torch describes dense tensors."""
+"""The calls by which torch describes dense tensors."""
 
 CALLS: Mapping[str, Callable[..., object]] = {
     **TENSORS,
@@ -412,7 +412,7 @@ CALLS: Mapping[str, Callable[..., object]] = {
         )
     },
 }
-"""What dense tensors, their containers and plain values need to be called, and what is done in its place."""
+"""The calls that dense tensors, their containers and plain values need, and what is done in the place of each."""
 
 
 _SET, _BYTES = Named("builtins.set"), Named("builtins.bytes")
@@ -430,5 +430,5 @@ _GIVEN = frozenset(
         *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINSTRING", "BINSTRING"),
     )
 )
-"""Steps whose argument is the value."""
+"""The steps whose argument is the value."""
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}

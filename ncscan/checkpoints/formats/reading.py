@@ -9,7 +9,7 @@ from ncscan.checkpoints.metadata import Plain
 
 
 class Found(NamedTuple):
-    """What a reader makes of a file's bytes."""
+    """The tensors and the content that a reader finds in a file's bytes."""
 
     wrapper: str
     tensors: Mapping[str, torch.Tensor]

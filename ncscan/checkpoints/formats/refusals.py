@@ -16,7 +16,7 @@ NO_FORMATS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself; run `git lfs pull`"),
     (0, b"<", "a web page, perhaps the answer of a failed download; fetch the file again"),
 )
-"""What is met under a checkpoint's name: where its mark lies, the mark, what to say."""
+"""Files that are no checkpoints but are met under a checkpoint's name: where the mark lies, the mark, the message."""
 
 
 def refused(foreign: tuple[str, ...]) -> str:
@@ -30,11 +30,11 @@ def refused(foreign: tuple[str, ...]) -> str:
 
 
 def listed(names: Iterable[object]) -> str:
-    """The first few names of a file, safe to print."""
+    """Return the first few names of a file, safe to print."""
     shown = [f"{name!a:.60}" for name in itertools.islice(names, 9)]
     return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
 
 
 def one_line(error: BaseException) -> str:
-    """The heart of a library's message."""
+    """Return the heart of a library's message."""
     return " ".join(str(error).partition("\n\n")[0].split())[:200] or type(error).__name__

@@ -18,7 +18,7 @@ MAX_HEADER = 32 * 2**20
 """Bytes of a safetensors header: 10,000 tensors take 1.5 MB."""
 
 _MALFORMED = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError, MemoryError)
-"""What safetensors has been seen to raise on bytes that are not what they claim."""
+"""The errors that safetensors has been seen to raise on bytes that are not what they claim."""
 
 
 def safetensors_file(data: bytes, path: Path) -> Found:

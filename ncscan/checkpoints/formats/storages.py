@@ -32,7 +32,7 @@ class Storages:
         return zip_archive.read(self._data, self._members[name])
 
     def tensor(self, view: pickle_reader.View) -> torch.Tensor:
-        """The view of its storage; tied ones share it, as when torch loads them."""
+        """Return the tensor of a view on its storage; tied ones share it, as when torch loads them."""
         dtype = getattr(torch, view.dtype)
         storage = self._storage(view.storage)
         count = math.prod(view.shape)
@@ -67,7 +67,7 @@ class Storages:
 
 
 def shape_words(sizes: Iterable[int]) -> str:
-    """A shape for a message, cut where it is long.
+    """Return a shape for a message, cut where it is long.
 
     >>> shape_words((64, 3, 7, 7))
     '64×3×7×7'

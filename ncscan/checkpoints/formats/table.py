@@ -18,7 +18,7 @@ class Format(NamedTuple):
 
     name: str
     recognise: Callable[[bytes, int], bool]
-    """From the first bytes, `HEAD` of them, and the size of the file."""
+    """Tells the format from the first bytes, `HEAD` of them, and the size of the file."""
     read: Callable[[bytes, Path], Found]
 
 

@@ -41,7 +41,7 @@ def torch_zip(data: bytes, path: Path) -> Found:
 
 
 def _folder(names: Iterable[str]) -> str:
-    """The one folder in which everything lies in a torch.save archive."""
+    """Return the one folder in which everything lies in a torch.save archive."""
     names = list(names)
     tails = {name.partition("/")[2] for name in names}
     if any(tail == "constants.pkl" or tail.startswith("code/") for tail in tails):

@@ -29,7 +29,7 @@ LABEL_KEYS = ("labels", "label", "y", "targets", "target")
 
 
 class Arrays(NamedTuple):
-    """What data files hold; still to be judged."""
+    """The content of data files, still to be judged."""
 
     inputs: np.ndarray
     labels: np.ndarray
@@ -37,7 +37,7 @@ class Arrays(NamedTuple):
 
 
 def read_npz(path: Path) -> Arrays:
-    """The one array of inputs, the one of labels and, if there, the `class_names` of an .npz file.
+    """Return the one array of inputs, the one of labels and, if there, the `class_names` of an .npz file.
 
     Raises: DataError when the file is damaged or hostile, holds Python objects, or does not tell which arrays to use.
     """
@@ -57,9 +57,9 @@ def read_npz(path: Path) -> Arrays:
 
 
 def read_idx(folder: Path, split: str = "train") -> Arrays:
-    """The images, with one channel, and the labels of a folder of MNIST's files, plain or .gz.
+    """Return the images, with one channel, and the labels of a folder of MNIST's files, plain or .gz.
 
-    Raises: DataError when they are missing, damaged, or not what their headers say.
+    Raises: DataError when they are missing, damaged, or not what their headers describe.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder")
@@ -88,7 +88,7 @@ def _only(names: Iterable[str], wanted: tuple[str, ...], what: str) -> str:
 
 
 def _array(name: str, data: memoryview) -> np.ndarray:
-    """One .npy member. Its header is judged before numpy allocates what it claims."""
+    """Return one .npy member; its header is judged before numpy allocates what it claims."""
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)

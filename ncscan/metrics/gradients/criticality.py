@@ -24,12 +24,12 @@ class Slope:
 
     loss: float
     gradient: Mapping[str, Float64[torch.Tensor, "..."]]
-    """By name of the parameter; zeros where the loss does not depend on it."""
+    """The gradient by name of the parameter; zeros where the loss does not depend on it."""
     parameters: Mapping[str, Float64[torch.Tensor, "..."]]
 
 
 def criticality(work: Work, model: nn.Module, traced: Trace) -> Iterator[Found]:
-    """The objective and its gradient for the network, the gradient for each map, the balance for each pair."""
+    """Yield objective and gradient for the network, the gradient for each linear map, and the balance for each pair."""
     pairs = [link for link in traced.graph.links if not link.between]
     try:
         with explained():
@@ -53,9 +53,9 @@ def criticality(work: Work, model: nn.Module, traced: Trace) -> Iterator[Found]:
 
 
 def slope_of(work: Work) -> Slope:
-    """The mean loss and its gradient.
+    """Return the mean loss and its gradient.
 
-    Raises: Undefined when nothing says the loss; what torch raises when the model cannot be differentiated.
+    Raises: Undefined when nothing names the loss; what torch raises when the model cannot be differentiated.
     """
     parameters = work.parameters
     total = 0.0
@@ -78,7 +78,9 @@ def stationarity(
     weight_decay: float,
     bias: tuple[Float64[torch.Tensor, "n"], Float64[torch.Tensor, "n"]] | None = None,
 ) -> dict[str, float | Undefined]:
-    """What two consecutive maps lack to a critical point: R = W₂ᵀg₂ − g₁W₁ᵀ − g_b bᵀ, g of loss plus decay.
+    """Return what two consecutive linear maps lack to a critical point: R = W₂ᵀg₂ − g₁W₁ᵀ − g_b bᵀ.
+
+    Here g is the gradient of loss plus decay.
 
     The loss has no part in R, for it only sees the product: R = wd·D with D = W₂ᵀW₂ − W₁W₁ᵀ − bbᵀ, at any point, for
     any samples and any optimizer. At a critical point R = 0, so D = 0.
@@ -121,7 +123,7 @@ def _values(slope: Slope, wd: float | Undefined) -> Values:
 
 
 def _norms(names: list[str], slope: Slope, wd: float | Undefined) -> Values:
-    """‖∇loss‖, ‖∇loss + wd·θ‖ and the latter over ‖wd·θ‖, for some of the parameters."""
+    """Return ‖∇loss‖, ‖∇loss + wd·θ‖ and the latter over ‖wd·θ‖, for some of the parameters."""
 
     def norm(part: Callable[[str], torch.Tensor]) -> float:
         return math.sqrt(sum(float((part(name) ** 2).sum()) for name in names))
@@ -139,7 +141,10 @@ def _nothing(wd: float) -> Undefined:
 
 
 def _of_map(linear_map: LinearMap, slope: Slope, wd: float | Undefined) -> Values | Undefined:
-    """Of its weight and bias together; a weight made of several parameters is named by the first of them."""
+    """Return the norms of a linear map's weight and bias together.
+
+    A weight made of several parameters is named by the first of them.
+    """
     if linear_map.weight not in slope.gradient:
         return Undefined("its weight is no parameter")
     return _norms([name for name in (linear_map.weight, linear_map.bias) if name in slope.gradient], slope, wd)
@@ -167,7 +172,10 @@ def _of_pair(link: Link, traced: Trace, model: nn.Module, slope: Slope, wd: floa
 def _oriented(
     name: str, traced: Trace, model: nn.Module, slope: Slope, wd: float
 ) -> tuple[Float64[torch.Tensor, "n d"], Float64[torch.Tensor, "n d"]]:
-    """A map as (outputs, inputs), and the gradient of its objective alike, whichever way the parameter lies."""
+    """Return a linear map as (outputs, inputs), and its gradient alike, whichever way the parameter lies.
+
+    The gradient is that of the objective.
+    """
     linear_map, W = traced.graph.map(name), traced.weights[name][0]
     if linear_map.kind != "linear" or W.ndim != 2:
         raise Undefined(f"{name} is {'an' if linear_map.kind == 'embedding' else 'a'} {linear_map.kind}, not a matrix")

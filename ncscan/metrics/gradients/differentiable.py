@@ -28,14 +28,14 @@ TROUBLES: tuple[tuple[str, str], ...] = (
     ("does not require grad", "the outputs do not come of the weights by operations that can be differentiated"),
     ("not implemented", "torch has no second derivative of an operation of the model"),
 )
-"""How torch words it, and what it means."""
+"""Messages as torch words them, and what they mean."""
 
 Values = Mapping[str, float | Undefined]
 
 
 @dataclass(frozen=True)
 class Found:
-    """The quantities of one metric at one place, or why there is none of them."""
+    """The quantities of one metric at one place, or the reason why there is none of them."""
 
     place: str
     """A linear map, a pair of them as `first..next`, or empty for the whole network."""
@@ -60,7 +60,7 @@ class Work:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def losses(self) -> Iterator[Float[torch.Tensor, ""]]:
-        """The share of each batch in the mean loss."""
+        """Yield the share of each batch in the mean loss."""
         for inputs, labels in self.batches:
             own = copied(moved(inputs, self.device))
             logits = logits_in(self.model(**own) if isinstance(own, dict) else self.model(own))
@@ -68,7 +68,9 @@ class Work:
 
 
 def drawn(labels: Int64[np.ndarray, "N"], n: int) -> Int64[np.ndarray, "_"]:
-    """Which samples stand for all: every (N/n)-th after sorting by class, so each class has its share; all if n ≥ N.
+    """Return which samples stand for all: every (N/n)-th after sorting by class; all if n ≥ N.
+
+    So each class has its share.
 
     >>> drawn(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 4).tolist()
     [1, 3, 5, 7]
@@ -88,7 +90,7 @@ def prepared(
     device: torch.device,
     batch_size: int,
 ) -> Work:
-    """The twin, in float32 or better, and the samples, decoded once: Lanczos goes through them many times."""
+    """Return the twin, in float32 or better, and the samples, decoded once: Lanczos goes through them many times."""
     twin = copy.deepcopy(model)
     for tensor in (*twin.parameters(), *twin.buffers()):
         tensor.data = _widened(tensor.data)
@@ -107,13 +109,13 @@ def prepared(
 
 
 def _widened(tensor: torch.Tensor) -> torch.Tensor:
-    """Half precision as float32, which changes no value."""
+    """Return half precision as float32, which changes no value."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 @contextmanager
 def exactly() -> Generator[None]:
-    """Inside, gradients are on, float32 is float32, and attention is made of what has a second derivative."""
+    """Turn gradients on inside, with float32 as float32 and attention made of what has a second derivative."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))  # which turns gradients on as well
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
@@ -123,7 +125,7 @@ def exactly() -> Generator[None]:
 
 @contextmanager
 def explained() -> Generator[None]:
-    """Inside, what torch, or the model's own code, raises becomes the reason why there is no value.
+    """Turn what torch, or the model's own code, raises inside into the reason why there is no value.
 
     A model that can be run may still be one that cannot be differentiated, or copied: that costs these rows alone.
     """

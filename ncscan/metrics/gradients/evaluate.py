@@ -31,12 +31,12 @@ GRADIENT_METRICS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("stationarity", ("residual", "relative", "identity")),
     ("sharpness", ("loss", "objective", "bound", "bound_momentum", "ratio")),
 )
-"""What is measured, with its quantities, in the order of the rows; docs/gradients.md defines them."""
+"""The measures, with their quantities, in the order of the rows; docs/gradients.md defines them."""
 
 OF_WEIGHTS_ALONE = {("objective", "decay"), ("sharpness", "bound"), ("sharpness", "bound_momentum")} | {
     ("stationarity", quantity) for quantity in dict(GRADIENT_METRICS)["stationarity"]
 }
-"""Exact on any samples: what the loss adds to the residual of a pair cancels, sample by sample."""
+"""These are exact on any samples: what the loss adds to the residual of a pair cancels, sample by sample."""
 
 
 def measure_gradients(
@@ -49,7 +49,7 @@ def measure_gradients(
     device: torch.device,
     batch_size: int,
 ) -> Gradients:
-    """Every measure that takes gradients.
+    """Return every measure that takes gradients.
 
     Args:
         model: in eval mode, on the device, as it was traced; it is copied, and left as it is.

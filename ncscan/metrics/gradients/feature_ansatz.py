@@ -26,14 +26,14 @@ WIDEST = 4096
 MAX_PROBES = 100
 """More outputs than this are not differentiated one by one: so many random signs stand for all of them."""
 SAME = 1e-2
-"""Of the largest output: half precision rounds by less, another order of the inputs is off by far more."""
+"""The share of the largest output: half precision rounds by less, another order of inputs is off by far more."""
 AT_ONCE = 2**30
 """Bytes of outer products that are summed in one go; a deeper network is gone through several times."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a linear map reads: a layer, as vectors of the map's width."""
+    """The input of a linear map: a layer, as vectors of the linear map's width."""
 
     map: str
     tap: Tap
@@ -41,23 +41,23 @@ class Reading:
 
     @property
     def key(self) -> tuple[str, int]:
-        """Maps that read the same share a matrix."""
+        """Return the key of a matrix, which linear maps that read the same share."""
         return self.tap.name, self.d
 
     @property
     def is_flattened(self) -> bool:
-        """Whether a whole map is read as one vector, in an order that has to be found out."""
+        """Return whether a whole feature map is read as one vector, in an order that has to be found out."""
         return len(self.tap.shape) > 1 and self.d == math.prod(self.tap.shape)
 
     def vectors(self, value: torch.Tensor) -> torch.Tensor:
-        """A value or gradient (n, *shape) as (n · positions, d)."""
+        """Return a value or gradient (n, *shape) as (n · positions, d)."""
         if not self.is_flattened and self.tap.channel_dim is not None:
             value = value.movedim(1 + self.tap.channel_dim, -1)
         return value.reshape(-1, self.d)
 
 
 def feature_ansatz(work: Work, traced: Trace) -> Iterator[Found]:
-    """The ansatz at every linear map of the pass."""
+    """Yield the ansatz at every linear map of the pass."""
     graph = traced.graph
     probed = graph.output.shape[-1] > MAX_PROBES
     readings = {each.name: _reading(each, graph) for each in graph.maps}
@@ -81,12 +81,12 @@ def feature_ansatz(work: Work, traced: Trace) -> Iterator[Found]:
 
 
 def ansatz(W: Float64[np.ndarray, "n d"], G: Float64[np.ndarray, "d d"]) -> dict[str, float]:
-    """How alike WᵀW and G are: the cosine of the two as flat vectors, as they are and less their mean entry.
+    """Return how alike WᵀW and G are: the cosine of the two as flat vectors, as they are and less their mean entry.
 
     cos(A, B) = <A, B>/(‖A‖_F‖B‖_F) with A = WᵀW, which is never formed: <WᵀW, G> = Σ (WG)∘W.
 
     Args:
-        W: the map (n, d).
+        W: the linear map (n, d).
         G: the average gradient outer product at what it reads (d, d).
 
     Returns: `uncentred` in [0, 1], `centred` (Pearson's correlation of the entries) in [−1, 1], no unit; 1 where
@@ -123,7 +123,7 @@ def ansatz(W: Float64[np.ndarray, "n d"], G: Float64[np.ndarray, "d d"]) -> dict
 
 
 def _reading(linear_map: LinearMap, graph: TapGraph) -> Reading | Undefined:
-    """What a map reads, or why the ansatz says nothing of it."""
+    """Return what a linear map reads, or why the ansatz tells nothing of it."""
     if linear_map.kind != "linear":
         return Undefined(f"{'an' if linear_map.kind == 'embedding' else 'a'} {linear_map.kind}, not a matrix")
     if graph.output.name == linear_map.name:
@@ -138,7 +138,7 @@ def _reading(linear_map: LinearMap, graph: TapGraph) -> Reading | Undefined:
 
 
 def _rounds(readings: Mapping[tuple[str, int], Reading]) -> Iterator[list[Reading]]:
-    """Those whose matrices fit into `AT_ONCE` together."""
+    """Yield those whose matrices fit into `AT_ONCE` together."""
     group: list[Reading] = []
     for reading in readings.values():
         if group and 8 * sum(each.d**2 for each in (*group, reading)) > AT_ONCE:
@@ -152,7 +152,7 @@ def _rounds(readings: Mapping[tuple[str, int], Reading]) -> Iterator[list[Readin
 def _outer_products(
     work: Work, traced: Trace, readings: Sequence[Reading]
 ) -> dict[tuple[str, int], Float64[np.ndarray, "d d"] | Undefined]:
-    """Σ_i Σ_k ∇f_k(x_i) ∇f_k(x_i)ᵀ, up to scale, of what each map reads; each position counts as a vector."""
+    """Return Σ_i Σ_k ∇f_k(x_i) ∇f_k(x_i)ᵀ, up to scale, of what each linear map reads; each position is a vector."""
     found: dict[tuple[str, int], torch.Tensor | Undefined] = {}
     edges: dict[int, GradientEdge] = {}
     seen: dict[int, torch.Tensor] = {}
@@ -193,13 +193,13 @@ def _outer_products(
 
 
 def _is_map(W: torch.Tensor, b: torch.Tensor | None, h: torch.Tensor, y: torch.Tensor) -> bool:
-    """Whether y = Wh + b, up to the rounding of either side."""
+    """Return whether y = Wh + b, up to the rounding of either side."""
     expected = torch.nn.functional.linear(h, W.to(h.dtype), None if b is None else b.to(h.dtype))
     return expected.shape == y.shape and bool((expected - y).abs().max() <= SAME * y.abs().max())
 
 
 def _differentiating(model: nn.Module) -> torch.utils.hooks.RemovableHandle:
-    """A pass that is watched runs without gradients: here they come on, until it ends."""
+    """Turn gradients on until a pass ends: one that is watched runs without them."""
 
     def begin(_model: nn.Module, _args: object) -> None:
         torch.set_grad_enabled(True)  # not as a context: who watches sets it back
@@ -208,7 +208,7 @@ def _differentiating(model: nn.Module) -> torch.utils.hooks.RemovableHandle:
 
 
 def _followed(inputs: Inputs) -> Inputs:
-    """Inputs that gradients reach, and that a model may write into: copies of leaves, not the leaves."""
+    """Return inputs that gradients reach, and that a model may write into: copies of leaves, not the leaves."""
     if isinstance(inputs, dict):
         return {name: _followed_tensor(value) for name, value in inputs.items()}
     return _followed_tensor(inputs)
@@ -219,7 +219,7 @@ def _followed_tensor(value: torch.Tensor) -> torch.Tensor:
 
 
 def _probes(logits: torch.Tensor, signs: torch.Generator) -> Iterator[torch.Tensor]:
-    """Which mixture of the outputs to differentiate, (n, K): one output after the other, or random signs.
+    """Yield which mixture of the outputs to differentiate, (n, K): one output after the other, or random signs.
 
     As E[vvᵀ] = I, the mean of (Jᵀv)(Jᵀv)ᵀ is JᵀJ; each sample has signs of its own, so they average out.
     """

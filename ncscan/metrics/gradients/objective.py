@@ -30,7 +30,7 @@ LOSSES: tuple[tuple[tuple[str, ...], Callable[[torch.Tensor, torch.Tensor], torc
     (SQUARE_LOSSES, _square_error),
     (("cross_entropy", "crossentropyloss", "cross-entropy", "ce"), _cross_entropy),
 )
-"""What [train] loss can be called, and its sum over samples: the mean is torch's MSELoss or CrossEntropyLoss."""
+"""The names that [train] loss can have, and its sum over samples: the mean is torch's MSELoss or CrossEntropyLoss."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,14 @@ class Objective:
 
     train: Mapping[str, Plain]
     notes: Mapping[str, Plain]
-    """Of the checkpoint: where a schedule changed the learning rate, its optimizer's state knows it."""
+    """The notes of the checkpoint: where a schedule changed the learning rate, its optimizer's state knows it."""
     step: int | None = None
 
     def loss(self, logits: Float[torch.Tensor, "n K"], labels: Int64[torch.Tensor, "n"]) -> Float[torch.Tensor, ""]:
-        """loss_scale times the loss, summed over samples; Undefined when nothing says the loss, or it is not known."""
+        """Return loss_scale times the loss, summed over samples.
+
+        Undefined when nothing names the loss, or it is not known.
+        """
         name = text(self.train, "loss")
         summed = next((summed for names, summed in LOSSES if name in names), None)
         if summed is None:
@@ -51,14 +54,14 @@ class Objective:
         return number(self.train, "loss_scale", 1.0) * summed(logits, labels)
 
     def weight_decay(self) -> float:
-        """wd, as torch's optimizers take it; Undefined when it is not noted, or the gradient of no loss."""
+        """Return wd, as torch's optimizers take it; Undefined when it is not noted, or the gradient of no loss."""
         wd = number(self.train, "weight_decay")
         if wd and optimizer_kind(self.train) == "decoupled":
             raise Undefined("decoupled weight decay: it is no term of the loss")
         return wd
 
     def learning_rate(self) -> float:
-        """The step size of SGD at this checkpoint; Undefined for other optimizers, and where a schedule hides it."""
+        """Return SGD's step size at this checkpoint; Undefined for other optimizers, and where a schedule hides it."""
         if optimizer_kind(self.train) != "gradient":
             raise Undefined(f"the bound holds for SGD; the optimizer is {text(self.train, 'optimizer')}")
         noted = self.notes.get("lr")
@@ -76,7 +79,7 @@ class Objective:
         return lr
 
     def bound(self) -> float:
-        """2/lr: gradient descent leaves a minimum that is sharper.
+        """Return 2/lr: gradient descent leaves a minimum that is sharper.
 
         >>> Objective({"optimizer": "sgd", "lr": 0.5}, {}).bound()
         4.0
@@ -84,7 +87,7 @@ class Objective:
         return 2 / self.learning_rate()
 
     def momentum_bound(self) -> float:
-        """2(1 + β)/((1 − τ)·lr), the same for SGD with momentum β and dampening τ.
+        """Return 2(1 + β)/((1 − τ)·lr), the same for SGD with momentum β and dampening τ.
 
         >>> Objective({"optimizer": "sgd", "lr": 0.5, "momentum": 0.5}, {}).momentum_bound()
         6.0

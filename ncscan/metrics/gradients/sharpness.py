@@ -18,13 +18,13 @@ KRYLOV = 20
 """Vectors that Lanczos holds; a Hessian no wider is written out."""
 RESTARTS = 40
 SETTLED = 1e-5
-"""‖Hv − λv‖ over λ where Lanczos stops: λ itself is then off by its square over the gap."""
+"""Lanczos stops at this ‖Hv − λv‖ over λ: λ itself is then off by its square over the gap."""
 
 Product = Callable[[Float64[np.ndarray, "p"]], Float64[np.ndarray, "p"]]
 
 
 def sharpness(work: Work) -> Found:
-    """The top eigenvalue of the loss's Hessian, with weight decay the objective's; and the bounds of SGD.
+    """Return the top eigenvalue of the loss's Hessian, with weight decay the objective's; and the bounds of SGD.
 
     Weight decay adds wd to every eigenvalue. Plain gradient descent leaves a minimum above 2/lr, with momentum β above
     2(1 + β)/lr; `ratio` is the objective's eigenvalue over the latter.
@@ -50,7 +50,7 @@ def sharpness(work: Work) -> Found:
 
 
 def top_eigenvalue(product: Product, p: int) -> float:
-    """The largest eigenvalue (with its sign) of a symmetric matrix that is known by its products with vectors.
+    """Return the largest eigenvalue (with its sign) of a symmetric matrix that is known by its products with vectors.
 
     Args:
         product: v (p,) → Hv (p,).
@@ -83,7 +83,7 @@ def _top_of(work: Work) -> float:
         raise Undefined("the model has no parameters")
 
     def product(v: Float64[np.ndarray, "p"]) -> Float64[np.ndarray, "p"]:
-        """Hv = ∇(∇loss · v), batch by batch."""
+        """Return Hv = ∇(∇loss · v), batch by batch."""
         flat = torch.from_numpy(np.ascontiguousarray(v).reshape(-1)).to(work.device)
         sizes = [p.numel() for p in parameters]
         parts = [x.view_as(p).to(p.dtype) for x, p in zip(torch.split(flat, sizes), parameters, strict=True)]
@@ -116,7 +116,7 @@ def _or_reason(compute: Callable[[], float]) -> float | Undefined:
 
 
 def _with(a: float | Undefined, b: float | Undefined, combine: Callable[[float, float], float]) -> float | Undefined:
-    """Of two numbers a third, or the reason of the first that is none."""
+    """Return a third number made of two, or the reason of the first that is none."""
     if isinstance(a, Undefined):
         return a
     return b if isinstance(b, Undefined) else combine(a, b)

@@ -20,7 +20,7 @@ from ncscan.statistics import (
 
 
 def nc2_equinorm(view: LayerView) -> float:
-    """Spread of the lengths of the centred class means: std_c‖μ̃_c‖ / mean_c‖μ̃_c‖, with ddof 1.
+    """Return the spread of the lengths of the centred class means: std_c‖μ̃_c‖ / mean_c‖μ̃_c‖, with ddof 1.
 
     Args:
         view: any layer.
@@ -35,7 +35,7 @@ def nc2_equinorm(view: LayerView) -> float:
 
 
 def nc2_equiangular(view: LayerView) -> float:
-    """Mean distance of the angles from those of a simplex: mean over c ≠ c' of |cos(μ̃_c, μ̃_c') + 1/(K−1)|.
+    """Return the mean distance of the angles from those of a simplex: mean over c ≠ c' of |cos(μ̃_c, μ̃_c') + 1/(K−1)|.
 
     Args:
         view: any layer.
@@ -51,7 +51,7 @@ def nc2_equiangular(view: LayerView) -> float:
 
 
 def nc2_etf(view: LayerView) -> float:
-    """Distance of the Gram matrix of the centred class means from a simplex: ‖M̃ᵀM̃/‖M̃ᵀM̃‖_F − ETF_K‖_F.
+    """Return the distance of the Gram matrix of the centred class means from a simplex: ‖M̃ᵀM̃/‖M̃ᵀM̃‖_F − ETF_K‖_F.
 
     ETF_K = (I − 11ᵀ/K)/√(K−1), of norm 1.
 
@@ -69,7 +69,7 @@ def nc2_etf(view: LayerView) -> float:
 
 
 def nc2_etf_unit(view: LayerView) -> float:
-    """The same of directions alone, each centred class mean scaled to length 1: ‖ÛᵀÛ/‖ÛᵀÛ‖_F − ETF_K‖_F.
+    """Return the same distance for directions alone, class means scaled to length 1: ‖ÛᵀÛ/‖ÛᵀÛ‖_F − ETF_K‖_F.
 
     Args:
         view: any layer.
@@ -85,7 +85,9 @@ def nc2_etf_unit(view: LayerView) -> float:
 
 
 def nc2_orthogonal(view: LayerView) -> float:
-    """Distance of the Gram matrix of the class means from an orthogonal frame: ‖MᵀM/‖MᵀM‖_F − I/√K‖_F, not centred.
+    """Return the distance of MᵀM from an orthogonal frame, not centred: ‖MᵀM/‖MᵀM‖_F − I/√K‖_F.
+
+    MᵀM is the Gram matrix of the class means.
 
     Args:
         view: any layer.
@@ -107,7 +109,7 @@ def nc2_orthogonal(view: LayerView) -> float:
 
 
 def gnc2_uniformity(view: LayerView) -> Value:
-    """How evenly the directions of the classes share the sphere: log(1/‖û_c − û_c'‖) over pairs c < c', û = μ̃/‖μ̃‖.
+    """Return how evenly the classes' directions share the sphere: log(1/‖û_c − û_c'‖) over c < c', û = μ̃/‖μ̃‖.
 
     Quantities `mean` and `var` (ddof 0). It is what can be asked where d < K − 1 and no simplex fits.
 
@@ -140,7 +142,7 @@ def gnc2_uniformity(view: LayerView) -> Value:
 
 
 def nc2_condition(view: LayerView) -> float:
-    """Condition number of the class means, not centred: κ(M) = s_1/s_K.
+    """Return the condition number of the class means, not centred: κ(M) = s_1/s_K.
 
     Args:
         view: any layer.
@@ -158,12 +160,12 @@ def nc2_condition(view: LayerView) -> float:
 
 
 def uncentred_rank(view: LayerView) -> Rank:
-    """The rank of M."""
+    """Return the rank of M."""
     return Rank(mean_singular_values(view.stats)[1], certain=True)
 
 
 def equinorm(vectors: Float64[np.ndarray, "K n"]) -> float:
-    """Spread of the lengths of K vectors: std_c‖v_c‖ / mean_c‖v_c‖, with ddof 1.
+    """Return the spread of the lengths of K vectors: std_c‖v_c‖ / mean_c‖v_c‖, with ddof 1.
 
     Args:
         vectors: (K, n), one a row, not all zero.
@@ -180,7 +182,7 @@ def equinorm(vectors: Float64[np.ndarray, "K n"]) -> float:
 
 
 def equiangular(vectors: Float64[np.ndarray, "K n"]) -> float:
-    """Mean distance of K directions from the angles of a simplex: mean over c ≠ c' of |cos(v_c, v_c') + 1/(K−1)|.
+    """Return the mean distance of K directions from a simplex's angles: mean over c ≠ c' of |cos(v_c, v_c') + 1/(K−1)|.
 
     Args:
         vectors: (K, n), one a row, none zero.
@@ -202,7 +204,7 @@ def equiangular(vectors: Float64[np.ndarray, "K n"]) -> float:
 
 
 def etf_distance(vectors: Float64[np.ndarray, "K n"]) -> float:
-    """Distance of the Gram matrix of K vectors from a simplex: ‖VVᵀ/‖VVᵀ‖_F − ETF_K‖_F.
+    """Return the distance of the Gram matrix of K vectors from a simplex: ‖VVᵀ/‖VVᵀ‖_F − ETF_K‖_F.
 
     Args:
         vectors: V (K, n), one a row, not all zero.
@@ -218,7 +220,7 @@ def etf_distance(vectors: Float64[np.ndarray, "K n"]) -> float:
 
 
 def cross_etf_distance(a: Float64[np.ndarray, "K n"], b: Float64[np.ndarray, "K n"]) -> float:
-    """Distance of the products of two sets of K vectors from a simplex: ‖abᵀ/‖abᵀ‖_F − ETF_K‖_F.
+    """Return the distance of the products of two sets of K vectors from a simplex: ‖abᵀ/‖abᵀ‖_F − ETF_K‖_F.
 
     Args:
         a: (K, n), one a row.
@@ -255,7 +257,7 @@ def product_distance(
 
 
 def centred_directions(view: LayerView) -> Float64[np.ndarray, "K r"]:
-    """û_c = μ̃_c/‖μ̃_c‖; Undefined where one has no direction, or K = 2, where they always point apart."""
+    """Return û_c = μ̃_c/‖μ̃_c‖; Undefined where one has no direction, or K = 2, where they always point apart."""
     stats = view.stats
     if stats.n_classes == 2:
         raise Undefined("trivial at K = 2")
@@ -269,7 +271,7 @@ def centred_directions(view: LayerView) -> Float64[np.ndarray, "K r"]:
 
 
 def _centred(view: LayerView) -> Float64[np.ndarray, "K r"]:
-    """M̃, where it can differ from a simplex at all."""
+    """Return M̃, where it can differ from a simplex at all."""
     stats = view.stats
     vectors = stats.centred(view.weighting)
     if stats.n_classes == 2 and view.weighting == "class":

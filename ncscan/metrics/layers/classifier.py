@@ -13,7 +13,7 @@ from ncscan.statistics import in_true_units, nearest_simplex, require_room, true
 
 
 def nc2_equinorm_w(view: LayerView) -> float:
-    """Spread of the lengths of the rows of the classifier: std_c‖w_c‖ / mean_c‖w_c‖, with ddof 1, not centred.
+    """Return the spread of the lengths of the classifier's rows: std_c‖w_c‖ / mean_c‖w_c‖, with ddof 1, not centred.
 
     Args:
         view: a layer from which a linear map leads to the logits.
@@ -28,7 +28,7 @@ def nc2_equinorm_w(view: LayerView) -> float:
 
 
 def nc2_equiangular_w(view: LayerView) -> float:
-    """Mean distance of the rows' angles from those of a simplex: mean over c ≠ c' of |cos(w_c, w_c') + 1/(K−1)|.
+    """Return the mean distance of the rows' angles from a simplex's: mean over c ≠ c' of |cos(w_c, w_c') + 1/(K−1)|.
 
     Args:
         view: a layer from which a linear map leads to the logits.
@@ -48,7 +48,7 @@ def nc2_equiangular_w(view: LayerView) -> float:
 
 
 def nc2_etf_w(view: LayerView) -> float:
-    """Distance of the Gram matrix of the rows from a simplex: ‖WWᵀ/‖WWᵀ‖_F − ETF_K‖_F, not centred.
+    """Return the distance of the Gram matrix of the rows from a simplex: ‖WWᵀ/‖WWᵀ‖_F − ETF_K‖_F, not centred.
 
     Args:
         view: a layer from which a linear map leads to the logits.
@@ -64,7 +64,7 @@ def nc2_etf_w(view: LayerView) -> float:
 
 
 def bias_collapse(view: LayerView) -> float:
-    """What the classifier says of the global mean, up to what all classes share: ‖C(W μ_G + b)‖, C = I − 11ᵀ/K.
+    """Return the classifier's output at the global mean, up to what all classes share: ‖C(W μ_G + b)‖, C = I − 11ᵀ/K.
 
     Args:
         view: a layer from which a linear map leads to the logits.
@@ -80,7 +80,7 @@ def bias_collapse(view: LayerView) -> float:
 
 
 def bias_collapse_raw(view: LayerView) -> float:
-    """What the classifier says of the global mean: ‖W μ_G + b‖.
+    """Return the norm of the classifier's output at the global mean: ‖W μ_G + b‖.
 
     Args:
         view: a layer from which a linear map leads to the logits.
@@ -98,7 +98,7 @@ def bias_collapse_raw(view: LayerView) -> float:
 
 
 def classifier_row_sum(view: LayerView) -> float:
-    """Whether the rows of the classifier cancel: ‖Wᵀ1‖/(√K ‖W‖_F).
+    """Return how far the rows of the classifier are from cancelling: ‖Wᵀ1‖/(√K ‖W‖_F).
 
     Args:
         view: a layer from which a linear map leads to the logits.
@@ -114,7 +114,7 @@ def classifier_row_sum(view: LayerView) -> float:
 
 
 def etf_swap_error(view: LayerView) -> float:
-    """Error of the simplex ETF nearest to the classifier in its place, without a bias: P[y ≠ argmax_c ⟨e_c, h⟩].
+    """Return the error of the simplex ETF nearest to the classifier in its place, no bias: P[y ≠ argmax_c ⟨e_c, h⟩].
 
     Args:
         view: a layer from which a linear map leads to the logits, accumulated with it.
@@ -135,7 +135,7 @@ def etf_swap_error(view: LayerView) -> float:
 
 
 def _central_logits(view: LayerView) -> Float64[np.ndarray, "K"]:
-    """W μ_G + b."""
+    """Return W μ_G + b."""
     products = view.rows @ view.stats.global_mean(view.weighting)
     exponent = view.row_exponent + view.stats.exponent
     if not view.bias.any():
@@ -145,19 +145,19 @@ def _central_logits(view: LayerView) -> Float64[np.ndarray, "K"]:
 
 
 def _length(x: Float64[np.ndarray, "K"]) -> float:
-    """‖x‖, also where the squares leave float64."""
+    """Return ‖x‖, also where the squares leave float64."""
     exponent = unit_exponent(float(np.abs(x).max()))
     return true_value(np.linalg.norm(np.ldexp(x, -exponent)), exponent)
 
 
 def _frame(view: LayerView) -> Float64[np.ndarray, "K d"]:
-    """The rows of W as a frame, up to a factor; Undefined where it is zero, or a simplex by construction."""
+    """Return the rows of W as a frame, up to a factor; Undefined where it is zero, or a simplex by construction."""
     view.require_free_rows()
     return _scaled(view.frame_rows)
 
 
 def _scaled(W: Float64[np.ndarray, "K d"]) -> Float64[np.ndarray, "K d"]:
-    """W up to a factor; Undefined where it is zero."""
+    """Return W up to a factor; Undefined where it is zero."""
     size = np.abs(W).max()
     if size == 0:
         raise Undefined("the classifier is zero")

@@ -19,7 +19,7 @@ SIZES = ("minority", "majority")
 
 
 def imbalance(view: LayerView) -> Value:
-    """The smallest classes against the largest: how noisy, how far out, how well told apart.
+    """Compare the smallest classes with the largest: how noisy, how far out, how well told apart.
 
     Quantities `ratio` n_max/n_min, and for `minority` and `majority`, the classes of n_min and of n_max samples, the
     mean over them of v_c (`variance_…`), of ‖μ̃_c‖ (`norm_…`) and of the error of the nearest class centre (`error_…`),
@@ -59,11 +59,11 @@ def imbalance(view: LayerView) -> Value:
 
 
 _POWERS = {"variance": 2, "norm": 1}
-"""In which power of the unit of the activations a number is."""
+"""The power of the unit of the activations in which each number is."""
 
 
 def imbalance_w(view: LayerView) -> Value:
-    """The rows of the classifier for the smallest classes against those for the largest.
+    """Compare the rows of the classifier for the smallest classes with those for the largest.
 
     Quantities `norm_…` mean ‖w_c‖ and `cosine_…` mean cos(w_c, w_c') over pairs, of `minority` and `majority`.
 

@@ -14,11 +14,11 @@ from ncscan.metrics.view import LayerView, Metric
 from ncscan.statistics import LayerStats, require_extent, true_value, unit_exponent
 
 _BLOCK_NUMBERS = 2**22
-"""Logits at once: 32 MiB."""
+"""The number of logits at once: 32 MiB."""
 
 
 def ncc_error(view: LayerView) -> float:
-    """Error of the nearest class centre: P[y ≠ argmin_c ‖h − μ_c‖].
+    """Return the error of the nearest class centre: P[y ≠ argmin_c ‖h − μ_c‖].
 
     Classes without samples have no mean, so no sample is nearest to them; among equal distances the lowest class wins.
 
@@ -38,7 +38,7 @@ def ncc_error(view: LayerView) -> float:
 
 
 def nc4_mismatch(view: LayerView) -> float:
-    """How often the network and the nearest class centre disagree: P[argmax_c f_c ≠ argmin_c ‖h − μ_c‖].
+    """Return how often the network and the nearest class centre disagree: P[argmax_c f_c ≠ argmin_c ‖h − μ_c‖].
 
     The network's decision is the argmax of its real logits, bias included.
 
@@ -61,7 +61,7 @@ def nc4_mismatch(view: LayerView) -> float:
 
 
 def require_apart(stats: LayerStats) -> None:
-    """Undefined where which of two means is nearer is rounding: one point, a far offset, or another class far away."""
+    """Raise Undefined where rounding decides which mean is nearer: one point, a far offset, another class far away."""
     require_extent(stats)
     (one, other), means = stats.crowding.pair, stats.means
     if not len(stats.basis):  # all are as near to each other: the first two that are not equal
@@ -76,12 +76,12 @@ def require_apart(stats: LayerStats) -> None:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one pass over the logits finds: what the network decides, and what that costs."""
+    """The findings of one pass over the logits: what the network decides, and what that costs."""
 
     decisions: Int64[np.ndarray, "N"]
     """argmax_c f_c; among equal logits the lowest class."""
     obstacle: str
-    """Why the network decides nothing for some samples: their logits are not finite. Empty where all are."""
+    """The reason why the network decides nothing for some samples: their logits are not finite. Empty where all are."""
     largest: float
     """The largest |f_c|."""
     _labels: Int64[np.ndarray, "N"]
@@ -91,17 +91,17 @@ class Answers:
     _losses: Float64[np.ndarray, "N"]
 
     def error(self) -> float:
-        """Fraction of samples whose largest logit is not that of their label: see `training_error`."""
+        """Return the fraction of samples whose largest logit is not that of their label: see `training_error`."""
         self._require_finite()
         return float(np.mean(self.decisions != self._labels))
 
     def mean_squared_error(self) -> float:
-        """Squared distance of the logits from one-hot labels: see `mean_squared_error`."""
+        """Return the squared distance of the logits from one-hot labels: see `mean_squared_error`."""
         self._require_finite()
         return true_value(self._mean_square, 2 * self._exponent)
 
     def cross_entropy(self) -> float:
-        """Negative log-likelihood of the labels: see `cross_entropy`."""
+        """Return the negative log-likelihood of the labels: see `cross_entropy`."""
         self._require_finite()
         return float(np.mean(self._losses))
 
@@ -111,7 +111,7 @@ class Answers:
 
 
 def answers(blocks: Iterable[tuple[int, Float[np.ndarray, "n K"]]], labels: Int64[np.ndarray, "N"]) -> Answers:
-    """What the network answers, in one pass over its logits.
+    """Return the network's answers, found in one pass over its logits.
 
     Args:
         blocks: (first row, logits) of some samples at a time, all of them once.
@@ -144,19 +144,19 @@ def answers(blocks: Iterable[tuple[int, Float[np.ndarray, "n K"]]], labels: Int6
 
 
 def logit_blocks(logits: Float[np.ndarray, "N K"]) -> Iterator[tuple[int, Float[np.ndarray, "n K"]]]:
-    """Some samples at a time: what is computed of all logits of thousands of classes takes no more memory than they."""
+    """Yield some samples at a time: work on all logits of thousands of classes takes no more memory than they do."""
     step = most_at_once(logits.shape[1])
     for start in range(0, len(logits), step):
         yield start, logits[start : start + step]
 
 
 def most_at_once(n_outputs: int) -> int:
-    """Of how many samples the logits are looked at at once."""
+    """Return for how many samples the logits are looked at at once."""
     return max(1, _BLOCK_NUMBERS // n_outputs)
 
 
 def training_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
-    """Fraction of samples whose largest logit is not that of their label: P[y ≠ argmax_c f_c].
+    """Return the fraction of samples whose largest logit is not that of their label: P[y ≠ argmax_c f_c].
 
     Among equal logits the lowest class wins.
 
@@ -177,7 +177,7 @@ def training_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "
 
 
 def mean_squared_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
-    """Squared distance of the logits from one-hot labels: mean over i, c of (f_c − 1[c = y])².
+    """Return the squared distance of the logits from one-hot labels: mean over i, c of (f_c − 1[c = y])².
 
     That is what torch's MSELoss gives: 1/K of the mean squared norm, without a factor ½ and without weight decay.
 
@@ -198,7 +198,7 @@ def mean_squared_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarra
 
 
 def cross_entropy(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
-    """Negative log-likelihood of the labels under the softmax of the logits: mean over i of log Σ_c exp(f_c) − f_y.
+    """Return the negative log-likelihood of the labels under the softmax: mean over i of log Σ_c exp(f_c) − f_y.
 
     Args:
         logits: f (N, K), what the network gives.
@@ -217,7 +217,7 @@ def cross_entropy(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N
 
 
 def logits_obstacle(logits: Float[np.ndarray, "N K"]) -> str:
-    """Why the network decides nothing for some samples: their logits are not finite. Empty where all are.
+    """Return why the network decides nothing for some samples: their logits are not finite. Empty where all are.
 
     >>> logits_obstacle(np.array([[0.0, 1.0], [np.nan, 1.0]]))
     '1 samples have non-finite logits, first in sample 1'

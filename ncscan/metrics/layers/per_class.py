@@ -35,7 +35,7 @@ class ClassRow:
 
 
 def class_rows(view: LayerView) -> list[ClassRow]:
-    """Every number of every class, then of every pair, in the order of CLASS_METRICS."""
+    """Return every number of every class, then of every pair, in the order of CLASS_METRICS."""
     rows = [row for metric in CLASS_METRICS if metric.asked(view) for row in _rows(metric, view)]
     return [row for row in rows if row.other_index is None] + [row for row in rows if row.other_index is not None]
 
@@ -45,16 +45,16 @@ class ClassMetric(Definition):
     """One row of the table of what is given for every class, or for every pair."""
 
     function: Callable[[LayerView], Float64[np.ndarray, "..."]]
-    """A value for every class (K,), or for every pair (K, K); NaN where there is none."""
+    """Returns a value for every class (K,), or for every pair (K, K); NaN where there is none."""
     missing: str = ONE_SAMPLE
-    """What NaN means there."""
+    """The meaning of NaN there."""
     quantity: str = ""
     pairs: bool = False
     ordered: bool = False
     """Whether c, c' is another pair than c', c."""
     asked: Callable[[LayerView], bool] = lambda view: True
     power: int = 0
-    """In which power of the unit of the activations its values are."""
+    """The power of the unit of the activations in which its values are."""
 
 
 def _rows(metric: ClassMetric, view: LayerView) -> Iterator[ClassRow]:
@@ -79,7 +79,7 @@ def _rows(metric: ClassMetric, view: LayerView) -> Iterator[ClassRow]:
 
 
 def _true(value: np.floating, metric: ClassMetric, view: LayerView) -> tuple[float | None, str]:
-    """A value as it is, or why there is none."""
+    """Return a value as it is, or why there is none."""
     if not np.isfinite(value):
         return None, metric.missing
     found = attempt(partial(true_value, value, metric.power * view.stats.exponent))
@@ -87,7 +87,7 @@ def _true(value: np.floating, metric: ClassMetric, view: LayerView) -> tuple[flo
 
 
 def _places(metric: ClassMetric, K: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The class of each row, and the other one of a pair."""
+    """Return the class of each row, and the other one of a pair."""
     if not metric.pairs:
         return np.arange(K), None
     one, other = np.nonzero(~np.eye(K, dtype=bool)) if metric.ordered else np.triu_indices(K, k=1)
@@ -95,7 +95,7 @@ def _places(metric: ClassMetric, K: int) -> tuple[np.ndarray, np.ndarray | None]
 
 
 def around_mean(values: Float64[np.ndarray, "K"], stats: LayerStats) -> Float64[np.ndarray, "K"]:
-    """What says something of the samples around their class mean; NaN for a class of one, which is its own mean."""
+    """Return values about samples around their class mean; NaN for a class of one, which is its own mean."""
     return np.where(stats.counts > 1, values, np.nan)
 
 
@@ -292,4 +292,4 @@ CLASS_METRICS: tuple[ClassMetric, ...] = (
         undefined="as the metric `ncc_error`",
     ),
 )
-"""What is given class by class and pair by pair, in the order of the rows."""
+"""The measures that are given class by class and pair by pair, in the order of the rows."""

@@ -13,7 +13,7 @@ from ncscan.statistics import LayerStats, Rank, lengths, product_blocks, require
 
 
 def nc3_distance(view: LayerView) -> float:
-    """Distance of the classifier from the centred class means, both of norm 1: ‖Wᵀ/‖W‖_F − M̃/‖M̃‖_F‖_F.
+    """Return the distance of the classifier from the centred class means, both of norm 1: ‖Wᵀ/‖W‖_F − M̃/‖M̃‖_F‖_F.
 
     Args:
         view: a layer from which a linear map leads to the logits.
@@ -32,7 +32,7 @@ def nc3_distance(view: LayerView) -> float:
 
 
 def nc3_distance_squared(view: LayerView) -> float:
-    """The square of `nc3_distance`, which the PNAS paper plots: ‖Wᵀ/‖W‖_F − M̃/‖M̃‖_F‖_F².
+    """Return the square of `nc3_distance`, which the PNAS paper plots: ‖Wᵀ/‖W‖_F − M̃/‖M̃‖_F‖_F².
 
     Args:
         view: a layer from which a linear map leads to the logits.
@@ -71,7 +71,7 @@ def nc3_etf(view: LayerView) -> float:
 
 
 def nc3_cosine(view: LayerView) -> Value:
-    """Alignment of features with their row of the classifier, not centred: (1/N) Σ_i cos(h_i, W_{y_i}).
+    """Return the alignment of features with their row of the classifier, not centred: (1/N) Σ_i cos(h_i, W_{y_i}).
 
     Quantity `samples` is the formula; `means` is the same over class means, (1/K) Σ_c cos(μ_c, W_c).
 
@@ -90,7 +90,7 @@ def nc3_cosine(view: LayerView) -> Value:
 
 
 def nc3_uniform(view: LayerView) -> float:
-    """How evenly the classifier follows the class means: Var_c cos(w_c, μ̃_c), ddof 0.
+    """Return how evenly the classifier follows the class means: Var_c cos(w_c, μ̃_c), ddof 0.
 
     Args:
         view: a layer from which a linear map leads to the logits.
@@ -106,14 +106,14 @@ def nc3_uniform(view: LayerView) -> float:
 
 
 def class_cosines(view: LayerView) -> Float64[np.ndarray, "K"]:
-    """cos(w_c, μ̃_c) of every class; Undefined where one of the two has no direction."""
+    """Return cos(w_c, μ̃_c) of every class; Undefined where one of the two has no direction."""
     W, M, norms = _directed(view)
     cosines: Float64[np.ndarray, K] = np.einsum("kd,kd->k", W, M) / norms / np.linalg.norm(W, axis=1)
     return cosines
 
 
 def pair_cosines(view: LayerView) -> Float64[np.ndarray, "K K"]:
-    """cos(w_c, μ̃_c') of every row of the classifier and every class mean; Undefined where one has no direction."""
+    """Return cos(w_c, μ̃_c') of every classifier row and every class mean; Undefined where one has no direction."""
     W, M, norms = _directed(view)
     cosines: Float64[np.ndarray, "K K"] = W @ M.T / norms / np.linalg.norm(W, axis=1)[:, None]
     return cosines
@@ -122,7 +122,7 @@ def pair_cosines(view: LayerView) -> Float64[np.ndarray, "K K"]:
 def _directed(
     view: LayerView,
 ) -> tuple[Float64[np.ndarray, "K d"], Float64[np.ndarray, "K d"], Float64[np.ndarray, "K"]]:
-    """W, M̃ and the lengths of its columns; Undefined where one has no direction."""
+    """Return W, M̃ and the lengths of its columns; Undefined where one has no direction."""
     stats = view.stats
     W, M = view.frame_rows, stats.means - stats.global_mean(view.weighting)
     _require_nonzero_rows(W, stats)
@@ -134,7 +134,7 @@ def _directed(
 
 
 def nc3_subspace(view: LayerView) -> float:
-    """Whether a linear map listens where class means differ: mean of the singular values of V_j(W)ᵀ U_j(M̃).
+    """Return how far a linear map listens where class means differ: mean of the singular values of V_j(W)ᵀ U_j(M̃).
 
     V_j are the j strongest input directions of W, U_j those of M̃, j = min(rank M̃, rank W, K−1): with K directions
     exact collapse would read 0.90 to 0.93, because M̃ has no K-th.
@@ -155,7 +155,7 @@ def nc3_subspace(view: LayerView) -> float:
 
 
 def subspace_rank(view: LayerView) -> Rank:
-    """j, the number of directions that are compared."""
+    """Return j, the number of directions that are compared."""
     return Rank(len(_subspaces(view)[0]), certain=True)
 
 

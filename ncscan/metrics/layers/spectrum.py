@@ -14,7 +14,7 @@ _NUMERICAL_RANK = 1e-3
 
 
 def feature_condition(view: LayerView) -> float:
-    """Condition number of the activations: κ(Z) = s_1 / smallest non-zero singular value, not centred.
+    """Return the condition number of the activations: κ(Z) = s_1 / smallest non-zero singular value, not centred.
 
     Args:
         view: a layer with a spectrum.
@@ -32,13 +32,13 @@ def feature_condition(view: LayerView) -> float:
 
 
 def feature_rank(view: LayerView) -> Rank:
-    """How many singular values of Z are resolved, and whether that is all of them."""
+    """Return how many singular values of Z are resolved, and whether that is all of them."""
     spectrum = _spectrum(view)
     return Rank(spectrum.rank, spectrum.complete)
 
 
 def numerical_rank(view: LayerView) -> float:
-    """How many directions carry more than a thousandth of the strongest: #{s_i > 10⁻³ s_1}, not centred.
+    """Return how many directions carry more than a thousandth of the strongest: #{s_i > 10⁻³ s_1}, not centred.
 
     Args:
         view: a layer with a spectrum.
@@ -58,7 +58,7 @@ def numerical_rank(view: LayerView) -> float:
 
 
 def stable_rank(view: LayerView) -> float:
-    """Total square over that of the strongest direction: ‖Z‖_F²/‖Z‖², not centred.
+    """Return the total square over that of the strongest direction: ‖Z‖_F²/‖Z‖², not centred.
 
     Args:
         view: a layer with a spectrum.
@@ -74,7 +74,7 @@ def stable_rank(view: LayerView) -> float:
 
 
 def effective_rank(view: LayerView) -> float:
-    """Exponential of the entropy of the singular values: exp(−Σ p_i log p_i), p_i = s_i/Σs, not centred.
+    """Return the exponential of the entropy of the singular values: exp(−Σ p_i log p_i), p_i = s_i/Σs, not centred.
 
     Args:
         view: a layer with a spectrum.
@@ -96,7 +96,7 @@ def effective_rank(view: LayerView) -> float:
 
 
 def participation_ratio(view: LayerView) -> float:
-    """How many directions share the total square: (Σ λ_i)²/Σ λ_i², λ_i = s_i², not centred.
+    """Return how many directions share the total square: (Σ λ_i)²/Σ λ_i², λ_i = s_i², not centred.
 
     Args:
         view: a layer with a spectrum.
@@ -113,7 +113,7 @@ def participation_ratio(view: LayerView) -> float:
 
 
 def norms(view: LayerView) -> Value:
-    """How long activations are, and how many are exactly zero.
+    """Return how long activations are, and how many are exactly zero.
 
     Quantities `global_mean` ‖μ_G‖, `mean` and `std` (ddof 0) of ‖h‖ over samples, `zeros` among all N·d numbers.
 
@@ -144,7 +144,7 @@ def _true(stats: LayerStats, length: float) -> float | Undefined:
 
 
 def negativity(view: LayerView) -> Value:
-    """Share of a pre-activation that the ReLU after it removes: ‖Z − relu(Z)‖/‖Z‖.
+    """Return the share of a pre-activation that the ReLU after it removes: ‖Z − relu(Z)‖/‖Z‖.
 
     Quantity `op` in the operator norm (the paper's; can exceed 1), `fro` in the Frobenius norm.
 
@@ -181,7 +181,7 @@ def _nonzero_spectrum(view: LayerView) -> Spectrum:
 
 
 def _hidden(spectrum: Spectrum) -> float:
-    """How large a singular value can be that is not among the values."""
+    """Return how large a singular value can be that is not among the values."""
     return max(spectrum.resolution, spectrum.storage)
 
 

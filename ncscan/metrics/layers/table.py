@@ -13,13 +13,13 @@ from ncscan.metrics.layers.variability import VARIABILITY, VARIABILITY_COLLAPSE_
 from ncscan.metrics.view import Definition, Metric
 
 FEATURES: tuple[Metric, ...] = (*VARIABILITY, *CLASS_MEANS, *NEAREST_CLASS_CENTER, *IMBALANCE)
-"""What asks for class means and scatter alone."""
+"""The metrics that need class means and scatter alone."""
 SIZES: tuple[Metric, ...] = (*VARIABILITY_COLLAPSE_INDEX, *SPECTRUM)
-"""What is said of a layer's size and spectrum."""
+"""The metrics of a layer's size and spectrum."""
 CLASSIFIER: tuple[Metric, ...] = (*CLASSIFIER_FRAME, *SELF_DUALITY, *CLASSIFIER_BIAS, *IMBALANCE_OF_CLASSIFIER)
-"""What compares a layer with a linear map."""
+"""The metrics that compare a layer with a linear map."""
 METRICS: tuple[Metric, ...] = (*FEATURES, *SIZES, *CLASSIFIER)
-"""What is measured at a layer, in the order of the rows."""
+"""The metrics of a layer, in the order of the rows."""
 
 NETWORK: tuple[Definition, ...] = (
     Definition(
@@ -43,4 +43,4 @@ NETWORK: tuple[Definition, ...] = (
         undefined="logits are not finite",
     ),
 )
-"""What is measured of the network as a whole, from its logits."""
+"""The metrics of the network as a whole, from its logits."""

@@ -11,7 +11,7 @@ from ncscan.statistics import LayerStats, Rank, Weighting, between, centred_rank
 
 
 def nc1_pinv(view: LayerView) -> float:
-    """Within-class scatter in units of the between-class scatter, direction by direction: tr(Σ_W Σ_B⁺)/K.
+    """Return the within-class scatter in units of the between-class scatter, direction by direction: tr(Σ_W Σ_B⁺)/K.
 
     Σ_B⁺ inverts the at most K−1 directions of the centred class means that stand above the storage precision, so
     nothing of Σ_W outside their span counts.
@@ -29,7 +29,7 @@ def nc1_pinv(view: LayerView) -> float:
 
 
 def separation(view: LayerView) -> float:
-    """The D of the law of data separation: tr(Σ_W Σ_B⁺), classes weighted by their samples.
+    """Return D of the law of data separation: tr(Σ_W Σ_B⁺), classes weighted by their samples.
 
     Args:
         view: any layer; its weighting plays no part.
@@ -44,7 +44,7 @@ def separation(view: LayerView) -> float:
 
 
 def nc1_trace(view: LayerView) -> float:
-    """Total within-class variance over total between-class variance: tr Σ_W / tr Σ_B.
+    """Return the total within-class variance over total between-class variance: tr Σ_W / tr Σ_B.
 
     Args:
         view: any layer.
@@ -62,7 +62,7 @@ def nc1_trace(view: LayerView) -> float:
 
 
 def nc1_normalized(view: LayerView) -> float:
-    """Share of the within-class variance in all variance: tr Σ_W / (tr Σ_W + tr Σ_B).
+    """Return the share of the within-class variance in all variance: tr Σ_W / (tr Σ_W + tr Σ_B).
 
     Args:
         view: any layer.
@@ -82,7 +82,7 @@ def nc1_normalized(view: LayerView) -> float:
 
 
 def vci(view: LayerView) -> float:
-    """Variability collapse index: 1 − tr(Σ_T⁺ Σ_B)/rank Σ_B, classes weighted by their samples.
+    """Return the variability collapse index: 1 − tr(Σ_T⁺ Σ_B)/rank Σ_B, classes weighted by their samples.
 
     With S what no other direction foretells of Σ_W in the span of M̃, this is the mean of g/(1 + g) over the
     eigenvalues g of Σ_B^{−½} S Σ_B^{−½}: the same, without the difference of two numbers near 1.
@@ -114,13 +114,13 @@ def vci(view: LayerView) -> float:
 
 
 def vci_rank(view: LayerView) -> Rank:
-    """The rank of Σ_B, and whether directions that may be rounding are too few to matter."""
+    """Return the rank of Σ_B, and whether directions that may be rounding are too few to matter."""
     found = view.stats.unexplained
     return Rank(sample_rank(view).value, certain=found is None or found.doubtful <= _NEGLIGIBLE)
 
 
 def cdnv(view: LayerView) -> float:
-    """Class-distance normalised variance: mean over c ≠ c' of (v_c + v_c')/(2‖μ_c − μ_c'‖²).
+    """Return the class-distance normalised variance: mean over c ≠ c' of (v_c + v_c')/(2‖μ_c − μ_c'‖²).
 
     v_c is the mean of ‖h − μ_c‖² over class c.
 
@@ -143,12 +143,12 @@ def cdnv(view: LayerView) -> float:
 
 
 def sample_rank(view: LayerView) -> Rank:
-    """The rank of M̃ centred by samples."""
+    """Return the rank of M̃ centred by samples."""
     return centred_rank(view.stats, "sample")
 
 
 def means_rank(view: LayerView) -> Rank:
-    """The rank of M̃, on which Σ_B⁺ rests."""
+    """Return the rank of M̃, on which Σ_B⁺ rests."""
     return centred_rank(view.stats, view.weighting)
 
 
@@ -159,7 +159,7 @@ _TRIVIAL = "trivially 0: samples are so few that directions without classes fore
 
 
 def _without_gram(stats: LayerStats) -> str:
-    """Why there is no vci of a layer whose features have no Gram matrix."""
+    """Return why there is no vci of a layer whose features have no Gram matrix."""
     if stats.spectrum is None:
         return "no Gram matrix was accumulated"
     if stats.spectrum.reason:
@@ -171,7 +171,7 @@ def _without_gram(stats: LayerStats) -> str:
 
 
 def _noise_to_signal(stats: LayerStats, weighting: Weighting) -> float:
-    """tr(Σ_W Σ_B⁺)."""
+    """Return tr(Σ_W Σ_B⁺)."""
     _require_spread(stats)
     squares, axes = between(stats, weighting)
     within = np.einsum("kr,kr->k", axes @ stats.projected, axes) / stats.n_samples  # diagonal of Σ_W in those axes
@@ -179,7 +179,7 @@ def _noise_to_signal(stats: LayerStats, weighting: Weighting) -> float:
 
 
 def _require_spread(stats: LayerStats) -> None:
-    """A class of one sample has no spread; when all are such, 0 says nothing of collapse."""
+    """Raise Undefined when all classes have one sample, and so no spread: 0 would tell nothing of collapse."""
     if stats.n_samples == stats.n_classes:
         raise Undefined("one sample a class: nothing can vary within classes")
 

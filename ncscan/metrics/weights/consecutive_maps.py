@@ -15,7 +15,7 @@ from ncscan.statistics import storage_tolerance, strongest_directions, unit_expo
 def alignment(
     first: Float[np.ndarray, "n m"], following: Float[np.ndarray, "p n"], n_classes: int
 ) -> tuple[float, int]:
-    """Whether a map listens where the one before it speaks: mean of the singular values of V_j(W₂)ᵀ U_j(W₁).
+    """Return how far a linear map listens where the one before it speaks: mean singular value of V_j(W₂)ᵀ U_j(W₁).
 
     U_j are the j strongest output directions of W₁, V_j the j strongest input directions of W₂, j = min(K, ranks).
     Single directions would be undefined where s_1 ≈ s_2, as at collapse.
@@ -27,7 +27,8 @@ def alignment(
 
     Returns: the mean cosine of principal angles, in [0, 1], 1 under exact balance; and j.
 
-    Raises: Undefined when a map is zero or not finite, j = n, or a map has no j strongest directions: s_j = s_{j+1}.
+    Raises:
+        Undefined: when a linear map is zero or not finite, j = n, or one has no j strongest directions: s_j = s_{j+1}.
 
     Source: Ji and Telgarsky 2019.
 
@@ -50,12 +51,12 @@ def alignment(
 
 
 def norm_spread(maps: Sequence[Float64[np.ndarray, "..."]]) -> float:
-    """How unequal the maps are in size: std_ℓ‖W_ℓ‖_F / mean_ℓ‖W_ℓ‖_F, with ddof 0.
+    """Return how unequal the linear maps are in size: std_ℓ‖W_ℓ‖_F / mean_ℓ‖W_ℓ‖_F, with ddof 0.
 
     Args:
         maps: two or more, not all zero.
 
-    Returns: ≥ 0, no unit; 0 at every critical point, where the maps are homogeneous and decayed alike.
+    Returns: ≥ 0, no unit; 0 at every critical point, where the linear maps are homogeneous and decayed alike.
 
     Source: Rangamani and Banburski-Fahey 2022.
 

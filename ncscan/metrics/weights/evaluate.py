@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _FARTHEST = 1e-75
-"""Of two maps one is not smaller than so many times the other, for fourth powers of both to be compared."""
+"""Fourth powers of two linear maps can be compared where neither is smaller than the other by more than this factor."""
 
 _WIDEST_DENSE = 4096
 """Up to this width D is formed; beyond it only its products with vectors are."""
@@ -47,9 +47,9 @@ class WeightRow:
     """One number of one linear map, of a pair of consecutive ones, or of the product of the linear head."""
 
     map: str
-    """Name of the map; a product is written `first..last`."""
+    """Name of the linear map; a product is written `first..last`."""
     next_map: str
-    """The map that follows, for a pair; else empty."""
+    """The linear map that follows, for a pair; else empty."""
     metric: str
     quantity: str
     value: float | None
@@ -71,14 +71,14 @@ class Condition:
 
 
 NORMS = ("op", "fro", "op_relative", "fro_relative")
-"""Quantities of the balancedness of a pair."""
+"""The quantities of the balancedness of a pair."""
 
 SIZES = ("condition", "s_1", "s_r", "stable_rank", "fro")
-"""Quantities of a single map."""
+"""The quantities of a single linear map."""
 
 
 def measure_weights(weights: Weights, graph: TapGraph) -> list[WeightRow]:
-    """Every measure of the weights of a traced model: pairs, single maps, the head, then all together."""
+    """Return every measure of the weights of a traced model: pairs, single linear maps, the head, then all together."""
     rows = [row for link in graph.links for row in _pair(link, weights, graph)]
     rows += [row for linear_map in graph.maps for row in _single(linear_map.name, weights, graph)]
     return rows + list(_head(weights, graph)) + list(_norm_spread(weights, graph))
@@ -89,7 +89,7 @@ def balance(
     following: Float64[np.ndarray, "p n"],
     bias: Float64[np.ndarray, "n"] | None = None,
 ) -> dict[str, float | Undefined]:
-    """How far two consecutive maps are from balance: norms of D = W₂ᵀW₂ − W₁W₁ᵀ − b₁b₁ᵀ, raw and relative.
+    """Return the imbalance of two consecutive linear maps: norms of D = W₂ᵀW₂ − W₁W₁ᵀ − b₁b₁ᵀ, raw and relative.
 
     Args:
         first: W₁ (n, m).
@@ -118,9 +118,9 @@ def balance_diagonal(
     following: Float64[np.ndarray, "p n"],
     bias: Float64[np.ndarray, "n"] | None = None,
 ) -> dict[str, float | Undefined]:
-    """How far two maps around a ReLU are from balance, unit by unit: norms of diag(W₂ᵀW₂ − W₁W₁ᵀ − b₁b₁ᵀ).
+    """Return the unit-wise imbalance of two linear maps around a ReLU: norms of diag(W₂ᵀW₂ − W₁W₁ᵀ − b₁b₁ᵀ).
 
-    A ReLU between the two maps lets gradient flow conserve the diagonal of D alone.
+    A ReLU between the two linear maps lets gradient flow conserve the diagonal of D alone.
 
     Args:
         first: W₁ (n, m).
@@ -154,9 +154,11 @@ def _in_one_unit(
     following: Float64[np.ndarray, "p n"],
     bias: Float64[np.ndarray, "n"] | None,
 ) -> tuple[Float64[np.ndarray, "n m"], Float64[np.ndarray, "p n"], Float64[np.ndarray, "n"] | None, int]:
-    """The same in the unit 2^exponent, in which fourth powers of the largest stay in float64; and the exponent.
+    """Return the same arrays in the unit 2^exponent, and the exponent.
 
-    Undefined where no unit can hold the squares of both maps.
+    In that unit fourth powers of the largest stay in float64.
+
+    Undefined where no unit can hold the squares of both linear maps.
     """
     sizes = [float(np.abs(x).max(initial=0.0)) for x in (first, following)]
     own = 0.0 if bias is None else float(np.abs(bias).max(initial=0.0))
@@ -183,7 +185,7 @@ def _with_relative(
 
 
 def _difference_norms(A: Float64[np.ndarray, "p n"], B: Float64[np.ndarray, "n m"]) -> tuple[float, float]:
-    """‖AᵀA − BBᵀ‖ and ‖AᵀA − BBᵀ‖_F."""
+    """Return ‖AᵀA − BBᵀ‖ and ‖AᵀA − BBᵀ‖_F."""
     n = len(B)
     if n <= _WIDEST_DENSE:
         D = A.T @ A - B @ B.T
@@ -201,12 +203,12 @@ def _operator_norm(W: Float64[np.ndarray, "n m"]) -> float:
 
 
 def _gram_norm(A: Float64[np.ndarray, "p n"]) -> float:
-    """‖AᵀA‖_F, from the smaller of AᵀA and AAᵀ."""
+    """Return ‖AᵀA‖_F, from the smaller of AᵀA and AAᵀ."""
     return float(np.linalg.norm(A @ A.T if len(A) <= A.shape[1] else A.T @ A))
 
 
 def condition(W: Float64[np.ndarray, "n m"], tolerance: float) -> Condition:
-    """κ(W) = s_1/s_r over the r singular values above the tolerance.
+    """Return κ(W) = s_1/s_r over the r singular values above the tolerance.
 
     Args:
         W: any matrix (n, m).
@@ -242,7 +244,7 @@ def condition(W: Float64[np.ndarray, "n m"], tolerance: float) -> Condition:
 
 
 def _pair(link: Link, weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
-    """Balance of one link: in full where nothing stands between, on the diagonal across one activation."""
+    """Yield the balance of one link: in full where nothing stands between, on the diagonal across one activation."""
     has_bias = weights[link.first][1] is not None
     if link.between == ("activation",):
         metrics: tuple[str, ...] = ("balancedness_diagonal",)
@@ -280,7 +282,10 @@ def _balance_of(metric: str, link: Link, weights: Weights, graph: TapGraph) -> M
 def _require_consecutive(
     link: Link, weights: Weights, graph: TapGraph, *, across: bool = False
 ) -> tuple[Float64[np.ndarray, "n m"], Float64[np.ndarray, "p k"]]:
-    """The two maps of a link as matrices that fit; Undefined where something stands between, unless it may."""
+    """Return the two linear maps of a link as matrices that fit; Undefined where something stands between.
+
+    With `across` something may stand between.
+    """
     if link.between and not across:
         raise Undefined(f"{' and '.join(link.between)} between the two maps")
     first, following = _matrix(link.first, weights, graph), _matrix(link.next, weights, graph)
@@ -303,7 +308,10 @@ def _single(name: str, weights: Weights, graph: TapGraph) -> Iterator[WeightRow]
 
 
 def _head(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
-    """The linear head as one map. In a head without a middle this is the last map itself."""
+    """Yield the linear head as one linear map.
+
+    In a head without a middle this is the last linear map itself.
+    """
     if not graph.head:
         return
     name = graph.head[0] if len(graph.head) == 1 else f"{graph.head[0]}..{graph.head[-1]}"
@@ -323,7 +331,10 @@ def _head(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
 
 
 def _norm_spread(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
-    """Of the maps whose scale goes through to the output unchanged: none after them adds a bias, but the last."""
+    """Yield the spread of the linear maps whose scale goes through to the output unchanged.
+
+    No linear map after them adds a bias, but the last.
+    """
     if len(graph.maps) < 2:
         return
     free = list(graph.maps)
@@ -352,9 +363,11 @@ def _norm_spread(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
 def _product(
     maps: Sequence[Float64[np.ndarray, "_ _"]], tolerances: Sequence[float]
 ) -> tuple[Float64[np.ndarray, "n m"], float]:
-    """W_L…W_{L1+1} up to scale, and its tolerance: a rounding of one map comes out scaled by the norms of the others.
+    """Return W_L…W_{L1+1} up to scale, and its tolerance.
 
-    κ has no unit, and powers of two cost no digit: so maps near norm 1 are multiplied, and nothing overflows.
+    A rounding of one linear map comes out scaled by the norms of the others.
+
+    κ has no unit, and powers of two cost no digit: so linear maps near norm 1 are multiplied, and nothing overflows.
     """
     sizes = [2.0 ** min(float(np.frexp(_operator_norm(W))[1]), 1023.0) for W in maps]
     maps = [W / size for W, size in zip(maps, sizes, strict=True)]
@@ -369,7 +382,7 @@ def _product(
 
 
 def _matrix(name: str, weights: Weights, graph: TapGraph) -> Float64[np.ndarray, "n m"]:
-    """The weight of a linear map as a float64 matrix; Undefined where it is none."""
+    """Return the weight of a linear map as a float64 matrix; Undefined where it is none."""
     kind, W = graph.map(name).kind, weights[name][0]
     if kind != "linear" or W.ndim != 2:
         raise Undefined(f"{name} is {'an' if kind == 'embedding' else 'a'} {kind}, not a matrix")
@@ -377,7 +390,7 @@ def _matrix(name: str, weights: Weights, graph: TapGraph) -> Float64[np.ndarray,
 
 
 def _finite(array: Float[np.ndarray, "..."], otherwise: str) -> Float64[np.ndarray, "..."]:
-    """As float64; Undefined where something in it is not finite."""
+    """Return an array as float64; Undefined where something in it is not finite."""
     exact = array.astype(np.float64)
     if not np.isfinite(exact).all():
         raise Undefined(otherwise)

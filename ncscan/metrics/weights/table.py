@@ -77,4 +77,4 @@ WEIGHT_METRICS: tuple[Definition, ...] = (
         undefined="fewer than two such maps; residual sums or attention between maps; a shared or non-finite weight",
     ),
 )
-"""What is measured of the weights, in the order of the rows."""
+"""The measures of the weights, in the order of the rows."""

@@ -26,7 +26,7 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module] | None] = {
     "softplus": nn.Softplus,
     "identity": None,
 }
-"""What can stand between the layers; `identity` is nothing at all: a deep linear network."""
+"""The functions that can stand between the layers; `identity` is nothing at all: a deep linear network."""
 
 
 class LinearChain(nn.Module):
@@ -52,7 +52,7 @@ class LinearChain(nn.Module):
         return values
 
     def _place(self, name: str, module: nn.Module) -> None:
-        """Put a module where its name says, and last on the path; KeyError where something has that name."""
+        """Put a module where its name places it, and last on the path; KeyError where something has that name."""
         *folders, last = name.split(".")
         parent: nn.Module = self
         for folder in folders:
@@ -66,7 +66,7 @@ class LinearChain(nn.Module):
 
 
 def rebuild(tensors: Mapping[str, torch.Tensor], activation: str | None, linear_head: int | None) -> LinearChain:
-    """The chain that these tensors form, its weights still to be filled.
+    """Return the chain that these tensors form, its weights still to be filled.
 
     Raises: ModelError when they form none, or several, or when the settings do not fit it.
     """
@@ -90,7 +90,7 @@ def rebuild(tensors: Mapping[str, torch.Tensor], activation: str | None, linear_
 
 
 def chain(tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-    """The names of the linear layers, first to last.
+    """Return the names of the linear layers, first to last.
 
     Layers are numbered, or stand in a few groups of which each is numbered (`hidden.0`, `hidden.2`, `head`): the
     order is the one in which every layer reads as many features as the one before it writes. Where shapes fit in
@@ -128,7 +128,7 @@ def chain(tensors: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    """The name, with an underscore more as long as a layer or a folder of layers is called so."""
+    """Return the name, with one underscore more as long as a layer or a folder of layers has that name."""
     while name in taken:
         name += "_"
     return name

@@ -24,18 +24,18 @@ from ncscan.report.figures.scales import short_names, spread_out
 from ncscan.wording import visible
 
 FEWEST_CLASSES, MOST_CLASSES = 3, 4
-"""Three are seen in their plane, four in space."""
+"""The fewest and the most classes of an animation: three are seen in their plane, four in space."""
 MOST_RUNS = 3
 MOST_STEPS = 24
-"""Checkpoints of a timeline; beyond, an even choice, first and last included."""
+"""The number of checkpoints of a timeline; beyond, an even choice, first and last included."""
 MOST_FRAMES = 64
 STILL, MOVING, HELD = 300, 60, 2500
-"""Milliseconds of a checkpoint, of a frame between two, and of the last."""
+"""The milliseconds of a checkpoint, of a frame between two, and of the last."""
 SIZE = 210
-"""Of a panel, in points; a frame has 1.25 pixels for each."""
+"""The size of a panel, in points; a frame has 1.25 pixels for each."""
 SCALE = 1.25
 COLOURS = 96
-"""Of the palette that all frames share."""
+"""The number of colours of the palette that all frames share."""
 NEARLY_WHITE = 244
 TURN, TILT = math.pi, math.radians(14)
 """How far four classes turn in all, and how far one looks down at them."""
@@ -56,17 +56,17 @@ class Moving:
 
 @dataclass(frozen=True)
 class Frame:
-    """What one frame shows of one run."""
+    """The content of one frame for one run."""
 
     at: Positions | None
     words: str
-    """The step, or where it is going from and to; or why nothing is shown."""
+    """Describes the step, or where it is going from and to; or why nothing is shown."""
     reason: str
     terminal: bool
 
 
 def animation(tables: Mapping[str, pd.DataFrame], wanted: Sequence[str] = ()) -> Moving:
-    """A GIF of up to three runs side by side, each frame a checkpoint or on the way from one to the next.
+    """Return a GIF of up to three runs side by side, each frame a checkpoint or on the way from one to the next.
 
     The same tables give the same bytes.
 
@@ -101,21 +101,21 @@ def animation(tables: Mapping[str, pd.DataFrame], wanted: Sequence[str] = ()) ->
 
 
 def _first_of_groups(found: Sequence[Track]) -> list[Track]:
-    """As many runs as there is room for: one of each group before others of the same, in their own order."""
+    """Return as many runs as there is room for: one of each group before others of the same, in their own order."""
     first = list({track.group or track.run: track for track in reversed(found)}.values())[::-1]
     chosen = [*first, *(track for track in found if track not in first)][:MOST_RUNS]
     return [track for track in found if track in chosen]
 
 
 def _steps(shown: Sequence[Track]) -> list[int]:
-    """The steps of all runs; where they count in different units, the places in their order."""
+    """Return the steps of all runs; where they count in different units, the places in their order."""
     if len({track.step_unit for track in shown}) > 1:
         return list(range(max(len(track.moments) for track in shown)))
     return sorted({moment.step for track in shown for moment in track.moments})
 
 
 def _timeline(shown: Sequence[Track]) -> list[list[int]]:
-    """For each time, which moment every run is at: the last that is not later."""
+    """Return for each time which moment every run is at: the last that is not later."""
     mixed = len({track.step_unit for track in shown}) > 1
     times = []
     for step in spread_out(_steps(shown), MOST_STEPS):
@@ -128,7 +128,7 @@ def _timeline(shown: Sequence[Track]) -> list[list[int]]:
 
 
 def _frames(shown: Sequence[Track], timeline: list[list[int]]) -> Iterator[tuple[list[Frame], float, int]]:
-    """What every frame shows, seen from which side, and for how long."""
+    """Yield what every frame shows, seen from which side, and for how long."""
     between = max(1, min(5, (MOST_FRAMES - len(timeline)) // (len(timeline) - 1)))
     total = (len(timeline) - 1) * (between + 1)
     count = 0
@@ -164,7 +164,7 @@ def _between(a: Moment, b: Moment, share: float) -> Positions | None:
 
 
 def _template(shown: Sequence[Track], reach: float) -> dict[str, Any]:
-    """What all frames have in common: a chart that lacks its data, which every frame brings along by name."""
+    """Return what all frames have in common: a chart that lacks its data, which every frame brings along by name."""
     panels = [_panel(i, track, reach) for i, track in enumerate(shown)]
     names = short_names(shown[0].names)
     whole: Any = alt.vconcat(alt.hconcat(*panels, spacing=GAP), _key(names, len(panels)), spacing=8)
@@ -173,7 +173,7 @@ def _template(shown: Sequence[Track], reach: float) -> dict[str, Any]:
 
 
 def _reach(shown: Sequence[Track]) -> float:
-    """How far a panel goes: nearly all there is at any time, and never so far that the simplex becomes small."""
+    """Return how far a panel goes: nearly all there is at any time, and never so far that the simplex becomes small."""
     placed = [m.at for track in shown for m in track.moments if m.at is not None]
     lengths = [np.linalg.norm(np.vstack([at.means, at.samples]), axis=1) for at in placed]
     most = float(np.quantile(np.concatenate(lengths), 0.95)) if lengths else 0.0
@@ -181,7 +181,7 @@ def _reach(shown: Sequence[Track]) -> float:
 
 
 def _panel(number: int, track: Track, reach: float) -> Any:
-    """The panel of one run; `x` and `y` of all its data are places in the picture."""
+    """Return the panel of one run; `x` and `y` of all its data are places in the picture."""
     scale = alt.Scale(domain=[-reach, reach], nice=False, zero=False)
     places = {"x": alt.X("x:Q", scale=scale, axis=None), "y": alt.Y("y:Q", scale=scale, axis=None)}
     to = {"x2": "x2:Q", "y2": "y2:Q"}
@@ -222,7 +222,7 @@ def _panel(number: int, track: Track, reach: float) -> Any:
 
 
 def _datasets(shown: Sequence[Track], frames: Sequence[Frame], angle: float, reach: float) -> dict[str, Any]:
-    """What the panels of one frame show, by the names in the template."""
+    """Return what the panels of one frame show, by the names in the template."""
     point = 2 * reach / SIZE
     found: dict[str, Any] = {}
     for i, (track, frame) in enumerate(zip(shown, frames, strict=True)):
@@ -245,7 +245,10 @@ def _datasets(shown: Sequence[Track], frames: Sequence[Frame], angle: float, rea
 
 
 def _seen(points: Float64[np.ndarray, "n d"], angle: float) -> Float64[np.ndarray, "n 3"]:
-    """Across, up and towards the eye: a plane from above; space from the side, turned, and a little from above."""
+    """Return coordinates across, up and towards the eye.
+
+    A plane is seen from above; space from the side, turned, and a little from above.
+    """
     if points.shape[1] == 2:
         return np.column_stack([points, np.zeros(len(points))])
     a, b, up = points.T
@@ -259,7 +262,7 @@ def _seen(points: Float64[np.ndarray, "n d"], angle: float) -> Float64[np.ndarra
 def _points(
     where: Float64[np.ndarray, "n d"], classes: Sequence[int], angle: float, size: float, opacity: float = 1.0
 ) -> list[dict[str, float]]:
-    """The nearer the larger and the clearer, and drawn over what is farther."""
+    """Return the points so that the nearer are larger and clearer, and drawn over what is farther."""
     across, up, near = _seen(where, angle).T
     depth = np.clip(near, -1.0, 1.0)
     sizes = size * (1 + 0.4 * depth)
@@ -277,12 +280,12 @@ def _points(
 
 
 def _short(number: float) -> float:
-    """Four places are under a tenth of a pixel."""
+    """Return a number with four places, which are under a tenth of a pixel."""
     return round(float(number), 4)
 
 
 def _key(names: Sequence[str], panels: int) -> Any:
-    """What colours and shapes stand for: beside each other where there is room, else in two lines."""
+    """Return the legend of colours and shapes: beside each other where there is room, else in two lines."""
     wide = panels * SIZE + (panels - 1) * GAP
     things = (
         ("mean", "circle", 90.0, True),
@@ -324,7 +327,7 @@ def _key(names: Sequence[str], panels: int) -> Any:
 
 
 def _gif(drawn: Iterable[tuple[bytes, int]]) -> bytes:
-    """One palette for all frames, made of the first, the middle and the last; the loop has no end."""
+    """Return a GIF with one palette for all frames, made of the first, the middle and the last; the loop has no end."""
     pictures, durations = zip(*drawn, strict=True)
     frames = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
     width, height = frames[0].size
@@ -342,7 +345,7 @@ def _gif(drawn: Iterable[tuple[bytes, int]]) -> bytes:
 
 
 def _with_white(palette: Sequence[int]) -> list[int]:
-    """The same palette with what is nearly white made white: means of whites and of the edges of lines are tints."""
+    """Return the palette with what is nearly white made white: means of whites and of the edges of lines are tints."""
     colours = [palette[i : i + 3] for i in range(0, len(palette), 3)]
     return [part for colour in colours for part in ([255, 255, 255] if min(colour) >= NEARLY_WHITE else colour)]
 

@@ -24,7 +24,7 @@ class Moment:
 
     step: int
     at: Positions | None
-    """None where the means have no place on the simplex."""
+    """The positions; None where the means have no place on the simplex."""
     reason: str = ""
 
 
@@ -37,16 +37,16 @@ class Track:
     step_unit: str
     layer: str
     names: tuple[str, ...]
-    """Of the classes, in the order in which they were asked for."""
+    """The names of the classes, in the order in which they were asked for."""
     owners: Int64[np.ndarray, "n"]
-    """Which of them each sample belongs to."""
+    """The class among them that each sample belongs to."""
     moments: tuple[Moment, ...]
     onset: int | None
     """The step of the first checkpoint without training errors."""
 
 
 def tracks(tables: Mapping[str, pd.DataFrame], wanted: Sequence[str], default: int) -> tuple[list[Track], list[str]]:
-    """A track for each run whose classes are pictured, and why the others have none.
+    """Return a track for each run whose classes are pictured, and why the others have none.
 
     Args:
         tables: `geometry` and `trajectory` of a report.
@@ -118,7 +118,7 @@ def _positions(at: pd.DataFrame, classes: Sequence[int], samples: Sequence[int])
 
 
 def _coordinates(rows: pd.DataFrame, key: str, order: Sequence[int]) -> Float64[np.ndarray, "n 9"] | None:
-    """The vectors in this order; None when one is missing. A dimension that is not there is zero for all."""
+    """Return the vectors in this order; None when one is missing. A dimension that is not there is zero for all."""
     table = rows.drop_duplicates(key).set_index(key)
     if not set(order) <= set(table.index):
         return None

@@ -15,16 +15,16 @@ from ncscan.errors import Undefined
 
 @dataclass(frozen=True)
 class Positions:
-    """Where the vectors of one picture lie; at collapse means and rows are on the vertices, samples on their means."""
+    """Positions of one picture's vectors; at collapse means and rows are on the vertices, samples on their means."""
 
     means: Float64[np.ndarray, "k k1"]
     samples: Float64[np.ndarray, "n k1"]
     rows: Float64[np.ndarray, "k k1"] | None
-    """Of the classifier; None where there is none, or its rows tell no direction."""
+    """The rows of the classifier; None where there is none, or its rows have no direction."""
 
 
 def vertices(k: int) -> Float64[np.ndarray, "k k1"]:
-    """k unit vectors in k − 1 dimensions, each at the same angle to every other; the first points up.
+    """Return k unit vectors in k − 1 dimensions, each at the same angle to every other; the first points up.
 
     >>> vertices(3).round(3).tolist()
     [[0.0, 1.0], [0.866, -0.5], [-0.866, -0.5]]
@@ -43,7 +43,7 @@ def positions(
     samples: Float64[np.ndarray, "n r"],
     rows: Float64[np.ndarray, "k r"] | None = None,
 ) -> Positions:
-    """The vectors as the simplex sees them: R = A(AᵀA)^(−1/2) with A = M̃ᵀF turns the centred means onto it.
+    """Return the vectors in the frame of the simplex: R = A(AᵀA)^(−1/2) with A = M̃ᵀF turns the centred means onto it.
 
     ⟨M̃R, F⟩ is largest at this R with orthonormal columns (orthogonal Procrustes), and they span the means: no length
     is lost, so none brings them nearer to the vertices F. It may reflect: the basis of the coordinates is arbitrary and

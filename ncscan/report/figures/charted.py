@@ -31,13 +31,13 @@ class Charted(NamedTuple):
     """One chart, ready to be rendered."""
 
     name: str
-    """Of its file, with the folder of its run, without a suffix: letters, digits, `.`, `_` and `-` alone."""
+    """The name of its file, with the folder of its run, without a suffix: letters, digits, `.`, `_` and `-` alone."""
     spec: Spec
     label: str
 
 
 def charted(tables: Mapping[str, pd.DataFrame]) -> Iterator[Charted]:
-    """Every chart of the main numbers: of all runs together, then run by run."""
+    """Yield every chart of the main numbers: of all runs together, then run by run."""
     frame = points(tables["metrics"], tables["weights"])
     frame = frame[frame["split"] == "train"]
     main = pd.DataFrame(MAIN, columns=["metric", "quantity"])
@@ -60,7 +60,7 @@ def charted(tables: Mapping[str, pd.DataFrame]) -> Iterator[Charted]:
 
 
 def _of_run(own: pd.DataFrame, folder: str, scale: Scale, onset: int | None) -> Iterator[Charted]:
-    """Over steps, over depth and as a map, as far as there are two of either."""
+    """Yield the charts of a run over steps, over depth and as a heat map, as far as there are two of either."""
     run, metric, quantity = (str(own[name].iloc[0]) for name in ("run", "metric", "quantity"))
     what, name = _called(metric, quantity), f"{folder}/{_file_name(f'{metric} {quantity}')}"
     own = own.sort_values(["depth", "step"], kind="stable")
@@ -111,7 +111,7 @@ def _of_run(own: pd.DataFrame, folder: str, scale: Scale, onset: int | None) -> 
 def _of_all_runs(
     frame: pd.DataFrame, seeds: pd.DataFrame, metric: str, quantity: str, scale: Scale
 ) -> Iterator[Charted]:
-    """A line per run or group, of the layer that the classifier reads; of several maps the worst."""
+    """Yield a line per run or group, of the layer that the classifier reads; of several linear maps the worst."""
     groups = list(dict.fromkeys(frame["group"].where(frame["group"] != "", frame["run"])))
     averaged = set(seeds["group"])
     rows: list[Row] = []
@@ -137,7 +137,7 @@ def _of_all_runs(
 
 
 def _with_legend(spec: Spec, groups: Sequence[str]) -> Spec:
-    """On paper nothing stands beside a chart to say which colour is which group."""
+    """Return a chart with its legend: on paper nothing stands beside a chart to tell which colour is which group."""
     shown = list(range(min(len(groups), len(SERIES))))
     names = f"{json.dumps([groups[i] for i in shown])}[datum.value]"
     legend = {"title": None, "values": shown, "labelExpr": names, "symbolType": "circle", "symbolOpacity": 1}
@@ -149,14 +149,14 @@ def _with_legend(spec: Spec, groups: Sequence[str]) -> Spec:
 
 
 def _read(own: pd.DataFrame, run: pd.DataFrame) -> pd.DataFrame:
-    """At each step the row of the layer that the classifier reads; else the worst of those that have a value."""
+    """Return at each step the row of the layer that the classifier reads; else the worst of those that have a value."""
     read = own[own["layer"] == read_layer(run)]
     rows = (read if len(read) else own).sort_values("value", ascending=False, na_position="last", kind="stable")
     return rows.drop_duplicates("step").sort_values("step", kind="stable")
 
 
 def _of_classes(classes: pd.DataFrame, folder: str) -> Iterator[Charted]:
-    """Cosines of the class means, and of the classifier's rows with them, at the last layer of the last step."""
+    """Yield the cosines of the class means, and of classifier rows with them, at the last layer of the last step."""
     for metric, own_class, what in (
         ("pair_cosine", "", "cosines of the class means"),
         ("nc3_pair_cosine", "nc3_class_cosine", "cosines of the classifier's rows (down) with the class means"),
@@ -203,7 +203,7 @@ def _depth_row(row: Any, names: Mapping[str, str]) -> Row:
 
 
 def _ends(first: str, last: str) -> Iterator[tuple[str, int, int]]:
-    """The first checkpoint thin, the last in full."""
+    """Yield the first checkpoint thin, the last in full."""
     if first != last:
         yield first, 0, 0
     yield last, len(STEP_RAMP) - 1, 1
@@ -236,7 +236,7 @@ def _heat(value: Any, scale: Scale) -> int:
 
 
 def _deviation(off: Any) -> int:
-    """Eleven shades around the middle one, finer near it."""
+    """Return one of eleven shades around the middle one, finer near it."""
     middle = len(BALANCE_RAMP) // 2
     if pd.isna(off):
         return -1
@@ -256,7 +256,7 @@ def _file_name(text: str) -> str:
 
 
 def _file_names(texts: Sequence[str]) -> list[str]:
-    """A folder for each run; two that differ only in odd characters stay apart."""
+    """Return the name of a folder for each run; two that differ only in odd characters stay apart."""
     names = [_file_name(text) for text in texts]
     taken = [ALL_RUNS, *names]
     return [name if taken.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names, start=1)]

@@ -23,7 +23,7 @@ ROWS, PHASE, FRAME = "rows", "phase", "frame"
 """Names of the data that charts are given: the numbers, the terminal phase, the edges of the simplex."""
 
 WIDTH = 480
-"""Of a figure; in a page a chart is as wide as its place."""
+"""The width of a figure; in a page a chart is as wide as its place."""
 
 REACH = 1.5
 """How far the picture of a simplex of radius 1 goes from its centre."""
@@ -35,13 +35,13 @@ class Chart:
 
     name: str
     shows: str
-    """What it is, for those who do not see it; `{metric}` and the like stand for what is shown."""
+    """Describes the chart for those who do not see it; `{metric}` and the like stand for what is shown."""
     build: Callable[[], Layered]
     height: int
 
 
 def fit(spec: Spec, axes: Mapping[str, Mapping[str, Any]]) -> Spec:
-    """A chart with scale, ticks and title of each axis as the numbers ask: {"y": {"scale": …, "values": …}}."""
+    """Return a chart with scale, ticks and title of each axis as the numbers ask: {"y": {"scale": …, "values": …}}."""
     fitted = deepcopy(spec)
     for layer in fitted["layer"]:
         for channel, wanted in axes.items():
@@ -59,14 +59,14 @@ def fit(spec: Spec, axes: Mapping[str, Mapping[str, Any]]) -> Spec:
 
 
 def drawn(spec: Spec, datasets: Mapping[str, Sequence[Row]], *, width: int, height: int) -> Spec:
-    """A chart with its rows, ready to be rendered at a size."""
+    """Return a chart with its rows, ready to be rendered at a size."""
     sized = {"width": width, "height": height, "datasets": {name: list(rows) for name, rows in datasets.items()}}
     return {**spec, **sized}
 
 
 @cache
 def template(chart: Chart) -> Spec:
-    """The chart as Vega-Lite's JSON, without rows; one and the same each time, so change a copy."""
+    """Return the chart as Vega-Lite's JSON, without rows; one and the same each time, so change a copy."""
     spec: Spec = chart.build().properties(width="container", height=chart.height).to_dict(validate=True)
     spec.pop("$schema", None)
     return {**spec, "config": CONFIG}
@@ -77,7 +77,7 @@ def _rows() -> alt.Chart:
 
 
 def _shade(field: str, ramp: Sequence[str], *, blank: bool = False) -> alt.Color:
-    """A colour by its number in a ramp; −1 is blank."""
+    """Return a colour by its number in a ramp; −1 is blank."""
     domain, colours = list(range(len(ramp))), list(ramp)
     if blank:
         domain, colours = [-1, *domain], [BLANK, *colours]
@@ -85,17 +85,17 @@ def _shade(field: str, ramp: Sequence[str], *, blank: bool = False) -> alt.Color
 
 
 def _told(*fields: str) -> list[alt.Tooltip]:
-    """What hovering tells: where a number comes from, whatever the chart."""
+    """Return the entries of the tooltip: where a number comes from, whatever the chart."""
     return [alt.Tooltip(f"{name}:N") for name in fields]
 
 
 def _width() -> alt.StrokeWidth:
-    """Thin lines stand back: the first and the last step, single runs of a group."""
+    """Return the width of lines; thin ones stand back: the first and the last step, single runs of a group."""
     return alt.StrokeWidth("wide:O", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.8, 2.2]))
 
 
 NUMBER = ("metric", "value", "layer", "step", "convention", "run", "note")
-"""What hovering over a number tells, as far as the row has it."""
+"""The entries of the tooltip of a number, as far as the row has it."""
 
 
 def _value_axis(field: str = "y") -> alt.Y:
@@ -113,7 +113,7 @@ def _name_axis(*, angle: int = -45) -> alt.X:
 
 
 def _trajectory() -> Layered:
-    """Lines are layers. Rows: x step, y value, line, shade, dot (1 where a value is seen as a dot)."""
+    """Draw lines of layers. Rows: x step, y value, line, shade, dot (1 where a value is seen as a dot)."""
     phase = alt.Chart(alt.NamedData(PHASE)).mark_rect(color=BLANK, opacity=0.7)
     onset = alt.Chart(alt.NamedData(PHASE)).mark_rule(color=INK, opacity=0.5, strokeDash=[3, 3])
     lines, dots = _rows().mark_line(), _rows().mark_point(filled=True, size=34)
@@ -133,7 +133,7 @@ def _trajectory() -> Layered:
 
 
 def _profile() -> Layered:
-    """Over depth: the chosen step, the first and the last. Rows: x layer, y, low, high, base, line, shade, wide."""
+    """Draw values over depth: chosen, first and last step. Rows: x layer, y, low, high, base, line, shade, wide."""
     colour = _shade("shade", STEP_RAMP)
     x = _name_axis()
     return alt.layer(
@@ -158,7 +158,7 @@ def _profile() -> Layered:
 
 
 def _map() -> Layered:
-    """Layer × step. Rows: x step, y layer, shade."""
+    """Draw layer × step as a heat map. Rows: x step, y layer, shade."""
     x = alt.X("x:O", title="step", sort=None, axis=alt.Axis(labelAngle=-45, labelOverlap=True, grid=False))
     y = alt.Y("y:N", title=None, sort=None, axis=alt.Axis(grid=False, labelLimit=150, minExtent=90, labelOverlap=True))
     cells = _rows().mark_rect().encode(x=x, y=y, color=_shade("shade", HEAT_RAMP, blank=True), tooltip=_told(*NUMBER))
@@ -166,7 +166,7 @@ def _map() -> Layered:
 
 
 def _compare() -> Layered:
-    """Runs and groups: a line is a run or the mean of a group. Rows: x, y, low, high, line, shade, wide, dot."""
+    """Draw runs and groups: a line is a run or the mean of a group. Rows: x, y, low, high, line, shade, wide, dot."""
     colour = _shade("shade", SERIES)
     band = _rows().transform_filter("isValid(datum.low)").mark_area(opacity=0.16, clip=True)
     return alt.layer(
@@ -193,7 +193,7 @@ def _compare() -> Layered:
 
 
 def _matrix() -> Layered:
-    """Class × class. Rows: x, y classes, shade by how far from what a simplex has."""
+    """Draw class × class. Rows: x, y classes, shade by how far from what a simplex has."""
     axis = alt.Axis(grid=False, labelLimit=80, labelOverlap=True)
     x = alt.X("x:N", title=None, sort=None, axis=axis)
     y = alt.Y("y:N", title=None, sort=None, axis=axis)
@@ -204,7 +204,7 @@ def _matrix() -> Layered:
 
 
 def _simplex() -> Layered:
-    """The picture. Rows: x, y, item, shade, size, opacity, from (0, 0); of FRAME: x, y, edge."""
+    """Draw the picture of class means. Rows: x, y, item, shade, size, opacity, from (0, 0); of FRAME: x, y, edge."""
     scale = alt.Scale(domain=[-REACH, REACH], nice=False, zero=False)
     x, y = alt.X("x:Q", axis=None, scale=scale), alt.Y("y:Q", axis=None, scale=scale)
     colour = _shade("shade", SERIES)
@@ -234,7 +234,7 @@ CHARTS: tuple[Chart, ...] = (
     Chart("matrix", "{metric} at {step}, class by class; {run}", _matrix, 300),
     Chart("simplex", "class means, rows of the classifier and samples of {classes} at {step}; {run}", _simplex, 420),
 )
-"""Every kind of chart, by the name that page.js calls it."""
+"""Every kind of chart, by the name that page.js has for it."""
 
 _READABLE = (
     "format(datum.value, abs(datum.value) >= 1e4 || 0 < abs(datum.value) && abs(datum.value) < 1e-3 ? '~e' : '~g')"

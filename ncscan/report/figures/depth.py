@@ -20,7 +20,7 @@ END, START = "last checkpoint", "first checkpoint"
 
 
 def figure_1(tables: Tables, look: Look) -> list[list[Panel]]:
-    """Every metric of the paper against the layers that linear maps read, at the first and the last checkpoint."""
+    """Return panels of every metric against the layers that linear maps read, at the first and the last checkpoint."""
     read = numbers.named(tables, PAPER, "NC3")
     places = dict.fromkeys(read.sort_values("depth", kind="stable")["layer"])
     names = dict(zip(places, short_names(list(places)), strict=True))
@@ -34,7 +34,7 @@ def figure_1(tables: Tables, look: Look) -> list[list[Panel]]:
 
 
 def _profile(rows: pd.DataFrame, names: dict[str, str]) -> Numbers:
-    """The last checkpoint of each run, and the first where it is another one."""
+    """Return the last checkpoint of each run, and the first where it is another one."""
     last = numbers.at_end(rows)
     parts = [last.rows.assign(line=END)]
     if rows["step"].nunique() > 1:

@@ -13,15 +13,15 @@ from ncscan.report.figures.panels import Look, Panel, empty, lines, matrix, poin
 PAPER = "jacot"
 NO_HEAD = "no layer was compared with a map that gives the outputs: there is no linear head"
 MOST_MATRICES = 4
-"""Along a row; beyond, the last layers."""
+"""The number of matrices along a row; beyond, the last layers."""
 MOST_ROWS = 3
-"""Groups whose matrices are drawn."""
+"""The number of groups whose matrices are drawn."""
 
 Panels = list[list[Panel]]
 
 
 def figure_1(tables: Tables, look: Look) -> Panels:
-    """Above: NC1, NC2, balancedness and negativity over the training; below: cosines of the class means."""
+    """Return panels: above NC1, NC2, balancedness and negativity over the training, below cosines of class means."""
     head_of = numbers.heads(tables)
     over = [
         ("NC1", "tr Σ_W / tr Σ_B"),
@@ -45,7 +45,7 @@ def figure_1(tables: Tables, look: Look) -> Panels:
 
 
 def figure_2(tables: Tables, look: Look) -> Panels:
-    """The last checkpoint against the number of linear layers in the head."""
+    """Return the panels of the last checkpoint against the number of linear layers in the head."""
     head_of = numbers.heads(tables)
     count = {group: len(head.reads) for group, head in head_of.items()}
     last = {group: Head(head.reads[-1:], head.nonlinear) for group, head in head_of.items()}
@@ -58,7 +58,10 @@ def figure_2(tables: Tables, look: Look) -> Panels:
 
 
 def figure_3(tables: Tables, look: Look) -> Panels:
-    """The last checkpoint against the number of layers before the linear head: mean and least over the layers."""
+    """Return panels of the last checkpoint against the number of layers before the linear head.
+
+    They show mean and least over the layers.
+    """
     count = {group: head.nonlinear for group, head in numbers.heads(tables).items()}
     row: list[Panel] = []
     parts = (
@@ -83,7 +86,7 @@ def _none(rows: pd.DataFrame) -> Numbers:
 
 
 def _one_place(rows: pd.DataFrame) -> pd.DataFrame:
-    """Layers have other names in other networks; here they all are the one that the classifier reads."""
+    """Return the rows with one name for the layer that the classifier reads, which each network names otherwise."""
     return rows.assign(layer="", depth=0, kind="", classifier="")
 
 
@@ -107,7 +110,7 @@ def _matrices(tables: Tables, look: Look, head_of: dict[str, Head]) -> Panels:
 
 
 def _cosines(tables: Tables, group: str, layer: str) -> pd.DataFrame:
-    """cos(μ̃_c, μ̃_c') at the last checkpoint of each run, averaged over the runs of a group."""
+    """Return cos(μ̃_c, μ̃_c') at the last checkpoint of each run, averaged over the runs of a group."""
     classes = tables["classes"]
     owner = classes["group"].where(classes["group"] != "", classes["run"])
     rows = classes[(owner == group) & (classes["layer"] == layer) & (classes["metric"] == "pair_cosine")]

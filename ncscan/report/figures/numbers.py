@@ -27,7 +27,7 @@ class Head:
     reads: tuple[str, ...]
     """The layers that they read, first to last; the last is what the classifier reads."""
     nonlinear: int
-    """Linear maps before them."""
+    """The number of linear maps before them."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ class Numbers:
 
 
 def named(tables: Tables, convention: str, name: str) -> pd.DataFrame:
-    """What a paper calls `name`, on the training set, in the paper's own scale."""
+    """Return the rows of what a paper calls `name`, on the training set, in the paper's own scale."""
     rows = rows_in_convention(convention, trained(tables["metrics"]))
     return rows[rows["name"] == name].drop(columns="name")
 
 
 def measured(tables: Tables, metric: str, quantity: str = "") -> pd.DataFrame:
-    """One metric on the training set, as it stands."""
+    """Return the rows of one metric on the training set, as it stands."""
     metrics = trained(tables["metrics"])
     return metrics[(metrics["metric"] == metric) & (metrics["quantity"] == quantity)]
 
 
 def of_maps(tables: Tables, metric: str, quantity: str) -> pd.DataFrame:
-    """One metric of the weights with the columns of the metrics: its place is the map, or the pair of maps."""
+    """Return one metric of the weights with the columns of the metrics: its place is the linear map, or the pair."""
     weights = _with_groups(tables["weights"])
     maps = {name: depth for depth, name in enumerate(dict.fromkeys(weights["map"]))}
     rows = weights[(weights["metric"] == metric) & (weights["quantity"] == quantity)]
@@ -60,23 +60,26 @@ def of_maps(tables: Tables, metric: str, quantity: str) -> pd.DataFrame:
 
 
 def trained(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the training set, where it was measured."""
+    """Return the rows of the training set, where it was measured."""
     own = metrics[metrics["split"] == TRAINING]
     return _with_groups(own if len(own) else metrics)
 
 
 def groups(tables: Tables) -> tuple[str, ...]:
-    """The groups of a report, in the order of its runs; a run without one is its own."""
+    """Return the groups of a report, in the order of its runs; a run without one is its own."""
     return tuple(dict.fromkeys(trained(tables["metrics"])["group"]))
 
 
 def runs(tables: Tables) -> dict[str, int]:
-    """How many runs each group has."""
+    """Return how many runs each group has."""
     return {str(name): int(n) for name, n in trained(tables["metrics"]).groupby("group")["run"].nunique().items()}
 
 
 def heads(tables: Tables) -> dict[str, Head]:
-    """The linear head of each group that has one, told by what was compared with the map that gives the outputs."""
+    """Return each group's linear head, if any: it is known from what was compared with the last linear map.
+
+    The last linear map is the one that gives the outputs.
+    """
     found: dict[str, Head] = {}
     rows_of_heads = compared(trained(tables["metrics"])).drop_duplicates(["group", "layer", "classifier"])
     weights = of_maps(tables, "weight_condition", "condition")
@@ -90,7 +93,7 @@ def heads(tables: Tables) -> dict[str, Head]:
 
 
 def of_head(rows: pd.DataFrame, head_of: Mapping[str, Head]) -> pd.DataFrame:
-    """The rows of layers that a linear head reads; of a comparison, those with all of the head that follows."""
+    """Return the rows of layers that a linear head reads; of a comparison, those with all of the head that follows."""
     wanted = {(group, layer) for group, head in head_of.items() for layer in head.reads}
     inside = [(group, layer) in wanted for group, layer in zip(rows["group"], rows["layer"], strict=True)]
     own = rows[np.array(inside, np.bool_)]
@@ -101,24 +104,24 @@ def of_head(rows: pd.DataFrame, head_of: Mapping[str, Head]) -> pd.DataFrame:
 
 
 def over_steps(rows: pd.DataFrame) -> Numbers:
-    """Mean and spread at every step."""
+    """Return mean and spread at every step."""
     if rows["step"].nunique() < 2 and len(rows):
         return Numbers(_grouped(rows.iloc[:0]), "one step: nothing to draw over the training")
     return _numbers(rows)
 
 
 def at_end(rows: pd.DataFrame) -> Numbers:
-    """Mean and spread over the last checkpoint of each run."""
+    """Return mean and spread over the last checkpoint of each run."""
     return _numbers(_at(rows, "max"))
 
 
 def at_start(rows: pd.DataFrame) -> Numbers:
-    """The same of the first checkpoint."""
+    """Return mean and spread over the first checkpoint of each run."""
     return _numbers(_at(rows, "min"))
 
 
 def summarised(rows: pd.DataFrame, how: Mapping[str, str]) -> pd.DataFrame:
-    """One row per run, step and way of summing up its places (`mean`, `min`, `max`), called by the name of the way."""
+    """Return one row per run, step and way of summing up its places (`mean`, `min`, `max`), named after the way."""
     keys = ["run", "group", "checkpoint", "step", "step_unit"]
     grouped = rows.groupby(keys, sort=False, dropna=False)["value"]
     parts = [
@@ -129,12 +132,12 @@ def summarised(rows: pd.DataFrame, how: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _filled(rows: pd.DataFrame) -> pd.DataFrame:
-    """With the columns of metrics.csv that say nothing here, by which numbers are grouped all the same."""
+    """Return rows with the columns of metrics.csv that mean nothing here, by which numbers are grouped all the same."""
     return rows.assign(split=TRAINING, centred=False, kind="", reduction="", weighting="", classifier="")
 
 
 def _at(rows: pd.DataFrame, which: Literal["min", "max"]) -> pd.DataFrame:
-    """Each run's own first or last checkpoint; those of a group count as one step."""
+    """Return each run's own first or last checkpoint; those of a group count as one step."""
     return rows[rows["step"] == rows.groupby("run")["step"].transform(which)].assign(step=0)
 
 

@@ -12,7 +12,7 @@ DEPTH_DARK = (
     *("#6353c5", "#5765d2", "#4676dc", "#2c87e3", "#0898e2", "#04a7dd"),
     *("#03b6db", "#01c3d9", "#09d1d6", "#0adfd1", "#44ebc9", "#6ff5c0"),
 )
-"""The same on a dark page (0.52–0.88)."""
+"""The same ramp on a dark page (0.52–0.88)."""
 
 STEP_RAMP = (
     *("#62155f", "#721b5e", "#81225b", "#8f2957", "#9d3253", "#aa3b4d"),
@@ -28,7 +28,7 @@ HEAT_RAMP = (
     *("#f4efdf", "#ecdfc0", "#e5cda4", "#deba8d", "#d6a67d", "#cb9274"),
     *("#bb7f71", "#a66d72", "#8e5d74", "#734f74", "#58426f", "#3d3663"),
 )
-"""Small to large in a map: from the paper to ink, in lightness alone, so that it also reads in grey."""
+"""Small to large in a heat map: from the paper to ink, in lightness alone, so that it also reads in grey."""
 HEAT_DARK = (
     *("#26282e", "#333140", "#443a52", "#584361", "#6d4c6b", "#835771"),
     *("#996474", "#ae7475", "#c18778", "#d19d80", "#deb58f", "#ead0a8"),
@@ -39,7 +39,7 @@ BALANCE_RAMP = (
     "#f1efea",
     *("#f2dcc0", "#e6bd8b", "#d4975a", "#b8702f", "#8f4d12"),
 )
-"""Less than expected, as expected, more."""
+"""The ramp of less than expected, as expected, more."""
 BALANCE_DARK = (
     *("#7db8f5", "#5f9ddd", "#4682c0", "#35689d", "#2a4d72"),
     "#2a2d31",
@@ -47,13 +47,13 @@ BALANCE_DARK = (
 )
 
 SERIES = ("#0b6e99", "#b5541c", "#6a4c9c", "#2f7d3b", "#a3195b", "#7a6a00", "#4a4f55", "#00696b")
-"""Groups, and the classes of a picture: told apart without colour vision by their lightness too, 3:1 on paper."""
+"""Colours of groups, and of a picture's classes: told apart without colour vision by lightness too, 3:1 on paper."""
 SERIES_DARK = ("#56b8e6", "#f09a5e", "#b79be8", "#7ccf87", "#f07fb4", "#d8c24a", "#b5bac1", "#4fd0d0")
 
 INK = "#222426"
-"""Text, ticks and grid; the page replaces it by its own text colour."""
+"""The colour of text, ticks and grid; the page replaces it by its own text colour."""
 BLANK = "#e9e6e0"
-"""Where there is no value."""
+"""The colour where there is no value."""
 BLANK_DARK = "#23272c"
 
 RAMPS = {
@@ -69,4 +69,4 @@ RAMPS = {
 THEME = {INK: "currentColor"} | {
     colour: f"var(--{name}{i})" for name, (light, _) in RAMPS.items() for i, colour in enumerate(light)
 }
-"""What a colour of a chart is called in the page."""
+"""The name of each colour of a chart in the page."""

@@ -19,26 +19,26 @@ from ncscan.wording import visible
 Panel = alt.LayerChart
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, told apart with any colour vision; without yellow, which paper does not show."""
+"""Okabe and Ito's palette, told apart with any colour vision; without yellow, which paper does not show."""
 DASHES = ((1, 0), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2), (9, 3))
-"""Of the last line to that before it, and so on."""
+"""The dashes of the last line, of that before it, and so on."""
 DIVERGING = ("#5e3c99", "#b2abd2", "#ffffff", "#fdb863", "#e66101")
-"""Cosines from −1 to 1."""
+"""The colours of cosines from −1 to 1."""
 MOST_CLASSES = 40
-"""Classes along a matrix; beyond, an even choice."""
+"""The number of classes along a matrix; beyond, an even choice."""
 WIDTH, HEIGHT = 112, 104
-"""Of a panel: four and their axes are 7 inches wide, two are one column, at 96 points to the inch."""
+"""The size of a panel: four and their axes are 7 inches wide, two are one column, at 96 points to the inch."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What all panels of a figure share."""
+    """The settings that all panels of a figure share."""
 
     labels: Mapping[str, str]
-    """What each group that is drawn is called in the legend, in order."""
+    """The label in the legend of each group that is drawn, in order."""
 
     def colour(self) -> alt.Color:
-        """The colour of a group; its legend stands once, above the figure."""
+        """Return the colour of a group; its legend stands once, above the figure."""
         told = alt.Legend(
             title="mean ± std over the runs of a group",
             orient="top",
@@ -54,7 +54,7 @@ class Look:
 
 
 def look(runs: Mapping[str, int]) -> Look:
-    """The groups of a figure, at most as many as there are colours, with how many runs each has."""
+    """Return the groups of a figure, at most as many as there are colours, with how many runs each has."""
     shown = spread_out(list(runs), len(PALETTE))
     named = zip(shown, short_names(shown), strict=True)
     return Look({group: f"{name} ({runs[group]} run{'s' * (runs[group] != 1)})" for group, name in named})
@@ -63,7 +63,7 @@ def look(runs: Mapping[str, int]) -> Look:
 def lines(
     title: str, symbol: str, numbers: Numbers, look: Look, *, x: alt.X | None = None, onsets: pd.DataFrame | None = None
 ) -> Panel:
-    """A line per group and place, with a band of one standard deviation where a group has several runs.
+    """Draw a line per group and place, with a band of one standard deviation where a group has several runs.
 
     Args:
         title: the paper's own name.
@@ -121,7 +121,7 @@ def lines(
 
 
 def points(title: str, symbol: str, numbers: Numbers, look: Look, x_title: str) -> Panel:
-    """A point per group at its whole number `x`, with a bar of one standard deviation; filled for the first place."""
+    """Draw a point per group at whole numbers `x`, with a bar of one standard deviation; filled at the first place."""
     rows = numbers.rows[numbers.rows["group"].isin(list(look.labels))]
     if rows.empty:
         return empty(title, numbers.reason or "no group of this figure has it")
@@ -168,7 +168,7 @@ def points(title: str, symbol: str, numbers: Numbers, look: Look, x_title: str) 
 
 
 def matrix(title: str, cosines: pd.DataFrame) -> Panel:
-    """A square of cosines, with `one`, `other` (class names in order) and `value`."""
+    """Draw a square of cosines, with `one`, `other` (class names in order) and `value`."""
     names = list(dict.fromkeys(cosines["one"]))
     shown = spread_out(names, MOST_CLASSES)
     labels = dict(zip(shown, short_names(shown), strict=True))
@@ -195,7 +195,7 @@ def matrix(title: str, cosines: pd.DataFrame) -> Panel:
 
 
 def empty(title: str, reason: str) -> Panel:
-    """A panel that cannot be drawn says why."""
+    """Return a panel that gives the reason why it cannot be drawn."""
     words = textwrap.wrap(visible(reason), 20, max_lines=6, placeholder=" …") or [""]
     data = pd.DataFrame({"x": [0.0], "y": [0.0]})
     nowhere = alt.Scale(domain=[-1, 1])
@@ -208,14 +208,14 @@ def empty(title: str, reason: str) -> Panel:
 
 
 def layer_axis(names: Sequence[str]) -> alt.X:
-    """Layers along the x axis, in their order."""
+    """Return the x axis of layers, in their order."""
     every = max(-(-len(names) // 12), 1)
     axis = alt.Axis(labelAngle=-50, labelOverlap=False, labelLimit=90, grid=False, values=list(names)[::-1][::every])
     return alt.X("x:N", title="layer", scale=alt.Scale(type="point", domain=list(names), padding=0.3), axis=axis)
 
 
 def step_axis(rows: pd.DataFrame) -> alt.X:
-    """Steps along the x axis: linear, or logarithmic from the first one on where they span more than two decades."""
+    """Return the x axis of steps: linear, or logarithmic from the first one on where they span over two decades."""
     scale = scale_of([float(step) for step in sorted(set(rows["step"].dropna()))], decades=2.0)
     units = [unit for unit in dict.fromkeys(rows["step_unit"]) if unit]
     ticks = _ticks(spread_out(list(scale.ticks), 4)) if scale.ticks else {"tickCount": 4, "tickMinStep": 1}
@@ -224,12 +224,12 @@ def step_axis(rows: pd.DataFrame) -> alt.X:
 
 
 def vega_scale(scale: Scale) -> alt.Scale:
-    """The scale as Altair has it."""
+    """Return the scale as Altair has it."""
     return alt.Scale(**scale.to_vega()["scale"])
 
 
 def inline(data: pd.DataFrame) -> alt.Chart:
-    """A chart of these rows; what is not a number is no value."""
+    """Return a chart of these rows; what is not a number is no value."""
     columns = [[None if pd.isna(cell) else cell for cell in data[name].tolist()] for name in data.columns]
     return alt.Chart(
         alt.InlineData(values=[dict(zip(data.columns, row, strict=True)) for row in zip(*columns, strict=True)])
@@ -237,12 +237,15 @@ def inline(data: pd.DataFrame) -> alt.Chart:
 
 
 def short(name: str) -> str:
-    """A name short enough for a title."""
+    """Return a name short enough for a title."""
     return short_names([name])[0]
 
 
 def _value_scale(rows: pd.DataFrame) -> Scale:
-    """Of the means and the upper ends of the bands; a lower end near zero must not stretch a logarithmic axis."""
+    """Return the scale of the means and the bands' upper ends.
+
+    A lower end near zero must not stretch a logarithmic axis.
+    """
     ends = (rows["mean"] + rows["std"]).dropna()
     return scale_of([*rows["mean"], *ends])
 
@@ -256,19 +259,22 @@ def _value_axis(scale: Scale) -> alt.Axis:
 
 
 def _below(names: Iterable[str], **more: Any) -> alt.Legend | None:
-    """What lines or points of a panel are called, under it; nothing where there is one."""
+    """Return the legend of the lines or points of a panel, under it; nothing where there is one."""
     words = list(names)
     columns = 2 if max(map(len, words)) <= 7 else 1  # of a panel's width
     return None if len(words) < 2 else alt.Legend(title=None, orient="bottom", columns=columns, offset=5, **more)
 
 
 def _ticks(values: Sequence[float]) -> dict[str, Any]:
-    """Exactly these ticks: Vega drops every other one until there are no more than it would have chosen itself."""
+    """Return settings for exactly these ticks.
+
+    Vega drops every other one until there are no more than it would have chosen itself.
+    """
     return {"values": list(values), "tickCount": len(values) + 1}
 
 
 def _sized(chart: Any, title: str, *, height: int = HEIGHT) -> Panel:
-    """The panel under its title, a text at a fixed place: Vega's own titles stand where the axes happen to end."""
+    """Return the panel under its title, a text at a fixed place: Vega's titles stand where the axes happen to end."""
     head = (
         inline(pd.DataFrame({"title": [visible(title)]}))
         .mark_text(fontSize=11, fontWeight="bold", baseline="bottom")

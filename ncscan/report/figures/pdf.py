@@ -13,7 +13,7 @@ _END = b"\nendobj"
 
 
 def canonical(document: bytes) -> bytes:
-    """The document with its objects in one order; ValueError when it is none of this writer's."""
+    """Return the document with its objects in one order; ValueError when it is none of this writer's."""
     objects = {number: _sorted(body) for number, body in _objects(document)}
     trailer = document[document.rindex(b"trailer") :]
     order: dict[int, int] = {}
@@ -36,7 +36,7 @@ def canonical(document: bytes) -> bytes:
 
 
 def _objects(document: bytes) -> list[tuple[int, bytes]]:
-    """Number and body of every object, found by the document's own table: streams may hold anything."""
+    """Return number and body of every object, found by the document's own table: streams may hold anything."""
     at = int(document[document.rindex(b"startxref") :].split()[1])
     lines = document[at : document.rindex(b"trailer")].split()
     if lines[0] != b"xref":
@@ -52,7 +52,7 @@ def _objects(document: bytes) -> list[tuple[int, bytes]]:
 
 
 def _parted(body: bytes) -> tuple[bytes, bytes, bytes]:
-    """What is text of an object, and the bytes of its stream, in which nothing is a reference."""
+    """Return the text parts of an object, and the bytes of its stream, in which nothing is a reference."""
     head, mark, rest = body.partition(b"stream\n")
     return head, mark, rest
 

@@ -60,7 +60,7 @@ PRESETS: tuple[Preset, ...] = (
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name; UsageError when there is none."""
+    """Return the preset of that name; UsageError when there is none."""
     known = {one.name: one for one in PRESETS}
     if name not in known:
         raise UsageError(f"no figure {name!r}; there are {', '.join(known)}")
@@ -68,9 +68,9 @@ def preset(name: str) -> Preset:
 
 
 def figure(name: str, tables: Tables, form: str) -> bytes:
-    """A preset drawn from the tables of a report, as a file: `svg`, `pdf` or `png`.
+    """Draw a preset from the tables of a report, as a file: `svg`, `pdf` or `png`.
 
-    The same tables give the same bytes. A panel that cannot be drawn says why.
+    The same tables give the same bytes. A panel that cannot be drawn shows the reason.
 
     Raises: UsageError when there is no such preset.
     """
@@ -87,10 +87,13 @@ def figure(name: str, tables: Tables, form: str) -> bytes:
 
 
 def _within(panel: dict[str, Any]) -> dict[str, Any]:
-    """A panel as a part of a figure. Altair would copy all of a panel several times to put it there, for seconds."""
+    """Return a panel as a part of a figure.
+
+    Altair would copy all of a panel several times to put it there, for seconds.
+    """
     return {key: value for key, value in panel.items() if key not in ("$schema", "config")}
 
 
 def _resolved(*, fill: str = "independent") -> dict[str, Any]:
-    """Colours mean the same in all panels; dashes and shapes stand for other layers in each."""
+    """Return how scales are shared: colours mean the same in all panels, dashes and shapes other layers in each."""
     return {"scale": {"color": "shared", "fill": fill, "strokeDash": "independent", "shape": "independent"}}

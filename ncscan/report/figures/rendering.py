@@ -13,7 +13,7 @@ import vl_convert
 from ncscan.report.figures.pdf import canonical
 
 FORMATS = ("svg", "pdf", "png")
-"""What a chart can be as a file."""
+"""The formats that a chart can have as a file."""
 PNG_SCALE = 3.0
 """Pixels of a PNG per point of the layout: 288 to the inch where 96 points are one."""
 
@@ -24,7 +24,10 @@ _MEASURES = ("d", "transform", "x", "y", "x1", "x2", "y1", "y2", "width", "heigh
 
 
 def as_file(spec: dict[str, Any], form: str, label: str) -> bytes:
-    """The chart as a file of its own, in one of FORMATS; `label` is the title of an SVG, which a screen reader says."""
+    """Return the chart as a file, in one of FORMATS.
+
+    `label` is the title of an SVG, which a screen reader reads out.
+    """
     if form == "svg":
         return _standing(vl_convert.vegalite_to_svg(spec, allowed_base_urls=[]), label)
     if form == "pdf":
@@ -33,12 +36,12 @@ def as_file(spec: dict[str, Any], form: str, label: str) -> bytes:
 
 
 def pixels(spec: dict[str, Any], scale: float) -> bytes:
-    """The chart as a PNG with so many pixels for each point of its layout."""
+    """Return the chart as a PNG with so many pixels for each point of its layout."""
     return bytes(vl_convert.vegalite_to_png(spec, scale=scale, allowed_base_urls=[]))
 
 
 def _standing(svg: str, label: str) -> bytes:
-    """An SVG without roles and numbered names: Vega counts clip paths and gradients over the whole process."""
+    """Return an SVG without roles and numbered names: Vega counts clip paths and gradients over the whole process."""
     root = ET.fromstring(svg)  # noqa: S314 - Vega wrote it a moment ago
     names: dict[str, str] = {}
     for element in root.iter():

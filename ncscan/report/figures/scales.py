@@ -19,17 +19,17 @@ LABEL = 20
 
 @dataclass(frozen=True)
 class Scale:
-    """How a quantity is laid along an axis."""
+    """Describes how a quantity is laid along an axis."""
 
     type: Literal["linear", "log", "symlog"]
     domain: tuple[float, float]
     ticks: tuple[float, ...]
-    """Empty: Vega chooses."""
+    """The ticks of the axis; empty where Vega chooses."""
     constant: float = 1.0
-    """Where a symlog scale turns from linear to logarithmic."""
+    """The value at which a symlog scale turns from linear to logarithmic."""
 
     def to_vega(self) -> dict[str, Any]:
-        """As Vega-Lite writes it: the properties `scale` and `values` of an axis."""
+        """Return the scale as Vega-Lite writes it: the properties `scale` and `values` of an axis."""
         scale: dict[str, Any] = {"type": self.type, "domain": list(self.domain), "nice": False}
         if self.type == "linear":
             scale["zero"] = False
@@ -38,7 +38,7 @@ class Scale:
         return {"scale": scale, "values": list(self.ticks)} if self.ticks else {"scale": scale}
 
     def share(self, value: float) -> float:
-        """Where a value lies between the ends, 0 to 1; of a log scale what is not above 0 lies at 0.
+        """Return where a value lies between the ends, 0 to 1; on a log scale what is not above 0 lies at 0.
 
         >>> Scale("log", (1e-4, 1.0), ()).share(1e-2), Scale("linear", (0.0, 4.0), ()).share(1.0)
         (0.5, 0.25)
@@ -53,7 +53,7 @@ class Scale:
 
 
 def scale_of(values: Iterable[float], *, decades: float = 1.0) -> Scale:
-    """Logarithmic for positive values that span more than `decades`, linear near zero where zeros are among them.
+    """Return a logarithmic scale for positive values that span more than `decades`; linear near zero if zeros occur.
 
     >>> [scale_of(values).type for values in ([1e-3, 1.0], [0.0, 1e-3, 1.0], [2.0, 3.0], [-1.0, 9.0])]
     ['log', 'symlog', 'linear', 'linear']
@@ -73,7 +73,7 @@ def scale_of(values: Iterable[float], *, decades: float = 1.0) -> Scale:
 
 
 def spread_out(items: Sequence[Item], most: int) -> list[Item]:
-    """At most so many of the items, evenly chosen, first and last included.
+    """Return at most so many of the items, evenly chosen, first and last included.
 
     >>> spread_out(range(10), 4), spread_out("abc", 4), spread_out("abc", 1)
     ([0, 3, 6, 9], ['a', 'b', 'c'], ['c'])
@@ -84,7 +84,7 @@ def spread_out(items: Sequence[Item], most: int) -> list[Item]:
 
 
 def shade_of(i: int, several: int, shades: int) -> int:
-    """Which of so many colours the i-th of several things has; a single one has the last.
+    """Return which of so many colours the i-th of several things has; a single one has the last.
 
     >>> [shade_of(i, 3, 12) for i in range(3)], shade_of(0, 1, 12)
     ([0, 6, 11], 11)
@@ -93,7 +93,7 @@ def shade_of(i: int, several: int, shades: int) -> int:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Names short enough for an axis, and still different from each other.
+    """Return names short enough for an axis, and still different from each other.
 
     >>> short_names(["fc", "encoder.layer.1.attention.dense", "encoder.layer.2.attention.dense"])
     ['fc', 'encoder.l…tion.dense #1', 'encoder.l…tion.dense #2']
@@ -102,7 +102,7 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 
 def apart(names: Sequence[str]) -> list[str]:
-    """The same names, numbered where several are alike.
+    """Return the same names, numbered where several are alike.
 
     >>> apart(["crane", "dog", "crane"])
     ['crane #0', 'dog', 'crane #2']
@@ -116,7 +116,7 @@ def _middle_out(name: str) -> str:
 
 
 def _round_ticks(low: float, high: float) -> tuple[float, ...]:
-    """At most six powers of ten between two positive numbers; their multiples too where there are few."""
+    """Return at most six powers of ten between two positive numbers; their multiples too where there are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     tens = [float(f"1e{power}") for power in powers]
     inside: list[float] = []

@@ -17,7 +17,7 @@ FEATURES, CLASSIFIER = "features", "classifier"
 
 
 def figures_2_to_7(tables: Tables, look: Look) -> list[list[Panel]]:
-    """Equal norms, equal angles, largest angles; self-duality, variability, nearest class centre."""
+    """Return panels of equal norms, equal angles, largest angles; self-duality, variability, nearest class centre."""
     head_of = {group: Head(head.reads[-1:], head.nonlinear) for group, head in numbers.heads(tables).items()}
     begun = onsets(tables)
     panels: list[Panel] = []
@@ -32,7 +32,7 @@ def figures_2_to_7(tables: Tables, look: Look) -> list[list[Panel]]:
 
 
 def onsets(tables: Tables) -> pd.DataFrame:
-    """`group` and `step` of the first checkpoint at which no run of a group errs on the training set any more."""
+    """Return `group` and `step` of the first checkpoint at which no run of a group errs on the training set."""
     found = tables["trajectory"]
     rows = found[(found["finding"] == "terminal_phase") & (found["quantity"] == "onset")]
     group = rows["group"].where(rows["group"] != "", rows["run"])
@@ -66,7 +66,10 @@ def _as(place: str, depth: int, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _spread_of_cosines(tables: Tables, head_of: dict[str, Head]) -> pd.DataFrame:
-    """std over pairs of cos(μ̃_c, μ̃_c') at the layer that the classifier reads; classes.csv has it up to 100 classes."""
+    """Return std over pairs of cos(μ̃_c, μ̃_c') at the layer that the classifier reads.
+
+    The table classes.csv has it up to 100 classes.
+    """
     classes = tables["classes"]
     classes = classes.assign(group=classes["group"].where(classes["group"] != "", classes["run"]))
     pairs = classes[(classes["metric"] == "pair_cosine") & (classes["split"] == numbers.TRAINING)]

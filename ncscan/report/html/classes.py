@@ -14,20 +14,20 @@ from ncscan.report.html.packing import floats, shorts
 from ncscan.wording import visible
 
 MOST_OF_CLASSES = 120_000
-"""Numbers of single classes."""
+"""The most numbers of single classes that the page has."""
 MOST_IN_MATRICES = 150_000
-"""Numbers of pairs of classes; a layer has two matrices."""
+"""The most numbers of pairs of classes; a layer has two matrices."""
 MOST_PLACES = 120_000
-"""Coordinates of the picture."""
+"""The most coordinates of the picture."""
 FEWEST_MOMENTS = 8
-"""Checkpoints that are kept before layers are."""
+"""The number of checkpoints that are kept before layers are."""
 
 MEANS, ROWS, OWN_ROW = "pair_cosine", "nc3_pair_cosine", "nc3_class_cosine"
 """The matrix of class means, that of the classifier's rows against them, and the diagonal of the latter."""
 
 
 def single_classes(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> list[dict[str, Any]]:
-    """Numbers of single classes: arrays of checkpoints × layers × metrics × classes."""
+    """Return numbers of single classes: arrays of checkpoints × layers × metrics × classes."""
     single = _trained(table[table["other_index"].isna()])
     found = []
     for run, own, budget in _shares(single, runs, MOST_OF_CLASSES):
@@ -49,7 +49,10 @@ def single_classes(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[
 
 
 def matrices(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> list[dict[str, Any]]:
-    """Cosines of class means with each other, and of classifier rows with them: checkpoints × layers × 2 × K × K."""
+    """Return cosines of class means with each other, and of classifier rows with them.
+
+    The shape is checkpoints × layers × 2 × K × K.
+    """
     pairs = _trained(table[table["metric"].isin((MEANS, ROWS, OWN_ROW))])
     pairs = pairs[pairs["layer"].isin(set(pairs["layer"][pairs["other_index"].notna()]))]
     found = []
@@ -72,7 +75,7 @@ def matrices(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) 
 
 
 def pictures(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> list[dict[str, Any]]:
-    """The picture of each checkpoint: coordinates in 16 bits, those of classifier rows in a scale of their own."""
+    """Return each checkpoint's picture: coordinates in 16 bits, those of classifier rows in a scale of their own."""
     axes = [name for name in table.columns if name.startswith("x")]
     found = []
     for run, own, budget in _shares(table, runs, MOST_PLACES):
@@ -113,7 +116,7 @@ def _trained(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shares(table: pd.DataFrame, runs: Mapping[str, int], most: int) -> Iterator[tuple[int, pd.DataFrame, int]]:
-    """Each run of the page with its rows and how many numbers it may have."""
+    """Yield each run of the page with its rows and how many numbers it may have."""
     inside = table[table["run"].isin(list(runs))]
     for run, own in inside.groupby("run", sort=False):
         yield runs[str(run)], own, most // inside["run"].nunique()
@@ -122,7 +125,10 @@ def _shares(table: pd.DataFrame, runs: Mapping[str, int], most: int) -> Iterator
 def _kept(
     own: pd.DataFrame, layers: list[Any], most: int, left_out: list[str], what: str
 ) -> tuple[list[Any], list[str]]:
-    """The last layers and an even choice of the checkpoints, `most` of both together; said where it is not all."""
+    """Return the last layers and an even choice of the checkpoints, `most` of both together.
+
+    Where this is not all, `left_out` tells it.
+    """
     names = [str(name) for name in dict.fromkeys(own.sort_values("step", kind="stable")["checkpoint"])]
     few = min(FEWEST_MOMENTS, len(names))
     last = layers[-max(1, most // few) :]
@@ -137,7 +143,7 @@ def _kept(
 
 
 def _codes(own: pd.DataFrame, **known: Sequence[Any]) -> list[np.ndarray]:
-    """For each column, which of its known values a row has."""
+    """Return for each column which of its known values a row has."""
     return [own[name].map({x: i for i, x in enumerate(each)}).to_numpy(np.int64) for name, each in known.items()]
 
 

@@ -20,11 +20,11 @@ from ncscan.report.html.page import PRINTED_ROWS
 from ncscan.wording import number, visible
 
 MOST_ROWS = 1000
-"""Rows that the page has; diff.csv has all."""
+"""The number of rows that the page has; diff.csv has all."""
 MOST_GONE = 40
-"""Lines on what one side lacks."""
+"""The number of lines on what one side lacks."""
 MOST_VERDICTS = 200
-"""Changed verdicts that are spelled out."""
+"""The number of changed verdicts that are spelled out."""
 
 SCRIPTS = ("tables.js", "diff.js")
 """The page's own script, part after part; the first is that of the report's page, whose tables sort alike."""
@@ -34,7 +34,7 @@ NUMBERS = ("a", "b", "difference", "ratio", "noise")
 
 @dataclass(frozen=True)
 class Heading:
-    """One column."""
+    """The heading of one column."""
 
     name: str
     number: bool
@@ -60,11 +60,14 @@ class Line:
     cells: list[Cell]
     kind: str
     detail: str
-    """Where the noise floor comes from, or why there is no value."""
+    """Tells where the noise floor comes from, or why there is no value."""
 
 
 def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[Result] = (), table: str = "") -> str:
-    """The whole page; `table` is the text of the diff.csv that lies beside it, which the page names by its checksum."""
+    """Return the whole page.
+
+    `table` is the text of the diff.csv that lies beside it, which the page names by its checksum.
+    """
     frame = comparison.frame
     moved = most_moved(frame)
     pairs = frame[["run_a", "run_b", "checkpoint_a", "checkpoint_b"]].drop_duplicates()
@@ -122,7 +125,7 @@ def _line(row: Mapping[Any, Any]) -> Line:
 
 
 def _side(row: Mapping[Any, Any]) -> str:
-    """Which side alone has a number."""
+    """Return which side alone has a number."""
     return str(row["reason"]) if str(row["reason"]).startswith("only in") else ""
 
 

@@ -19,7 +19,7 @@ from ncscan.wording import visible
 
 
 def floats(array: np.ndarray) -> str:
-    """Numbers as base64 of little-endian float32; what is too large for it is its largest."""
+    """Return numbers as base64 of little-endian float32; what is too large for it is its largest."""
     with np.errstate(over="ignore"):
         small = array.astype("<f4")
     largest = np.finfo(np.float32).max
@@ -27,13 +27,13 @@ def floats(array: np.ndarray) -> str:
 
 
 def shorts(array: np.ndarray, scale: float) -> str:
-    """Numbers in ± scale as base64 of 16-bit whole numbers; −32768 stands for none."""
+    """Return numbers in ± scale as base64 of 16-bit whole numbers; −32768 stands for none."""
     whole = np.where(np.isnan(array), -32768, np.rint(np.nan_to_num(array) / (scale or 1.0) * 32767))
     return base64.b64encode(whole.astype("<i2").tobytes()).decode()
 
 
 def stretches(codes: Int[np.ndarray, "s p"]) -> list[int]:
-    """Where codes are not −1, row by row: first, length, code, and again."""
+    """Return where codes are not −1, row by row: first, length, code, and again."""
     flat = codes.ravel()
     starts = np.flatnonzero(np.diff(flat, prepend=-2))
     lengths = np.diff(np.append(starts, len(flat)))
@@ -43,7 +43,10 @@ def stretches(codes: Int[np.ndarray, "s p"]) -> list[int]:
 def coded(
     table: pd.DataFrame, runs: Mapping[str, int], texts: Sequence[str], values: Sequence[str], flag: str = ""
 ) -> dict[str, Any]:
-    """Columns: texts as numbers of their words, values as float32, a flag as 1, 0 or −1 where it is neither."""
+    """Return columns in short form.
+
+    Texts become numbers of their words, values float32, a flag 1, 0 or −1 where it is neither.
+    """
     words: dict[str, int] = {}
     columns: dict[str, Any] = {"run": [runs[str(run)] for run in table["run"]]}
     for name in texts:
@@ -54,7 +57,7 @@ def coded(
 
 
 def inline_json(value: Any) -> Markup:
-    """JSON between script tags: nothing in it can end the tag, or start a comment or another one."""
+    """Return JSON between script tags: nothing in it can end the tag, or start a comment or another one."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
@@ -62,14 +65,14 @@ def inline_json(value: Any) -> Markup:
 
 
 def inline_script(source: str) -> Markup:
-    """Our own code between script tags; ValueError when it could end the tag."""
+    """Return our own code between script tags; ValueError when it could end the tag."""
     if re.search(r"<(!--|/?script)", source, re.IGNORECASE):
         raise ValueError("a script that holds a script tag cannot stand in a page")
     return Markup(source.replace("\r\n", "\n"))  # noqa: S704 - written by us
 
 
 def policy(scripts: Sequence[str]) -> str:
-    """A content security policy under which these scripts run, no other does, and nothing is loaded from anywhere."""
+    """Return a content security policy under which these scripts run, no other does, and nothing is loaded."""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}"

@@ -56,22 +56,22 @@ HEADLINES: tuple[tuple[str, str, str], ...] = (
     ("nc4_mismatch", "", "decisions unlike the nearest mean's"),
     ("balancedness", "op_relative", "imbalance of the weights"),
 )
-"""Numbers that runs are compared by, of the layer that the classifier reads; of a pair of maps the worst."""
+"""Numbers that runs are compared by, of the layer that the classifier reads; of a pair of linear maps the worst."""
 
 SCRIPTS = ("data.js", "tables.js", "simplex.js", "charts.js", "choices.js", "sections.js", "picture.js", "page.js")
 """The page's own script, part after part; none of its names is seen outside."""
 
 JUDGED = {"collapsed": "collapsed", "partly": "partly collapsed", "not": "not collapsed", "unknown": "unknown"}
-"""What a judgement of a run is called."""
+"""The word for each judgement of a run."""
 
 MOST_WARNINGS = 4
-"""Of those that stand open at the top; the others are folded."""
+"""The number of warnings that stand open at the top; the others are folded."""
 
 PRINTED_ROWS = 40
-"""Rows of a table on paper; a page that is printed tells how many more there are."""
+"""The rows of a table on paper; a page that is printed tells how many more there are."""
 
 FIRST = ("nc1_pinv", "nc1_trace")
-"""What is shown before anything was chosen, the first that there is."""
+"""The numbers to show before anything was chosen: the first of them that there is."""
 
 
 def page_text(
@@ -83,7 +83,7 @@ def page_text(
     gates: Sequence[Result] = (),
     report_id: str = "",
 ) -> str:
-    """The whole report as HTML, from the complete tables."""
+    """Return the whole report as HTML, from the complete tables."""
     judged = verdicts(tables, checkpoints, warnings) if judged is None else judged
     known = definitions()
     by_run: dict[str, list[Mapping[str, Any]]] = {}
@@ -139,12 +139,12 @@ def page_text(
 
 @cache
 def libraries() -> str:
-    """Vega-Embed and all it needs, as the script of a page; bundling takes seconds, and gives the same each time."""
+    """Return Vega-Embed and all it needs, as a page's script; bundling takes seconds, and gives the same each time."""
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def definitions() -> dict[str, tuple[str, Definition]]:
-    """Every metric's family and definition, by its name."""
+    """Return every metric's family and definition, by its name."""
     known: dict[str, tuple[str, Definition]] = {definition.name: ("fit", definition) for definition in NETWORK}
     known |= {metric.name: (metric.family, metric) for metric in METRICS}
     known |= {definition.name: ("beside", definition) for definition in HELD_OUT}
@@ -181,7 +181,7 @@ def _data(
 
 
 def _number_of(numbers: Sequence[Number], metric: str, quantity: str) -> int | None:
-    """The place of a number in the list: of that quantity, else the first of its metric."""
+    """Return the place of a number in the list: of that quantity, else the first of its metric."""
     own = [i for i, n in enumerate(numbers) if n.metric == metric]
     return next((i for i in own if numbers[i].quantity == quantity), next(iter(own), None))
 
@@ -189,7 +189,7 @@ def _number_of(numbers: Sequence[Number], metric: str, quantity: str) -> int | N
 def _choices(
     numbers: Sequence[Number], known: Mapping[str, tuple[str, Definition]]
 ) -> list[tuple[str, list[tuple[int, str]]]]:
-    """The list of numbers, in its groups."""
+    """Return the list of numbers, in its groups."""
     keys = {key for key, _ in FAMILIES}
     of = [known[n.metric][0] if n.metric in known and known[n.metric][0] in keys else "other" for n in numbers]
     groups = [(title, [(i, n.label) for i, n in enumerate(numbers) if of[i] == key]) for key, title in FAMILIES]
@@ -204,7 +204,7 @@ def _of_family(known: Mapping[str, tuple[str, Definition]], key: str) -> list[De
 
 
 def _themed(spec: dict[str, Any]) -> dict[str, Any]:
-    """A chart in the colours of the page, which follow light and dark."""
+    """Return a chart in the colours of the page, which follow light and dark."""
 
     def walk(value: Any) -> Any:
         match value:
@@ -229,13 +229,13 @@ def _visible(value: object) -> object:
 
 
 def _breakable(name: str) -> Markup:
-    """A name that a narrow column may break after a `_`, `.` or `/`."""
+    """Return a name that a narrow column may break after a `_`, `.` or `/`."""
     text = str(escape(visible(name)))
     return Markup(text.replace("_", "_<wbr>").replace(".", ".<wbr>").replace("/", "/<wbr>"))  # noqa: S704 - escaped
 
 
 def _prose(text: str) -> Markup:
-    """A definition as it should read: code between backticks, `_x` and `_{xy}` lowered, `^{xy}` raised elsewhere."""
+    """Return a definition to read: code between backticks, `_x` and `_{xy}` lowered, `^{xy}` raised elsewhere."""
     parts = str(escape(visible(text))).split("`")
     for i in range(0, len(parts), 2):
         lowered = re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", parts[i])

@@ -10,22 +10,22 @@ from typing import Any
 from ncscan.tables import plain
 
 MOST_ITEMS = 24
-"""Items of a list that are spelled out."""
+"""The number of items of a list that are spelled out."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the numbers of a run come from."""
+    """Tells where the numbers of a run come from."""
 
     run: str
     shared: list[tuple[str, str]]
     columns: list[str]
     rows: list[tuple[str, list[str]]]
-    """Checkpoint, and what of the columns it has."""
+    """Each checkpoint, and its values in the columns."""
 
 
 def origin(run: str, checkpoints: Sequence[Mapping[str, Any]]) -> Origin:
-    """What the checkpoints of a run share, and what differs between them."""
+    """Return what the checkpoints of a run share, and what differs between them."""
     facts = {known["checkpoint"]: dict(_flat("", plain(_provenance(known)))) for known in checkpoints}
     keys = list(dict.fromkeys(key for own in facts.values() for key in own))
     first = next(iter(facts.values()))
@@ -36,7 +36,7 @@ def origin(run: str, checkpoints: Sequence[Mapping[str, Any]]) -> Origin:
 
 
 def _provenance(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page says of a checkpoint's origin; its place in the run stands elsewhere."""
+    """Return the page's description of a checkpoint's origin; its place in the run stands elsewhere."""
     facts = {key: checkpoint[key] for key in ("accuracy", "n_samples", "n_classes", "class_names") if key in checkpoint}
     origin = {key: value for key, value in checkpoint.get("provenance", {}).items() if key not in checkpoint}
     return facts | origin

@@ -17,16 +17,16 @@ from ncscan.tables import KEYS, MAPS, moment_names, over_seeds, read_layer
 from ncscan.wording import visible
 
 MOST_RUNS = 8
-"""Runs whose numbers a page carries, beside the means of groups; the tables have all of them."""
+"""The number of runs whose numbers a page carries, beside the means of groups; the tables have all of them."""
 MOST_NUMBERS = 560_000
-"""Numbers in all: 3 MB. Beyond, only the leading quantity of each metric is kept, then fewer steps, then layers."""
+"""The most numbers: 3 MB. Beyond, only each metric's leading quantity is kept, then fewer steps, then layers."""
 FEWEST_STEPS = 24
 NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
 class Number:
-    """One number that layers or maps have: a metric with its quantity and convention."""
+    """One number that layers or linear maps have: a metric with its quantity and convention."""
 
     table: str
     metric: str
@@ -37,19 +37,19 @@ class Number:
 
     @property
     def label(self) -> str:
-        """As a list of numbers has it."""
+        """Return the label that a list of numbers has for it."""
         parts = [self.metric, self.quantity, "by samples" if self.weighting == "sample" else ""]
         return visible(" · ".join(filter(None, parts)))
 
     @property
     def convention(self) -> str:
-        """What changes it, in words."""
+        """Return in words the convention that changes it."""
         frame = {True: "centred", False: "not centred", None: ""}[self.centred]
         weighting = f"classes weighted by {self.weighting}" if self.weighting else ""
         return ", ".join(filter(None, [weighting, frame]))
 
     def to_plain(self) -> dict[str, Any]:
-        """As the page's script has it."""
+        """Return the number as the page's script has it."""
         return {
             "metric": visible(self.metric),
             "label": self.label,
@@ -62,7 +62,7 @@ class Number:
 
 
 def carried(frame: pd.DataFrame, signed: frozenset[str]) -> tuple[list[Number], list[dict[str, Any]], list[str]]:
-    """The numbers of a page, its runs with their arrays, and what was left out.
+    """Return the numbers of a page, its runs with their arrays, and what was left out.
 
     Args:
         frame: `points` of the report.
@@ -86,7 +86,7 @@ def carried(frame: pd.DataFrame, signed: frozenset[str]) -> tuple[list[Number], 
 
 
 def _thinned(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """As many of the rows as a page may carry."""
+    """Return as many of the rows as a page may carry."""
     said = []
     if len(frame) > MOST_NUMBERS:
         leading = frame[list(KEYS)].drop_duplicates().drop_duplicates(["table", "metric"])
@@ -114,7 +114,10 @@ def _number(key: Any, rows: pd.DataFrame, signed: frozenset[str]) -> Number:
 
 
 def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dict[str, Any]:
-    """One run; or the mean of a group, whose moments are steps, since its runs name their checkpoints themselves."""
+    """Return one run, or the mean of a group.
+
+    The moments of a group are steps, since its runs name their checkpoints themselves.
+    """
     seeds = int(rows["seeds"].max())
     key = "step" if seeds else "checkpoint"
     moments = rows.drop_duplicates(key).sort_values("step", kind="stable")
@@ -161,7 +164,7 @@ def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dic
 def _arrays(
     own: pd.DataFrame, steps: Mapping[Any, int], order: Mapping[str, int], key: str, reasons: dict[str, int]
 ) -> dict[str, Any]:
-    """One number of one split: an array of steps × places, and what else is known where there is something."""
+    """Return one number of one split: an array of steps × places, and what else is known where there is something."""
     where = own["layer"].map(order).to_numpy(np.int64)
     places, column = np.unique(where, return_inverse=True)
     at = own[key].map(steps).to_numpy(np.int64), column

@@ -13,14 +13,14 @@ from ncscan.report.html.packing import coded
 
 MOST_CLAIMS = 12_000
 MOST_CLASS_CLAIMS = 20
-"""A claim about each class of more than so many is told by its worst class."""
+"""A claim about each class of more than so many is shown by its worst class."""
 
 IN_CHARTS = ("at_onset", "at_end")
 """Findings that the charts over steps show as well."""
 
 
 def claims(theory: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> dict[str, Any]:
-    """Every claim about every checkpoint, as far as a page may carry them."""
+    """Return every claim about every checkpoint, as far as a page may carry them."""
     shown = theory[theory["run"].isin(list(runs))]
     place = ["run", "checkpoint", "claim", "layer"]
     many = shown.groupby(place, sort=False)["quantity"].transform("size") > MOST_CLASS_CLAIMS
@@ -39,7 +39,7 @@ def claims(theory: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -
 
 
 def findings(trajectory: pd.DataFrame, runs: Mapping[str, int]) -> dict[str, Any]:
-    """What became of each run: over its steps, and over depth at its last checkpoint; the CSV has the rest."""
+    """Return what became of each run: over its steps, and over depth at its last checkpoint; the CSV has the rest."""
     of_checkpoints = trajectory[trajectory["checkpoint"] != ""]
     last = {run: own.iloc[-1] for run, own in of_checkpoints.groupby("run", sort=False)["checkpoint"]}
     here = trajectory["checkpoint"] == trajectory["run"].map(last)

@@ -38,13 +38,13 @@ _KINDS: tuple[tuple[str, Kind], ...] = (
     ("of the network's", "lacking classes"),
     ("the class means differ in", "rank"),
 )
-"""What the doubts of a checkpoint are recognised by; others are about its replay."""
+"""The phrases by which the doubts of a checkpoint are recognised; others are about its replay."""
 
 IMBALANCED = 2.0
 """From this ratio of the largest class to the smallest on, how classes are weighted decides what many numbers read."""
 
 NAMED = 3
-"""Checkpoints that a doubt names; of the others it says how many."""
+"""The number of checkpoints that a doubt names; of the others it gives the count."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def doubts(
     error: Number | None,
     warnings: Sequence[str],
 ) -> tuple[Doubt, ...]:
-    """Everything that is doubtful about one run, what matters most first."""
+    """Return everything that is doubtful about one run, what matters most first."""
     of_checkpoints = tuple(_of_checkpoints(checkpoints))
     return (
         *(doubt for doubt in of_checkpoints if doubt.kind == "lacking classes"),
@@ -79,7 +79,7 @@ def doubts(
 
 
 def _integrity(run: str, checkpoints: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> Iterator[Doubt]:
-    """Warnings about this run; those that its checkpoints bring with them are told as theirs."""
+    """Yield the warnings about this run; those that its checkpoints bring with them are given as theirs."""
     own = {f"{run}/{known['checkpoint']}: {doubt}" for known in checkpoints for doubt in known.get("doubts", ())}
     names = [f"{run}/{known['checkpoint']}" for known in checkpoints]
     for warning in warnings:
@@ -91,7 +91,7 @@ def _integrity(run: str, checkpoints: Sequence[Mapping[str, Any]], warnings: Seq
 
 
 def _of_checkpoints(checkpoints: Sequence[Mapping[str, Any]]) -> Iterator[Doubt]:
-    """The doubts of single checkpoints; those that differ in their numbers alone are told once."""
+    """Yield the doubts of single checkpoints; those that differ in their numbers alone are given once."""
     alike: dict[str, list[tuple[str, str]]] = {}
     for known in checkpoints:
         for doubt in known.get("doubts", ()):
@@ -132,7 +132,7 @@ def _classes(checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame) -> 
 def _from_the_start(
     checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame, judged: Sequence[Entry]
 ) -> Iterator[Doubt]:
-    """What training need not have brought about: it was there in the data, or at the first checkpoint."""
+    """Yield a doubt about what training need not have caused: it was in the data, or at the first checkpoint."""
     metric, threshold = COLLAPSED
     last = layers["checkpoint"] == checkpoints[-1]["checkpoint"]
     inputs = layers["value"][last & (layers["metric"] == metric) & (layers["kind"] == "input")]

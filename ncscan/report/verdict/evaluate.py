@@ -56,13 +56,13 @@ class Verdicts:
 
 
 NOTHING = Verdicts((), (), (), "")
-"""What a report comes to in which nothing could be measured."""
+"""The verdict of a report in which nothing could be measured."""
 
 
 def verdicts(
     tables: Mapping[str, pd.DataFrame], checkpoints: Sequence[Mapping[str, Any]], warnings: Sequence[str] = ()
 ) -> Verdicts:
-    """What every run of a report comes to, and every group of runs.
+    """Return the verdict on every run of a report, and on every group of runs.
 
     Args:
         tables: complete, by the names of `columns.TABLES`.
@@ -83,6 +83,6 @@ def verdicts(
 
 
 def as_plain(found: Verdicts) -> dict[str, Any]:
-    """The same as what JSON knows."""
+    """Return the verdicts as plain values that JSON knows."""
     told: dict[str, Any] = plain(asdict(found))
     return told

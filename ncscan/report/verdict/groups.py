@@ -14,7 +14,7 @@ from ncscan.report.verdict.run import Verdict
 from ncscan.wording import number, percent
 
 SHARES = ("error", "nc4_mismatch")
-"""Metrics that are told as percentages."""
+"""The metrics that are written as percentages."""
 
 APART = 2.0
 """Groups differ beyond their seeds where their means are further apart than so many times both spreads together."""
@@ -27,10 +27,10 @@ class Average:
     metric: str
     quantity: str
     runs: int
-    """How many have a value."""
+    """The number of runs that have a value."""
     mean: float | None
     std: float | None
-    """ddof 1; None of a single run."""
+    """Standard deviation with ddof 1; None for a single run."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class Comparison:
 
 
 NUMBERS = (("error", ""), *((rule.metric, rule.quantity) for rule in RULES))
-"""What groups are told by: the error, and what each aspect is judged by."""
+"""The numbers by which groups are compared: the error, and what each aspect is judged by."""
 
 
 def groups(verdicts: Sequence[Verdict]) -> tuple[Group, ...]:
-    """One entry for each group that has a name, in the order of the runs."""
+    """Return one entry for each group that has a name, in the order of the runs."""
     by: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         if verdict.group:
@@ -72,14 +72,14 @@ def groups(verdicts: Sequence[Verdict]) -> tuple[Group, ...]:
 
 
 def compare(found: Sequence[Group]) -> tuple[Comparison, ...]:
-    """What sets the groups apart, number by number; nothing where there is one group."""
+    """Return what sets the groups apart, number by number; nothing where there is one group."""
     if len(found) < 2:
         return ()
     return tuple(each for i in range(len(NUMBERS)) if (each := _compared([(g.group, g.averages[i]) for g in found])))
 
 
 def comparison(compared: Sequence[Comparison]) -> str:
-    """The comparison in one sentence; empty where there is nothing to compare."""
+    """Return the comparison in one sentence; empty where there is nothing to compare."""
     if not compared:
         return ""
     return f"At their last checkpoints {'; '.join(each.sentence for each in compared)}."

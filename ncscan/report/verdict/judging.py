@@ -22,14 +22,14 @@ class Number:
     metric: str
     quantity: str
     layer: str
-    """Where it is read; a pair of maps is `a..b`."""
+    """The layer where it is read; a pair of linear maps is `a..b`."""
     first: float | None
-    """At the first checkpoint that has a value."""
+    """The value at the first checkpoint that has one."""
     last: float | None
-    """At the last checkpoint."""
+    """The value at the last checkpoint."""
     at_collapse: float | None
     values: tuple[float | None, ...]
-    """At every checkpoint, in order."""
+    """The values at every checkpoint, in order."""
     reason: str
     """Why there is none at the last checkpoint; else empty."""
 
@@ -42,11 +42,11 @@ class Entry(Number):
     judgement: Judgement
     sentence: str
     threshold: float
-    """Under it: collapsed."""
+    """A value under it counts as collapsed."""
     partly: float
-    """Under it: partly."""
+    """A value under it counts as partly collapsed."""
     baseline: float | None
-    """What carries no information reads there; a value that is not clearly below it is no collapse."""
+    """The value that is read where nothing carries information; a value that is not clearly below it is no collapse."""
     at_floor: bool | None
     """Whether rounding may have made it."""
     estimate: bool
@@ -57,7 +57,7 @@ class Entry(Number):
 def entries(
     layers: pd.DataFrame, maps: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]], reads: str, obstacle: str
 ) -> tuple[Entry, ...]:
-    """Every aspect, judged at the last checkpoint.
+    """Return every aspect, judged at the last checkpoint.
 
     Args:
         layers: the rows of metrics.csv of one run on one split.
@@ -75,7 +75,7 @@ def entries(
 
 
 def over_checkpoints(rows: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> dict[str, "pd.Series[Any]"]:
-    """The row of each checkpoint: of a number under several conventions the first, of several places the largest."""
+    """Return each checkpoint's row: of a number under several conventions the first, of several places the largest."""
     found: dict[str, pd.Series[Any]] = {}
     place = "map" if "map" in rows.columns else "layer"
     leading = rows.drop_duplicates(["checkpoint", place, *(["next_map"] if place == "map" else [])], keep="first")
@@ -96,7 +96,7 @@ def number_over(
     at_collapse: float | None,
     absent: str = "not measured",
 ) -> dict[str, Any]:
-    """The fields of a Number."""
+    """Return the fields of a Number."""
     values = tuple(
         _float(rows[name]["value"]) if (name := known["checkpoint"]) in rows else None for known in checkpoints
     )
@@ -200,7 +200,7 @@ def _topic(rule: Rule) -> str:
 
 
 def headline(found: Sequence[Entry]) -> str:
-    """All judgements in one sentence, without numbers."""
+    """Return all judgements in one sentence, without numbers."""
     by: dict[str, list[str]] = {}
     for entry in found:
         if entry.aspect in ASPECTS:

@@ -13,7 +13,7 @@ _PLURAL = {"iteration": "iterations", "epoch": "epochs"}
 
 
 def when(checkpoint: Mapping[str, Any]) -> str:
-    """The step of a checkpoint with its unit, or its name where it has no step.
+    """Return the step of a checkpoint with its unit, or its name where it has no step.
 
     >>> when({"checkpoint": "a.pt", "step": 1200, "step_unit": "iteration"}), when({"checkpoint": "a.pt"})
     ('iteration 1,200', 'a.pt')
@@ -23,7 +23,7 @@ def when(checkpoint: Mapping[str, Any]) -> str:
 
 
 def at_step(step: float | int, unit: str) -> str:
-    """A step with its unit.
+    """Return a step with its unit.
 
     >>> at_step(12000, "iteration"), at_step(7, "file"), at_step(2.0, "order")
     ('iteration 12,000', 'file number 7', 'place 2')
@@ -32,7 +32,7 @@ def at_step(step: float | int, unit: str) -> str:
 
 
 def span(steps: float | int, unit: str) -> str:
-    """So many steps.
+    """Return a number of steps in words.
 
     >>> span(1730.07, "iteration"), span(2.345, "epoch"), span(4e9, "file")
     ('1,730 iterations', '2.3 epochs', '4e9 steps')
@@ -42,7 +42,7 @@ def span(steps: float | int, unit: str) -> str:
 
 
 def listed(items: Sequence[str]) -> str:
-    """a, b and c.
+    """Return the items as `a, b and c`.
 
     >>> listed([]), listed(["NC1"]), listed(["NC1", "NC2", "NC4"])
     ('', 'NC1', 'NC1, NC2 and NC4')
@@ -52,7 +52,7 @@ def listed(items: Sequence[str]) -> str:
 
 
 def times(ratio: float | int) -> str:
-    """A ratio to read: what is over and above 1 is not rounded away.
+    """Return a ratio to read: what is over and above 1 is not rounded away.
 
     >>> times(1.00161), times(1.017), times(271.4), times(0.5)
     ('1.002', '1.017', '271', '0.500')

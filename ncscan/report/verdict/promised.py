@@ -56,7 +56,7 @@ _UPPER = {
     "NC2": ("nc2_upper", "nc2_target_free", "nc2_head"),
 }
 _LOWER = {"NC3": ("nc3_class", "nc3_head")}
-"""Claims that bound what is told of each aspect, upper and lower bounds."""
+"""The claims that bound each aspect: upper and lower bounds."""
 
 _OF = {
     "NC1": "nc1_trace",
@@ -94,12 +94,12 @@ class Certificate:
 
 
 def hypotheses(theory: pd.DataFrame) -> tuple[Hypothesis, ...]:
-    """Every hypothesis of theorem 3.1, in the order of the claims."""
+    """Return every hypothesis of theorem 3.1, in the order of the claims."""
     return tuple(_hypothesis(row) for _, row in theory.iterrows() if row["claim"] in _HYPOTHESES)
 
 
 def theorem(theory: pd.DataFrame, judged: tuple[Hypothesis, ...]) -> str:
-    """Whether theorem 3.1 applies, and what it gives; empty where nothing is known of it."""
+    """Return whether theorem 3.1 applies, and what it gives; empty where nothing is known of it."""
     bounds = theory[theory["claim"] == "theorem31_nc1"]
     name = "Theorem 3.1 of Jacot et al. (2024)"
     if not len(bounds):
@@ -118,7 +118,7 @@ def theorem(theory: pd.DataFrame, judged: tuple[Hypothesis, ...]) -> str:
 
 
 def certificates(theory: pd.DataFrame, reads: str) -> tuple[Certificate, ...]:
-    """For NC1, NC2 and NC3 the tightest promise that holds at the layer which the classifier reads."""
+    """Return for NC1, NC2 and NC3 the tightest promise that holds at the layer which the classifier reads."""
     held = theory[
         theory["holds"].fillna(value=False).astype(bool) & theory["slack"].notna() & (theory["layer"] == reads)
     ]
@@ -152,7 +152,7 @@ def _tightest(aspect: str, rows: pd.DataFrame) -> Certificate | None:
 
 
 def _worst_class(aspect: str, rows: pd.DataFrame) -> Certificate | None:
-    """Of the claim and form that promise the most for their worst class, that class."""
+    """Return the worst class of the claim and form that promise the most for their worst class."""
     if not len(rows):
         return None
     form = rows["quantity"].str.split(" ").str[0]
@@ -180,5 +180,5 @@ def _certificate(aspect: str, row: "pd.Series[Any]", side: str) -> Certificate:
 
 
 def _class(quantity: str) -> str:
-    """`orthogonal class 3` → `class 3`."""
+    """Return `class 3` for `orthogonal class 3`."""
     return quantity[quantity.find("class ") :] if "class " in quantity else quantity

@@ -13,18 +13,18 @@ Judgement = Literal["collapsed", "partly", "not", "unknown"]
 
 
 class Rule(NamedTuple):
-    """What one aspect of collapse is judged by."""
+    """The rule by which one aspect of collapse is judged."""
 
     aspect: str
     metric: str
     quantity: str
     partly: float
-    """Under it, and not under the threshold of collapse, the aspect counts as partly there."""
+    """A value under it, and not under the threshold of collapse, makes the aspect count as partly there."""
     why: str
-    """Why that number."""
+    """The reason for that number."""
     yes: str
     no: str
-    """What is so at collapse, and what is not, as sentences; `partly` stands before the verb of the first."""
+    """Describes what is so at collapse, and what is not, as sentences; `partly` stands before the verb of the first."""
     half: str
 
 
@@ -80,20 +80,20 @@ RULES: tuple[Rule, ...] = (
         "Neighbouring linear maps are partly balanced",
     ),
 )
-"""In the order in which they are told. What counts as collapsed is the first threshold of THRESHOLDS and COLLAPSED."""
+"""The rules as they are printed. Collapsed is under the first threshold of THRESHOLDS and COLLAPSED."""
 
 ASPECTS = tuple(rule.aspect for rule in RULES[:4])
-"""The four of neural collapse itself."""
+"""The four aspects of neural collapse itself."""
 
 CLEARLY = 0.5
-"""Under this share of its chance level a value is clearly below it: of 2,000 draws of random directions, at 4 to 2,048
-features, fewer than 2 % read so little with 5 classes, and fewer than 0.5 % with more."""
+"""A value under this share of its chance level is clearly below it: of 2,000 draws of random directions, at 4 to
+2,048 features, fewer than 2 % read so little with 5 classes, and fewer than 0.5 % with more."""
 CLEARLY_OF_FEW: Mapping[int, float] = {3: 0.15, 4: 0.4}
-"""The same for few classes, whose frames vary more by chance: about 2 % of draws lie under these."""
+"""The same share for few classes, whose frames vary more by chance: about 2 % of draws lie under these."""
 
 
 def threshold_of(rule: Rule) -> float:
-    """Under what an aspect counts as collapsed.
+    """Return the threshold under which an aspect counts as collapsed.
 
     >>> [threshold_of(rule) for rule in RULES]
     [0.1, 0.1, 0.1, 0.01, 0.1]
@@ -108,7 +108,7 @@ def threshold_of(rule: Rule) -> float:
 def judge(
     rule: Rule, value: float | None, baseline: float | None, n_classes: int | None
 ) -> tuple[Judgement, bool | None]:
-    """What a value comes to, and whether it is clearly below chance (None where no chance level is known).
+    """Return the judgement of a value, and whether it is clearly below chance (None where no chance level is known).
 
     >>> judge(RULES[1], 0.09, 0.139, 10)  # a wide layer is near a simplex by chance
     ('not', False)
@@ -124,7 +124,10 @@ def judge(
 
 
 def overall(judgements: Mapping[str, Judgement]) -> Judgement:
-    """What NC1 to NC4 come to together, as far as each is known: collapsed is all of them, not is none, even partly."""
+    """Return the judgement of NC1 to NC4 together, as far as each is known.
+
+    Collapsed is all of them, not is none, even partly.
+    """
     known = {judgement for aspect, judgement in judgements.items() if aspect in ASPECTS} - {"unknown"}
     if not known:
         return "unknown"

@@ -30,14 +30,14 @@ class Verdict:
     step: int | None
     step_unit: str
     steps: tuple[int | None, ...]
-    """Of every checkpoint, in order."""
+    """The steps of every checkpoint, in order."""
     reads: str
     """The layer that is judged: what the classifier reads, else the last before the outputs; may be empty."""
     has_classifier: bool
     judgement: Judgement
-    """NC1 to NC4 together, as far as each is known."""
+    """The judgement of NC1 to NC4 together, as far as each is known."""
     scope: str
-    """What was looked at, as a sentence."""
+    """Describes what was looked at, as a sentence."""
     headline: str
     """All judgements in one sentence."""
     error: Number | None
@@ -49,14 +49,14 @@ class Verdict:
     since: tuple[Told, ...]
     motion: tuple[Told, ...]
     theorem: str
-    """What theorem 3.1 says, as a sentence; empty where nothing is known."""
+    """The statement of theorem 3.1, as a sentence; empty where nothing is known."""
     hypotheses: tuple[Hypothesis, ...]
     certificates: tuple[Certificate, ...]
     weight_decay: tuple[Told, ...]
     doubts: tuple[Doubt, ...]
 
     def sentences(self) -> list[str]:
-        """The story in short: what was looked at, what collapsed, how deep, since when, whether theory applies."""
+        """Return the story in short: what was looked at, what collapsed, how deep, since when, if theory applies."""
         deep = [told.sentence for told in self.depth if told.finding == "first_collapsed"]
         begun = [told.sentence for told in self.since if told.finding == "terminal_phase"]
         moving = [told.sentence for told in self.motion if told.value is not None][:1]
@@ -66,7 +66,7 @@ class Verdict:
 def verdict(
     tables: Mapping[str, pd.DataFrame], checkpoints: Sequence[Mapping[str, Any]], warnings: Sequence[str] = ()
 ) -> Verdict:
-    """What one run comes to at its last checkpoint.
+    """Return the verdict on one run at its last checkpoint.
 
     Args:
         tables: complete; the rows of other runs are left aside.
@@ -113,13 +113,13 @@ def verdict(
 
 
 def _trained_on(layers: pd.DataFrame) -> pd.DataFrame:
-    """A verdict is about the data that were trained on, where they were measured."""
+    """Return the rows that a verdict is about: those of the data that were trained on, where they were measured."""
     splits = list(dict.fromkeys(layers["split"]))
     return layers[layers["split"] == ("train" if "train" in splits else next(iter(splits), ""))]
 
 
 def _judged_at(layers: pd.DataFrame) -> tuple[str, bool]:
-    """The deepest layer that is compared with a classifier, else the deepest before the outputs; and which it is."""
+    """Return the deepest layer compared with a classifier, else the deepest before the outputs; and which it is."""
     ordered = layers.sort_values("depth", kind="stable")
     if (read := read_layer(layers)) is not None:
         return read, True
@@ -130,7 +130,7 @@ def _judged_at(layers: pd.DataFrame) -> tuple[str, bool]:
 
 
 def _error(layers: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> Number | None:
-    """The error that was measured, else what the replay's accuracy says."""
+    """Return the error that was measured, else the one that follows from the replay's accuracy."""
     rows = over_checkpoints(layers[layers["metric"] == "error"], checkpoints)
     found = number_over("error", "", rows, checkpoints, 0.0)
     accuracies = [known.get("accuracy") for known in checkpoints]
@@ -160,7 +160,7 @@ def _head_condition(maps: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]
 
 
 def _length(checkpoints: Sequence[Mapping[str, Any]]) -> int | None:
-    """From the first checkpoint to the last, in steps."""
+    """Return the length from the first checkpoint to the last, in steps."""
     first, last = checkpoints[0].get("step"), checkpoints[-1].get("step")
     return None if first is None or last is None else last - first
 

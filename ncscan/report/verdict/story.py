@@ -17,7 +17,7 @@ from ncscan.trajectory import COLLAPSED, DECAYING
 from ncscan.wording import percent
 
 MOVES = 0.1
-"""What the fitted law changes over the terminal phase by less than this share is not moving: with a handful of
+"""A change of the fitted law over the terminal phase by less than this share is no motion: with a handful of
 checkpoints the noise of training alone gives as much."""
 
 POOR_FIT = 0.5
@@ -38,7 +38,7 @@ class Told:
 
 
 def depth(findings: pd.DataFrame, checkpoint: str) -> tuple[Told, ...]:
-    """From which layer on the last checkpoint has collapsed, decides, and changes no more."""
+    """Return from which layer on the last checkpoint has collapsed, decides, and changes no more."""
     own = findings[findings["checkpoint"] == checkpoint]
     return tuple(
         told
@@ -48,13 +48,13 @@ def depth(findings: pd.DataFrame, checkpoint: str) -> tuple[Told, ...]:
 
 
 def since(findings: pd.DataFrame, judged: Sequence[Entry], unit: str) -> tuple[Told, ...]:
-    """When the terminal phase began, and since when each aspect is under its threshold."""
+    """Return when the terminal phase began, and since when each aspect is under its threshold."""
     own = findings[findings["checkpoint"] == ""]
     return (*_phase(own, unit), *_first_under(own, judged, unit))
 
 
 def motion(findings: pd.DataFrame, judged: Sequence[Entry], unit: str, last_step: int | None) -> tuple[Told, ...]:
-    """Whether each aspect still falls in the terminal phase, or has come to rest."""
+    """Return whether each aspect still falls in the terminal phase, or has come to rest."""
     own = findings[findings["checkpoint"] == ""]
     onset = _value(own, "terminal_phase", "error", "onset")
     if onset is None or last_step is None:
@@ -67,7 +67,10 @@ def motion(findings: pd.DataFrame, judged: Sequence[Entry], unit: str, last_step
 
 
 def weight_decay(findings: pd.DataFrame, unit: str, length: float | int | None) -> tuple[Told, ...]:
-    """How fast neighbouring maps balance, against the rate that weight decay predicts; `length` of the run in steps."""
+    """Return how fast neighbouring linear maps balance, against the rate that weight decay predicts.
+
+    `length` is that of the run in steps.
+    """
     own = findings[(findings["checkpoint"] == "") & (findings["finding"] == "balance_decay")]
     # Of a pair whose first map has a bias, the form with the bias is what gradients conserve.
     pairs = own[own["metric"].isin(["balancedness", "balancedness_bias"])]

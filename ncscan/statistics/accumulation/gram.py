@@ -45,7 +45,7 @@ def symmetric_product(x: Float[torch.Tensor, "n d"], out: Float[torch.Tensor, "d
 
 
 def in_column_blocks(x: Float[torch.Tensor, "n d"], out: Float[torch.Tensor, "d d"]) -> Float[torch.Tensor, "d d"]:
-    """The same where there is no symmetric product: up to eight strips, each from its diagonal on."""
+    """Return the same product where there is no symmetric product: up to eight strips, each from its diagonal on."""
     d = x.shape[1]
     width = max(128, -(-d // 8))
     for i in range(0, d, width):

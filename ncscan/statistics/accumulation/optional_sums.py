@@ -30,7 +30,7 @@ class SketchSum:
         self._square += torch.linalg.vector_norm(x).square()
 
     def sketch(self) -> Sketch:
-        """Of what was added so far."""
+        """Return the sketch of what was added so far."""
         return Sketch(self._columns, self._product.cpu().numpy(), float(self._square))
 
 
@@ -62,7 +62,7 @@ class SampleRows:
         )
 
     def samples(self) -> PerSample | None:
-        """All that were added; None where none was."""
+        """Return all that were added; None where none was."""
         return join(self._parts) if self._parts else None
 
 
@@ -82,7 +82,7 @@ class PermutedSum:
             sums.index_add_(0, labels[at : at + len(x)], x)
 
     def permuted(self) -> Permuted:
-        """What was added so far."""
+        """Return what was added so far."""
         return Permuted(self._sums.cpu().numpy(), self._permuted.astype(np.int64), self._labels)
 
 

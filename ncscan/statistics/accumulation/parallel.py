@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def in_lanes(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Iterator[Result]]:
-    """Inside, the results of the items, in their order: as many at once as torch has threads, each in one of them."""
+    """Give the results of the items inside, in their order: as many at once as torch has threads, each in one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -74,7 +74,7 @@ Chunks = Callable[[], Iterable[tuple[int, Chunk]]]
 """Opens a pass over the activations: (first row, rows)."""
 
 _NONE = 2**62
-"""Where no sample is meant; greater than any index."""
+"""Stands where no sample is meant; greater than any index."""
 
 
 def layer_stats(
@@ -94,7 +94,7 @@ def layer_stats(
     permutations: int = 0,
     seed: int = 0,
 ) -> LayerStats:
-    """Everything that the metrics of one layer need, in two passes: O(N·d·K), and O(N·d²) more for a spectrum.
+    """Return everything that the metrics of one layer need, in two passes: O(N·d·K), and O(N·d²) more for a spectrum.
 
     K is the number of classes that have samples, whatever their labels and however many the network knows.
 
@@ -103,7 +103,7 @@ def layer_stats(
         labels: class of every sample, 0 … n_classes−1.
         n_classes: how many labels there may be.
         decisions: what the network decides for every sample, for `nc4_mismatch`.
-        classifier: rows w_c of the map from this layer to the logits, for `nc3_cosine` and `etf_swap_error`.
+        classifier: rows w_c of the linear map from this layer to the logits, for `nc3_cosine` and `etf_swap_error`.
         classifier_precision: the format that those rows were stored in.
         spectrum: accumulate ZᵀZ, where min(N, d) ≤ 4096, else a sketch of it.
         negative_part: accumulate min(Z, 0), of a pre-activation.
@@ -251,7 +251,7 @@ class FirstPass:
                 self._first_bad[of] = min(self._first_bad[of], at + int(where[0]))
 
     def sums(self) -> ClassSums:
-        """What was added so far."""
+        """Return what was added so far."""
         return ClassSums(
             counts=self._counts.cpu().numpy(),
             sums=self._sums.cpu().numpy(),
@@ -399,7 +399,7 @@ class SecondPass:
     def _nearest_means(
         self, projected: Float64[torch.Tensor, "n r"], y: Int64[torch.Tensor, "n"]
     ) -> Int64[torch.Tensor, "n"]:
-        """argmin_c ‖h − μ_c‖², from the projections alone: what lies outside the span is the same for every class.
+        """Return argmin_c ‖h − μ_c‖², from the projections alone: what lies outside the span is alike for every class.
 
         Distances that differ by no more than rounding are ties, and the lowest class wins a tie: so equal class means
         and samples halfway are decided alike in every order, chunking and rotation.
@@ -424,7 +424,7 @@ class SecondPass:
         return near.to(torch.uint8).argmax(dim=1)
 
     def scatter(self) -> Scatter:
-        """What was added so far."""
+        """Return what was added so far."""
         K = len(self._within)
         gram, negative = self._gram, self._negative_gram
         return Scatter(
@@ -451,7 +451,7 @@ class SecondPass:
 
 
 def _second_sketch(first: Sketch | None, device: torch.device) -> SketchSum | None:
-    """Of the directions that the first pass found: one step of a power iteration."""
+    """Return the sketch of the directions that the first pass found: one step of a power iteration."""
     return None if first is None else SketchSum(decompose(first).vectors, device)
 
 
@@ -464,17 +464,17 @@ def _norm_sums(norms: Float64[torch.Tensor, "n"]) -> NormSums:
 
 
 def _count_zeros(rows: Float64[torch.Tensor, "n d"]) -> int:
-    """On a CPU, numpy compares and counts in a tenth of the time that torch takes."""
+    """Return how many numbers are zero; on a CPU, numpy compares and counts in a tenth of the time that torch takes."""
     return int(np.count_nonzero(rows.numpy() == 0)) if rows.device.type == "cpu" else int((rows == 0).sum())
 
 
 def _product(a: Float[torch.Tensor, "n m"], b: Float[torch.Tensor, "m p"]) -> Float[torch.Tensor, "n p"]:
-    """a b; on a CPU numpy's BLAS does it in two thirds of the time of torch's."""
+    """Return a b; on a CPU numpy's BLAS does it in two thirds of the time of torch's."""
     return torch.from_numpy(a.numpy() @ b.numpy()) if a.device.type == "cpu" else a @ b
 
 
 def _too_wide(n_samples: int, n_features: int) -> str:
-    """Why a spectrum is not exact here, else empty."""
+    """Return why a spectrum is not exact here, else empty."""
     if n_features <= WIDEST_GRAM or (n_samples <= WIDEST_GRAM and n_samples * n_features <= _MOST_KEPT):
         return ""
     if min(n_samples, n_features) > WIDEST_GRAM:
@@ -491,7 +491,7 @@ def _unit_rows(rows: Float64[np.ndarray, "K d"]) -> Float64[np.ndarray, "K d"]:
 def _simplex_axes(
     W: Float64[np.ndarray, "K d"], precision: str, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor | None:
-    """The simplex ETF nearest to W, as columns; None where there is none, and the metric says why."""
+    """Return the simplex ETF nearest to W, as columns; None where there is none, and the metric gives the reason."""
     try:
         return torch.tensor(nearest_simplex(W, precision).T, dtype=dtype, device=device)
     except Undefined:

@@ -20,7 +20,7 @@ _BLOCK_NUMBERS = 2**20
 
 
 def blocks(start: int, chunk: Chunk, n_samples: int, n_features: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """A chunk as tensors of few enough rows to stay in the cache."""
+    """Yield a chunk as tensors of few enough rows to stay in the cache."""
     if chunk.ndim != 2:
         raise DataError(f"activations have shape {tuple(chunk.shape)}; reduce them to one vector a sample first")
     if chunk.shape[1] != n_features:
@@ -37,22 +37,22 @@ def blocks(start: int, chunk: Chunk, n_samples: int, n_features: int) -> Iterato
 
 
 def block_rows(n_features: int) -> int:
-    """Rows of a block."""
+    """Return the number of rows of a block."""
     return max(128, min(2048, _BLOCK_NUMBERS // max(n_features, 1)))
 
 
 def device_of(chunk: Chunk) -> torch.device:
-    """Where a chunk is."""
+    """Return where a chunk is."""
     return chunk.device if isinstance(chunk, torch.Tensor) else torch.device("cpu")
 
 
 def type_name(chunk: Chunk) -> str:
-    """The storage format of a chunk: `float32`."""
+    """Return the storage format of a chunk: `float32`."""
     return str(chunk.dtype).removeprefix("torch.")
 
 
 def extent(chunks: Iterable[tuple[int, Chunk]]) -> tuple[float, float]:
-    """The smallest and the largest of the rows that are not zero, each by its largest absolute value; else 0 and 0."""
+    """Return the smallest and the largest of the non-zero rows, each by its largest absolute value; else 0 and 0."""
     smallest, largest = np.inf, 0.0
     for _, chunk in chunks:
         rows = chunk if isinstance(chunk, torch.Tensor) else torch.from_numpy(np.array(chunk))
@@ -64,7 +64,7 @@ def extent(chunks: Iterable[tuple[int, Chunk]]) -> tuple[float, float]:
 
 
 def in_units(chunks: Callable[[], Iterable[tuple[int, Chunk]]], exponent: int) -> Iterator[tuple[int, Chunk]]:
-    """The same chunks in the unit 2^exponent; in two steps, because 2^1074 is no float64."""
+    """Yield the same chunks in the unit 2^exponent; in two steps, because 2^1074 is no float64."""
     half = -exponent // 2
     for start, chunk in chunks():
         yield start, chunk * 2.0**half * 2.0 ** (-exponent - half)
