@@ -19,7 +19,8 @@ from ncscan.data.dataset import from_arrays
 from ncscan.errors import ModelError
 from ncscan.layer_graph import select
 from ncscan.pipeline.events import Event, Skipped
-from ncscan.pipeline.extract import Flags, extract, find_targets
+from ncscan.pipeline.extract import extract
+from ncscan.pipeline.load import Flags, find_targets
 
 N, BATCH = 300, 32
 

@@ -15,7 +15,8 @@ from ncscan.computable import attempt, computable
 from ncscan.dumps.discovery import find_dumps
 from ncscan.errors import Undefined
 from ncscan.pipeline.events import Event
-from ncscan.pipeline.extract import Flags, extract, find_targets
+from ncscan.pipeline.extract import extract
+from ncscan.pipeline.load import Flags, find_targets
 from ncscan.pipeline.measure import Options
 from ncscan.pipeline.report import Reported, measure
 

@@ -195,7 +195,8 @@ def test_an_unexpected_exception_skips_its_input_with_type_and_place(
     from ncscan.dumps.discovery import find_dumps
     from ncscan.metrics import evaluate
     from ncscan.pipeline import measure, report
-    from ncscan.pipeline.extract import Flags, extract, find_targets
+    from ncscan.pipeline.extract import extract
+    from ncscan.pipeline.load import Flags, find_targets
 
     monkeypatch.chdir(runs)
     events: list[Event] = []

@@ -103,7 +103,7 @@ def test_a_model_that_calls_exit_skips_its_checkpoint(
     code, told = ncscan("extract", run(tmp_path / "ckpts"), "--out", tmp_path / "out")
     (line,) = lines(told)
     assert code == 4
-    assert line.startswith("skipped ckpts/step_5.pt: unexpected SystemExit: 0 (ncscan/pipeline/extract.py:")
+    assert line.startswith("skipped ckpts/step_5.pt: unexpected SystemExit: 0 (ncscan/pipeline/load.py:")
     assert len(made(tmp_path / "out")) == 2
 
 

@@ -65,7 +65,7 @@ def diff(
     with troubles("diff", trace=trace):
         from ncscan.pipeline import diff as comparing
         from ncscan.pipeline import gating
-        from ncscan.pipeline.extract import Flags
+        from ncscan.pipeline.load import Flags
         from ncscan.pipeline.measure import Options
 
         gates = gating.asked("diff", fail_if)

@@ -68,9 +68,10 @@ def extract(
     """
     with troubles("extract", trace=trace):
         from ncscan.pipeline import extract as extraction
+        from ncscan.pipeline.load import Flags, find_targets
 
         set_threads(threads)
-        flags = extraction.Flags(
+        flags = Flags(
             model=model,
             data=data,
             normalize=normalize,
@@ -87,7 +88,7 @@ def extract(
             gradients=gradients,
             force=force,
         )
-        targets, skipped = extraction.find_targets(paths, flags)
+        targets, skipped = find_targets(paths, flags)
         with Telling(len(targets), quiet=quiet, trace=trace) as telling:
             for each in skipped:
                 telling(each)

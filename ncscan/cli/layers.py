@@ -24,7 +24,7 @@ from ncscan.cli.running import troubles
 
 if TYPE_CHECKING:
     from ncscan.pipeline.events import Skipped
-    from ncscan.pipeline.extract import Flags, Target
+    from ncscan.pipeline.load import Flags, Target
 
 
 def layers(
@@ -41,10 +41,10 @@ def layers(
     trace: Trace = False,
 ) -> None:
     """Show what a forward pass computes, which of it are layers, and what a dump would take."""
-    with troubles("extract", trace=trace):
-        from ncscan.pipeline import extract
+    with troubles("load", trace=trace):
+        from ncscan.pipeline.load import Flags, find_targets
 
-        flags = extract.Flags(
+        flags = Flags(
             model=model,
             data=data,
             normalize=normalize,
@@ -55,7 +55,7 @@ def layers(
             dtype=None if dtype is None else dtype.value,
             device=device,
         )
-        targets, skipped = extract.find_targets(paths, flags)
+        targets, skipped = find_targets(paths, flags)
         with Telling(None, quiet=False, trace=trace) as telling:
             for each in skipped:
                 telling(each)
@@ -76,8 +76,8 @@ def print_plans(
 
     Returns the exit code. Raises NoRoom when the dumps would not fit into a folder.
     """
-    from ncscan.pipeline import extract
     from ncscan.pipeline.events import Outcome
+    from ncscan.pipeline.load import load
 
     outcome = Outcome(skipped=list(skipped))
     for run, split in dict.fromkeys((target.run, target.split) for target in targets):
@@ -85,7 +85,7 @@ def print_plans(
         loaded = None
         for target in own:
             with outcome.counting(target.label, telling):
-                loaded = extract.load(target, flags)
+                loaded = load(target, flags)
             if loaded is not None:
                 break
         if loaded is None:

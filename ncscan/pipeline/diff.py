@@ -17,8 +17,9 @@ from ncscan.dumps import DUMP_SUFFIX, find_dumps, find_unfinished, told_unfinish
 from ncscan.errors import DumpError, ReportError, UsageError
 from ncscan.files import claimed, in_sight, pending, remove_left, replace_files, scratch
 from ncscan.pipeline.events import Event, Finished, Tell, passed_over, writing
-from ncscan.pipeline.extract import Flags, dump_of, extract, find_targets
+from ncscan.pipeline.extract import dump_of, extract
 from ncscan.pipeline.gating import judged
+from ncscan.pipeline.load import Flags, find_targets
 from ncscan.pipeline.measure import Options
 from ncscan.pipeline.report import Reported, measure
 from ncscan.report import diff_page

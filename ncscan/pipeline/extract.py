@@ -1,238 +1,39 @@
 """Checkpoints → dumps: each one loaded, traced, replayed over its data set and kept, layer by layer.
 
-In: paths and flags. Out: one dump per checkpoint, and facts.
+In: targets and flags. Out: one dump per checkpoint, and facts.
 """
 
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
-from ncscan import checkpoints
 from ncscan.activations import (
     Batch,
     CrossCheck,
     Repeated,
-    Trace,
     arithmetic_floor,
-    default_batch_size,
     moved,
     pick_device,
     require_repeatable,
-    tensors_in,
-    trace,
     watch,
 )
-from ncscan.checkpoints import Checkpoint
-from ncscan.config import (
-    CONFIG_NAME,
-    DATA_CHOICES,
-    MODEL_CHOICES,
-    Normalisation,
-    RunConfig,
-    Source,
-    nearest_config,
-    read_config,
-    with_flags,
-)
-from ncscan.data import HELD_OUT, OUTSIDE, SPLITS, TRAINING, Dataset, open_dataset
-from ncscan.dumps import DUMP_SUFFIX, Dump, Gradients, Provenance, SizePlan, finished, plan, remove_partial, write_dump
-from ncscan.errors import ModelError, RefusedPlan, TapError, UsageError
-from ncscan.layer_graph import Tap, check_selectors, select
+from ncscan.data import TRAINING
+from ncscan.dumps import DUMP_SUFFIX, Dump, Gradients, Provenance, finished, remove_partial, write_dump
+from ncscan.errors import ModelError, RefusedPlan
+from ncscan.layer_graph import Tap
 from ncscan.metrics.gradients import Objective, measure_gradients
-from ncscan.models import LoadedModel, build
-from ncscan.pipeline.events import Advanced, Finished, Outcome, Skipped, Tell, writing
+from ncscan.pipeline.events import Advanced, Finished, Outcome, Tell, writing
 from ncscan.pipeline.fit import summed_up
+from ncscan.pipeline.load import TRACED_SAMPLES, Flags, Loaded, Target, load, require_sources
 from ncscan.version import __version__
 
-TRACED_SAMPLES = 3
 SAME_LOGITS = 1e-2
 """The allowed share of the largest: devices and batch sizes round differently, another model differs by far more."""
-_OF_TYPES = re.compile(r"dtype|scalar type|same type|Double|Half|BFloat16")
-"""The words that torch's message on a product of two types has."""
 PACKAGES = ("torch", "numpy", "h5py")
 """The packages whose versions a dump remembers: they decide its bytes."""
-
-
-@dataclass(frozen=True)
-class Flags:
-    """The settings of the command line in place of, or on top of, each run's ncscan.toml."""
-
-    model: str | None = None
-    data: str | None = None
-    normalize: str | None = None
-    test: str | None = None
-    ood: str | None = None
-    trust_code: bool = False
-    allow_partial: bool = False
-    layers: tuple[str, ...] = ("all",)
-    reduction: str = "mean"
-    dtype: str | None = None
-    device: str = "auto"
-    batch_size: int | None = None
-    compress: bool = False
-    gradients: int | None = None
-    """The number of samples to measure gradients on; None leaves them."""
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class Target:
-    """One checkpoint to work on, with one of its run's data sets."""
-
-    path: Path
-    run: str
-    name: str
-    """Its path within the folder of its run."""
-    config: RunConfig
-    split: str = TRAINING
-
-    @property
-    def label(self) -> str:
-        """Return its label in tables and messages."""
-        return f"{self.run}/{self.name}" + ("" if self.split == TRAINING else f" ({self.split})")
-
-    @property
-    def source(self) -> Source | None:
-        """Return the source of its samples."""
-        config = self.config
-        return {TRAINING: config.data, HELD_OUT: config.test, OUTSIDE: config.ood}[self.split]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A checkpoint that stands as a traced model, before its first batch."""
-
-    target: Target
-    checkpoint: Checkpoint
-    model: LoadedModel
-    dataset: Dataset
-    device: torch.device
-    batch_size: int
-    trace: Trace
-    size: SizePlan
-
-
-class Targets(NamedTuple):
-    """The checkpoints to work on under some paths."""
-
-    targets: list[Target]
-    skipped: list[Skipped]
-    """Paths, folders and runs that cannot be used."""
-
-
-def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
-    """The checkpoints under the paths, run by run.
-
-    A run is the nearest folder with an ncscan.toml, else the folder that was named; it is called by its path below
-    the folder that was named. A path that holds nothing, a folder that cannot be read and a run whose ncscan.toml is
-    wrong are skipped.
-
-    Raises: the first trouble that was met, a CheckpointError or UsageError if it is known, when nothing is left; and
-        UsageError when the layers that are asked for mean nothing in any model.
-    """
-    check_selectors(flags.layers)
-    runs: dict[Path, tuple[str, RunConfig] | None] = {}
-    folders: dict[str, Path] = {}
-    targets: list[Target] = []
-    troubles: list[tuple[str, Exception]] = []
-    for path in paths:
-        try:
-            files, unreadable = checkpoints.find(path)
-        except Exception as error:
-            troubles.append((str(path), error))
-            continue
-        troubles += [(str(path), error) for error in unreadable]
-        root = path if path.is_dir() else path.parent
-        for file in files:
-            folder = nearest_config(file) or root
-            if folder not in runs:
-                try:
-                    runs[folder] = _run(folder, root, flags, folders)
-                except Exception as error:  # an ncscan.toml from a stranger is an input like any other
-                    runs[folder] = None
-                    troubles.append((f"{folder} (all its checkpoints)", error))
-            if (known := runs[folder]) is not None:
-                run, config = known
-                each = (Target(file, run, file.relative_to(folder).as_posix(), config, split) for split in SPLITS)
-                targets += [target for target in each if target.split == TRAINING or target.source is not None]
-    if not targets:
-        raise troubles[0][1]
-    return Targets(targets, [Skipped.because(label, error) for label, error in troubles])
-
-
-def _run(folder: Path, root: Path, flags: Flags, folders: dict[str, Path]) -> tuple[str, RunConfig]:
-    """Return a run's name, which no other of the `folders` may have, and its settings: ncscan.toml and the flags."""
-    config = with_flags(
-        read_config(folder),
-        model=flags.model,
-        data=flags.data,
-        normalize=flags.normalize,
-        test=flags.test,
-        ood=flags.ood,
-        trust_code=flags.trust_code,
-    )
-    below = folder != root and folder.is_relative_to(root)
-    run = folder.relative_to(root).as_posix() if below else folder.resolve().name
-    if folders.setdefault(run, folder.resolve()) != folder.resolve():
-        raise UsageError(f"two runs are called {run}: {folders[run]} and {folder}; name the folder above both")
-    return run, config
-
-
-def load(target: Target, flags: Flags) -> Loaded:
-    """Load one checkpoint as a traced model, and the data that it will see; nothing is replayed yet."""
-    config = target.config
-    source = _said(target, config.model, "model", MODEL_CHOICES)
-    dataset = _dataset(target)
-    checkpoint = checkpoints.load(target.path)
-    model = build(
-        source.spec,
-        checkpoint,
-        activation=config.activation,
-        linear_head=config.linear_head,
-        base=source.base,
-        allow_partial=flags.allow_partial,
-    )
-    floats = (parameter.dtype for parameter in model.module.parameters() if parameter.is_floating_point())
-    dataset = replace(dataset, floats=next(floats, None))
-    device = pick_device(flags.device)
-    model.module.to(device)
-    traced = _traced(model.module, dataset)
-    taps = select(traced.graph, flags.layers)
-    batch_size = flags.batch_size or default_batch_size(device)
-    size = plan(traced, taps, dataset.n_samples, reduction=flags.reduction, dtype=flags.dtype, batch_size=batch_size)
-    return Loaded(target, checkpoint, model, dataset, device, batch_size, traced, size)
-
-
-def _traced(model: nn.Module, dataset: Dataset) -> Trace:
-    """Return the traced pass of the first samples; TapError where the model does not take them at all."""
-    samples = dataset.batch(0, TRACED_SAMPLES)
-    try:
-        return trace(model, samples)
-    except (RuntimeError, ValueError) as error:
-        if (mixed := _mixed_types(model)) and _OF_TYPES.search(str(error)):
-            raise ModelError(f"the model does not run, because {mixed}; save them in one type") from error
-        shapes = ", ".join(str(tuple(values.shape[1:])) for values in tensors_in(samples))
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TapError(f"{dataset.spec}: the model does not take samples of shape {shapes}: {reason}") from error
-
-
-def _mixed_types(model: nn.Module) -> str:
-    """Return in words the first weight of another floating type than the one before it; empty where none is."""
-    floats = [(name, parameter.dtype) for name, parameter in model.named_parameters() if parameter.is_floating_point()]
-    for (one, dtype), (other, its) in pairwise(floats):
-        if dtype != its:
-            types = [str(each).removeprefix("torch.") for each in (dtype, its)]
-            return f"{other} is {types[1]} and {one} is {types[0]}"
-    return ""
 
 
 def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> Outcome:
@@ -253,8 +54,7 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> O
                 # What no checkpoint of a run can do without is said once.
                 usable[each] = False
                 with outcome.guarding(f"{target.run} (all its checkpoints, {target.split})", tell):
-                    _said(target, target.config.model, "model", MODEL_CHOICES)
-                    _dataset(target)
+                    require_sources(target)
                     usable[each] = True
             if usable[each]:
                 with outcome.counting(target.label, tell):
@@ -403,32 +203,6 @@ def _fit(provenance: Provenance) -> str:
     share = f"{provenance.matched} of {provenance.total} tensors ({provenance.matched / provenance.total:.0%})"
     prefixes = ", ".join(f"{theirs or '(none)'} → {ours or '(none)'}" for theirs, ours in provenance.prefix_map)
     return f"{share}, prefix {prefixes}" if prefixes else share
-
-
-def _dataset(target: Target) -> Dataset:
-    training = _said(target, target.config.data, "data", DATA_CHOICES)
-    known = _open(training.spec, training.base, target.config.normalize, TRAINING)
-    if target.source is None or target.split == TRAINING:
-        return known
-    other = _open(target.source.spec, target.source.base, target.config.normalize, target.split)
-    if target.split == OUTSIDE:
-        return other
-    # Which labels the network has outputs for is seen in the replay; a split may have others than the training set.
-    return replace(other, class_names=(*known.class_names, *other.class_names[known.n_classes :]))
-
-
-def _said(target: Target, source: Source | None, section: str, choices: str) -> Source:
-    if source is None:
-        raise UsageError(
-            f"{target.run}: nothing says the {section}; pass --{section} ({choices}), "
-            f"or write [{section}] source = … into {target.config.folder / CONFIG_NAME}"
-        )
-    return source
-
-
-@lru_cache(maxsize=4)  # the checkpoints of a run share their data, and it is looked through when it is opened
-def _open(spec: str, base: Path, normalize: Normalisation | None, split: str) -> Dataset:
-    return open_dataset(spec, normalize=normalize, base=base, split=split)
 
 
 def _provenance(loaded: Loaded, flags: Flags) -> Provenance:

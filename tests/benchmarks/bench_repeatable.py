@@ -18,7 +18,8 @@ from ncscan.activations.batches import Batch, replay
 from ncscan.activations.crosscheck import CrossCheck
 from ncscan.activations.repeatability import Repeated, require_repeatable
 from ncscan.pipeline import extract as extraction
-from ncscan.pipeline.extract import Flags, extract, find_targets
+from ncscan.pipeline.extract import extract
+from ncscan.pipeline.load import Flags, find_targets
 
 ROUNDS = 5
 SAMPLES = Path(__file__).parents[2] / "sample_data"
