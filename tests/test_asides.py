@@ -7,8 +7,10 @@ import pytest
 import torch
 from helpers import chunked, nearest_of, random_layer
 
-from ncscan.statistics.accumulation import passes
-from ncscan.statistics.accumulation.passes import FirstPass, SecondPass, layer_stats
+from ncscan.statistics.accumulation import gram
+from ncscan.statistics.accumulation.first_pass import FirstPass
+from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.statistics.accumulation.second_pass import SecondPass
 from ncscan.statistics.layer_stats import LayerStats
 from ncscan.statistics.partial_sums import frame
 from ncscan.statistics.sketch import largest_singular_value, operator_ratio, stable_rank
@@ -19,7 +21,7 @@ ROUNDING = 1e-9
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if a Gram matrix of more than 20 features were too wide."""
-    monkeypatch.setattr(passes, "WIDEST_GRAM", 20)
+    monkeypatch.setattr(gram, "WIDEST_GRAM", 20)
 
 
 def wide_layer(size: int = 16) -> tuple[np.ndarray, np.ndarray, LayerStats]:

@@ -7,7 +7,7 @@ import pytest
 from helpers import chunked, random_layer
 
 from ncscan.metrics.evaluate import Classifier, LayerView, measure
-from ncscan.statistics.accumulation import passes
+from ncscan.statistics.accumulation import gram
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.uncertainty.evaluate import Honest, chance_levels, honest
 
@@ -73,7 +73,7 @@ def test_a_collapsed_layer_is_at_its_floor() -> None:
 
 def test_a_wide_layer_has_estimates_with_their_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = by_key(honest(layer(dtype="float64")))
-    monkeypatch.setattr(passes, "WIDEST_GRAM", 20)
+    monkeypatch.setattr(gram, "WIDEST_GRAM", 20)
     rows = by_key(honest(layer(dtype="float64")))
     for metric, quantity in (
         ("stable_rank", ""),

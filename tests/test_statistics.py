@@ -8,7 +8,8 @@ import torch
 from helpers import exact_layer, naive_means, random_layer, rotation, simplex, stats_of
 
 from ncscan.errors import DataError
-from ncscan.statistics.accumulation.passes import FirstPass, SecondPass
+from ncscan.statistics.accumulation.first_pass import FirstPass
+from ncscan.statistics.accumulation.second_pass import SecondPass
 from ncscan.statistics.layer_stats import LayerStats, between, centred_rank, layer_stats_from, mean_singular_values
 from ncscan.statistics.partial_sums import frame
 from ncscan.statistics.precision import float_format, storage_tolerance, ulp

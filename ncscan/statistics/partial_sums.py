@@ -1,6 +1,6 @@
 """The partial sums of two passes over a layer's activations, and the frame of class means that the second starts from.
 
-In: what passes.py adds up. Out: plain float64 sums; those of shards are merged by adding them.
+In: what the passes over a layer add up. Out: plain float64 sums; those of shards are merged by adding them.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
 """Spectra of layers that are too wide for a Gram matrix: one thin product a pass, and how far it can be trusted.
 
 In: activations, block by block, or the products of both passes. Out: `Sketch` (mergeable sums) and `Bracket`s, the
-intervals in which spectral numbers lie for certain. Only numpy; passes.py multiplies on whatever device it likes.
+intervals in which spectral numbers lie for certain. Only numpy; the passes multiply on whatever device they like.
 """
 
 from dataclasses import dataclass, replace

@@ -9,6 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 
+WIDEST_GRAM = 4096
+"""Above this min(N, d) a spectrum is not exact any more: its Gram matrix costs min(N, d)² numbers."""
+
+_MOST_KEPT = 2**29
+"""Up to so many numbers N·d the activations of few samples with many features are kept for ZZᵀ: 2 GiB of float32."""
+
 
 class Gram:
     """Σ xᵀx, upper triangle, from products in one type and sums in float64; and how far that can be trusted."""
@@ -51,3 +57,17 @@ def in_column_blocks(x: Float[torch.Tensor, "n d"], out: Float[torch.Tensor, "d 
     for i in range(0, d, width):
         torch.mm(x[:, i : i + width].T, x[:, i:], out=out[i : i + width, i:])
     return out.triu_()
+
+
+def is_wide(n_features: int) -> bool:
+    """Return whether a layer has too many features for a Gram matrix of them."""
+    return n_features > WIDEST_GRAM
+
+
+def too_wide(n_samples: int, n_features: int) -> str:
+    """Return why a spectrum is not exact here, else empty."""
+    if n_features <= WIDEST_GRAM or (n_samples <= WIDEST_GRAM and n_samples * n_features <= _MOST_KEPT):
+        return ""
+    if min(n_samples, n_features) > WIDEST_GRAM:
+        return f"{n_samples} samples of {n_features} features: a spectrum is exact up to min(N, d) = {WIDEST_GRAM}"
+    return f"{n_samples} samples of {n_features} features would have to be kept for an exact spectrum"
