@@ -1,5 +1,6 @@
 """Write what people read: the page, the figures, the terminal."""
 
+from ncscan.files import write_whole
 from ncscan.report.diff_terminal import render_comparison
 from ncscan.report.etf_animation.animation import FEWEST_CLASSES, MOST_CLASSES, animation
 from ncscan.report.figures.charted import charted
@@ -37,4 +38,5 @@ __all__ = [
     "stamped",
     "summary_text",
     "verdicts",
+    "write_whole",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ncscan.compare import Result
-from ncscan.files import replace_files, write_whole
+from ncscan.files import replace_files
 from ncscan.report.html.page import page_text
 from ncscan.report.json_report import id_of, json_text
 from ncscan.report.own_files import TABLE_FORMATS, owns
@@ -28,7 +28,6 @@ __all__ = [
     "summary_frame",
     "weights_frame",
     "write",
-    "write_whole",
 ]
 
 FORMATS: Mapping[str, Callable[[pd.DataFrame], bytes]] = dict(
