@@ -3,13 +3,13 @@
 In: one open dump. Out: `Measured`. Nothing is written, and no other dump is known here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from ncscan.computable import attempt
 from ncscan.data import TRAINING
@@ -17,9 +17,11 @@ from ncscan.dumps import Dump, GradientRow, Layer, Provenance
 from ncscan.errors import Undefined
 from ncscan.layer_graph import Tap
 from ncscan.metrics import (
+    Classifier,
     ClassRow,
     LayerView,
     Place,
+    Reader,
     Row,
     WeightRow,
     class_rows,
@@ -34,7 +36,7 @@ from ncscan.metrics import (
 )
 from ncscan.pipeline.events import Advanced, Finished, Skipped, Tell, attempt_part
 from ncscan.pipeline.fit import few_samples, label, summed_up
-from ncscan.statistics import LayerStats, members, rank_doubt
+from ncscan.statistics import LayerStats, Members, members, rank_doubt
 from ncscan.statistics.accumulation import in_lanes, layer_stats
 from ncscan.theory import ALWAYS_TRUE, CLAIMS, Claim, HeadStats, certify, decay_claims, head_stats, promise, undefined
 from ncscan.training_settings import with_notes
@@ -83,12 +85,17 @@ class ClassNumber(NamedTuple):
     row: ClassRow
 
 
-class _OfLayer(NamedTuple):
-    """The results of one layer."""
+class PartResult(NamedTuple):
+    """The results of a part of a dump, a layer or the network; what failed unexpectedly is lost, the rest is there."""
 
-    numbers: Sequence[LayerRow]
-    by_class: Sequence[ClassRow]
-    doubts: Sequence[str]
+    numbers: Sequence[LayerRow] = ()
+    by_class: Sequence[ClassNumber] = ()
+    picture: Sequence[Pictured] = ()
+    weights: Sequence[WeightRow] = ()
+    claims: Sequence[Claim] = ()
+    doubts: Sequence[str] = ()
+    lost: Sequence[Skipped] = ()
+    stats: LayerStats | None = None
 
 
 @dataclass(frozen=True)
@@ -126,118 +133,162 @@ class Measured:
         )
 
 
+@dataclass(frozen=True)
+class _Common:
+    """Holds what all layers of a dump are measured with."""
+
+    dump: Dump
+    options: Options
+    name: str
+    known: Members
+    undecided: str
+    """Why the network's decisions are not known, else empty."""
+    decisions: Int64[np.ndarray, "N"] | None
+    classifiers: Mapping[str, Classifier]
+    """By layer, the linear map from it to the logits."""
+    readers: Mapping[str, tuple[Reader, ...]]
+    """By layer, the linear maps that read it."""
+    pictured: Sequence[int]
+    """Classes that must be in the picture."""
+    no_intervals: str
+    """Why there are no intervals, else empty."""
+
+    @property
+    def is_training(self) -> bool:
+        """Return whether the samples are those of the training set."""
+        return self.dump.provenance.split == TRAINING
+
+
 def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, LayerStats] | None = None) -> Measured:
     """Return every number of one dump. What is known of each layer stays in `keep`, where one is given.
 
     A part that fails unexpectedly (a layer, its classes, the weights, the theory) is lost, and the others stay.
     """
-    provenance, graph = dump.provenance, dump.graph
-    K = len(provenance.class_names)
-    undecided = logits_obstacle(dump.logits)
-    decisions = None if undecided else dump.logits.argmax(axis=1)
-    known = members(dump.labels, K)
-    n_outputs, no_intervals = dump.logits.shape[1], many_classes(len(known.classes))
-    classifiers, reading = head_classifiers(graph, dump.weights), readers(graph, dump.weights, len(known.classes))
-
-    weights: list[WeightRow] = []
-    claims: list[Claim] = []
-    name, training = label(provenance), provenance.split == TRAINING
-    wanted = [c for name in options.classes if (c := class_index(name, provenance.class_names)) is not None]
-    picture: list[Pictured] = []
-
-    def of_network(lost: list[Skipped]) -> None:
-        if training:
-            weights.extend(
-                attempt_part(f"{name}: the weights", lambda: measure_weights(dump.weights, graph), lost) or ()
-            )
-            claims.extend(attempt_part(f"{name}: the theory", lambda: _claims(dump), lost) or ())
-
-    def of_layer(layer: Layer, lost: list[Skipped]) -> _OfLayer:
-        tap = layer.tap.name
-        own = classifiers.get(tap)
-        stats = layer_stats(
-            partial(dump.chunks, layer),
-            dump.labels,
-            K,
-            decisions=decisions,
-            classifier=None if own is None or own.obstacle else own.scaled,
-            classifier_precision="float64" if own is None else own.precision,
-            negative_part=layer.tap.is_preactivation,
-            precision=layer.dtype,
-            samples=options.bootstrap > 0 and not no_intervals,
-            permutations=options.permutations,
-            seed=options.seed,
-        )
-        if keep is not None:
-            keep[tap] = stats
-        view = LayerView(
-            stats,
-            classifier=own,
-            decisions_obstacle=undecided,
-            readers=of_members(reading.get(tap, ()), stats.classes, n_outputs, own),
-            n_outputs=n_outputs,
-        )
-
-        def by_class() -> list[ClassRow]:
-            found = [] if stats.obstacle else class_rows(view)
-            # K²/2 numbers a pair metric, of layers that nobody compares classes at
-            return found if tap in classifiers else [row for row in found if row.other_index is None]
-
-        def in_picture() -> list[Place]:
-            W = None if own is None or own.obstacle else own.weight
-            return list(places(stats, partial(dump.chunks, layer), dump.labels, W, pictured(stats, wanted)))
-
-        where = f"{name}: layer {tap}"
-        numbers = attempt_part(where, lambda: list(_numbers(view, layer, options, dump.rounding(layer))), lost)
-        classes = attempt_part(f"{where}, class by class", by_class, lost)
-        doubts = [f"layer {tap}: {stats.obstacle}"] if stats.obstacle else []
-        if own is not None and own.name == graph.head[-1] and not stats.obstacle:
-            if doubt := rank_doubt(stats, "class"):
-                doubts.append(f"layer {tap}: {doubt}")
-            if training:
-                shown = attempt_part(f"{where}, its picture", in_picture, lost)
-                picture.extend(Pictured(layer.tap, one) for one in shown or ())
-        return _OfLayer(numbers or (), classes or (), doubts)
-
-    def of_part(layer: Layer | None) -> tuple[_OfLayer | None, list[Skipped]]:
-        lost: list[Skipped] = []
-        if layer is None:
-            of_network(lost)
-            return None, lost
-        return attempt_part(f"{name}: layer {layer.tap.name}", lambda: of_layer(layer, lost), lost), lost
-
-    rows: list[LayerRow] = []
-    classes: list[ClassNumber] = []
-    doubts = [*few_samples(known, provenance.class_names), *([undecided] if undecided else [])]
-    if options.bootstrap and no_intervals:
-        doubts.append(f"--bootstrap: {no_intervals}")
-    if not classifiers:
+    of, graph = _common(dump, options), dump.graph
+    doubts = [*few_samples(of.known, dump.provenance.class_names), *([of.undecided] if of.undecided else [])]
+    if options.bootstrap and of.no_intervals:
+        doubts.append(f"--bootstrap: {of.no_intervals}")
+    if not of.classifiers:
         doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
     # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
     # What takes longest comes first, so that no lane waits for it at the end.
-    with in_lanes(of_part, [None, *dump.layers]) as measured:
-        _, lost = next(measured)
-        for done, (layer, (found, lost_there)) in enumerate(zip(dump.layers, measured, strict=True)):
-            tell(Advanced(label(provenance), done + 1, len(dump.layers)))
-            lost += lost_there
-            if found is not None:
-                rows += found.numbers
-                classes += [ClassNumber(layer.tap, row) for row in found.by_class]
-                doubts += found.doubts
-    rows += [LayerRow(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
+    work: list[Callable[[], PartResult]] = [partial(_measure_network, of)]
+    work += [partial(measure_layer, of, layer) for layer in dump.layers]
+    with in_lanes(_done, work) as measured:
+        parts = [next(measured)]
+        for layer, part in zip(dump.layers, measured, strict=True):
+            tell(Advanced(of.name, len(parts), len(dump.layers)))
+            if keep is not None and part.stats is not None:
+                keep[layer.tap.name] = part.stats
+            parts.append(part._replace(stats=None))
+    network = [LayerRow(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
+    doubts += [doubt for part in parts for doubt in part.doubts]
     return Measured(
         finished=summed_up(dump, f"{len(dump.layers)} layers", doubts),
-        provenance=provenance,
-        layers=rows,
-        classes=tuple(classes),
-        weights=tuple(weights),
-        gradients=dump.gradients.rows if training and dump.gradients is not None else (),
-        claims=tuple(claims),
-        stages=stages(graph) if training else (),
-        n_classes=len(known.classes),
-        picture=tuple(picture),
-        lost=tuple(lost),
+        provenance=dump.provenance,
+        layers=[*(row for part in parts for row in part.numbers), *network],
+        classes=tuple(number for part in parts for number in part.by_class),
+        weights=tuple(row for part in parts for row in part.weights),
+        gradients=dump.gradients.rows if of.is_training and dump.gradients is not None else (),
+        claims=tuple(claim for part in parts for claim in part.claims),
+        stages=stages(graph) if of.is_training else (),
+        n_classes=len(of.known.classes),
+        picture=tuple(vector for part in parts for vector in part.picture),
+        lost=tuple(each for part in parts for each in part.lost),
     )
+
+
+def _done(work: Callable[[], PartResult]) -> PartResult:
+    return work()
+
+
+def measure_layer(of: _Common, layer: Layer) -> PartResult:
+    """Return the numbers of one layer; whatever of it fails unexpectedly is named in `lost`."""
+    lost: list[Skipped] = []
+    found = attempt_part(f"{of.name}: layer {layer.tap.name}", lambda: _measure_layer(of, layer, lost), lost)
+    return (found or PartResult())._replace(lost=tuple(lost))
+
+
+def _measure_layer(of: _Common, layer: Layer, lost: list[Skipped]) -> PartResult:
+    dump, tap, chunks = of.dump, layer.tap.name, partial(of.dump.chunks, layer)
+    own = of.classifiers.get(tap)
+    W = None if own is None or own.obstacle else own.scaled
+    stats = layer_stats(
+        chunks,
+        dump.labels,
+        len(dump.provenance.class_names),
+        decisions=of.decisions,
+        classifier=W,
+        classifier_precision="float64" if own is None else own.precision,
+        negative_part=layer.tap.is_preactivation,
+        precision=layer.dtype,
+        samples=of.options.bootstrap > 0 and not of.no_intervals,
+        permutations=of.options.permutations,
+        seed=of.options.seed,
+    )
+    n_outputs = dump.logits.shape[1]
+    view = LayerView(
+        stats,
+        classifier=own,
+        decisions_obstacle=of.undecided,
+        readers=of_members(of.readers.get(tap, ()), stats.classes, n_outputs, own),
+        n_outputs=n_outputs,
+    )
+    where = f"{of.name}: layer {tap}"
+    numbers = attempt_part(where, lambda: list(_numbers(view, layer, of.options, dump.rounding(layer))), lost)
+    by_class = attempt_part(f"{where}, class by class", lambda: _by_class(view), lost)
+    doubts = [f"layer {tap}: {stats.obstacle}"] if stats.obstacle else []
+    picture: Sequence[Place] | None = ()
+    if own is not None and own.name == dump.graph.head[-1] and not stats.obstacle:
+        if doubt := rank_doubt(stats, "class"):
+            doubts.append(f"layer {tap}: {doubt}")
+        if of.is_training:
+            V = None if own.obstacle else own.weight
+            drawn = partial(pictured, stats, of.pictured)
+            picture = attempt_part(
+                f"{where}, its picture", lambda: list(places(stats, chunks, dump.labels, V, drawn())), lost
+            )
+    return PartResult(
+        numbers or (),
+        [ClassNumber(layer.tap, row) for row in by_class or ()],
+        [Pictured(layer.tap, place) for place in picture or ()],
+        doubts=doubts,
+        stats=stats,
+    )
+
+
+def _common(dump: Dump, options: Options) -> _Common:
+    known = members(dump.labels, len(dump.provenance.class_names))
+    undecided = logits_obstacle(dump.logits)
+    indices = (class_index(name, dump.provenance.class_names) for name in options.classes)
+    return _Common(
+        dump,
+        options,
+        label(dump.provenance),
+        known,
+        undecided,
+        None if undecided else dump.logits.argmax(axis=1),
+        head_classifiers(dump.graph, dump.weights),
+        readers(dump.graph, dump.weights, len(known.classes)),
+        [index for index in indices if index is not None],
+        many_classes(len(known.classes)),
+    )
+
+
+def _measure_network(of: _Common) -> PartResult:
+    """Return the numbers of the linear maps and what the theory claims; of the training set alone."""
+    if not of.is_training:
+        return PartResult()
+    dump, lost = of.dump, list[Skipped]()
+    weights = attempt_part(f"{of.name}: the weights", lambda: measure_weights(dump.weights, dump.graph), lost)
+    claims = attempt_part(f"{of.name}: the theory", lambda: _claims(dump), lost)
+    return PartResult(weights=weights or (), claims=claims or (), lost=lost)
+
+
+def _by_class(view: LayerView) -> list[ClassRow]:
+    found = [] if view.stats.obstacle else class_rows(view)
+    # K²/2 numbers a pair metric, of layers that nobody compares classes at
+    return found if view.classifier is not None else [row for row in found if row.other_index is None]
 
 
 def _numbers(
