@@ -18,7 +18,8 @@ from jaxtyping import Int64
 
 from ncscan import user_code
 from ncscan.config import Normalisation
-from ncscan.data.sources import arrays
+from ncscan.data.sources.mnist_idx import read_idx
+from ncscan.data.sources.npz import read_npz
 from ncscan.errors import DataError
 
 Inputs = torch.Tensor | dict[str, torch.Tensor]
@@ -119,9 +120,9 @@ def open_dataset(
         raise DataError(f"data {spec!a:.200}: expected {', '.join(DATASETS)}")
     path = (base or Path()) / Path(rest).expanduser()
     if kind == "npz":
-        source = _of_arrays(*arrays.read_npz(path), str(path))
+        source = _of_arrays(*read_npz(path), str(path))
     elif kind == "idx":
-        source = _of_arrays(*arrays.read_idx(path, IDX_SPLITS[split]), str(path))
+        source = _of_arrays(*read_idx(path, IDX_SPLITS[split]), str(path))
     else:
         source = _of_code(spec, base)
     return _surveyed(spec, source, normalize, split)

@@ -36,7 +36,7 @@ from ncscan.checkpoints import checkpoint
 from ncscan.compare.gate_parser import parse
 from ncscan.config import read_config
 from ncscan.data.dataset import open_dataset
-from ncscan.data.sources.arrays import read_idx
+from ncscan.data.sources.mnist_idx import read_idx
 from ncscan.dumps.reader import Dump
 from ncscan.errors import NcscanError
 from ncscan.layer_graph import TapGraph, select
