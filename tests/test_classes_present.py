@@ -243,6 +243,8 @@ def test_a_spare_output_is_left_out_and_told_once_of_all_checkpoints(partial: Pa
         ]
     report = json.loads((partial / "ncscan-out" / "report" / "report.json").read_text())
     assert 1 == sum(told.startswith("ckpts/step_1.pt and 2 more: the data has 9") for told in report["warnings"])
+    (doubt,) = [doubt for doubt in report["verdict"]["runs"][0]["doubts"] if "no samples of 9" in doubt["sentence"]]
+    assert ("lacking classes", "The data has 9") == (doubt["kind"], doubt["sentence"][:14])
     assert "doubtful: The data has 9 of the network's 10 classes, no samples of 9" in done.stdout.replace("\n  ", " ")
     numbers = {(r["layer"], r["metric"]): r["value"] for r in rows(partial)}
     assert float(numbers["1", "nc3_distance"]) < 0.01

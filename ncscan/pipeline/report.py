@@ -153,7 +153,9 @@ def _made(
         *outcome.warnings,
     ]
     checkpoints = list(_checkpoints(measured, contexts))
-    outcome.judged = verdicts(complete(outcome.tables), checkpoints, outcome.doubtful)
+    # What is doubtful about a checkpoint is known of the checkpoint: here it would count twice.
+    about_runs = [text for text in outcome.doubtful if text not in doubts]
+    outcome.judged = verdicts(complete(outcome.tables), checkpoints, about_runs)
     made = files_of(
         outcome.tables,
         {f"{CONVENTION}{name}": rows_in_convention(name, outcome.tables["metrics"]) for name in conventions},
