@@ -17,7 +17,7 @@ from PIL import Image
 
 from ncscan.errors import UsageError
 from ncscan.report.etf_animation.paths import Moment, Track, tracks
-from ncscan.report.etf_animation.simplex import Positions, vertices
+from ncscan.report.etf_animation.simplex import Positions, seen, vertices
 from ncscan.report.figures.panels import PALETTE, inline, short
 from ncscan.report.figures.rendering import pixels
 from ncscan.report.figures.scales import short_names, spread_out
@@ -37,8 +37,8 @@ SCALE = 1.25
 COLOURS = 96
 """The number of colours of the palette that all frames share."""
 NEARLY_WHITE = 244
-TURN, TILT = math.pi, math.radians(14)
-"""How far four classes turn in all, and how far one looks down at them."""
+TURN = math.pi
+"""How far four classes turn in all."""
 NEAREST, FARTHEST = 1.3, 1.7
 """A panel goes so far at least and at most, counted in mean lengths of a class mean; what lies beyond is not shown."""
 GAP = 14
@@ -227,7 +227,7 @@ def _datasets(shown: Sequence[Track], frames: Sequence[Frame], angle: float, rea
     found: dict[str, Any] = {}
     for i, (track, frame) in enumerate(zip(shown, frames, strict=True)):
         k = len(track.names)
-        corners = [dict(zip("xy", map(_short, corner), strict=True)) for corner in _seen(vertices(k), angle)[:, :2]]
+        corners = [dict(zip("xy", map(_short, corner), strict=True)) for corner in seen(vertices(k), angle)[:, :2]]
         found[f"corners{i}"] = corners
         found[f"edges{i}"] = [
             {**corners[a], "x2": corners[b]["x"], "y2": corners[b]["y"]} for a in range(k) for b in range(a)
@@ -244,26 +244,11 @@ def _datasets(shown: Sequence[Track], frames: Sequence[Frame], angle: float, rea
     return found
 
 
-def _seen(points: Float64[np.ndarray, "n d"], angle: float) -> Float64[np.ndarray, "n 3"]:
-    """Return coordinates across, up and towards the eye.
-
-    A plane is seen from above; space from the side, turned, and a little from above.
-    """
-    if points.shape[1] == 2:
-        return np.column_stack([points, np.zeros(len(points))])
-    a, b, up = points.T
-    across = math.cos(angle) * a - math.sin(angle) * b
-    near = math.sin(angle) * a + math.cos(angle) * b
-    return np.column_stack(
-        [across, math.cos(TILT) * up - math.sin(TILT) * near, math.sin(TILT) * up + math.cos(TILT) * near]
-    )
-
-
 def _points(
     where: Float64[np.ndarray, "n d"], classes: Sequence[int], angle: float, size: float, opacity: float = 1.0
 ) -> list[dict[str, float]]:
     """Return the points so that the nearer are larger and clearer, and drawn over what is farther."""
-    across, up, near = _seen(where, angle).T
+    across, up, near = seen(where, angle).T
     depth = np.clip(near, -1.0, 1.0)
     sizes = size * (1 + 0.4 * depth)
     opacities = opacity * (1 - 0.15 * (1 - depth) * (where.shape[1] > 2))

@@ -12,6 +12,9 @@ from jaxtyping import Float64
 
 from ncscan.errors import Undefined
 
+TILT = math.radians(14)
+"""How far one looks down at four classes, here and in the page."""
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -88,3 +91,18 @@ def _turned(rows: Float64[np.ndarray, "k r"], R: Float64[np.ndarray, "r k1"]) ->
         return None
     turned: Float64[np.ndarray, "k k1"] = W @ R / length
     return turned
+
+
+def seen(points: Float64[np.ndarray, "n d"], angle: float) -> Float64[np.ndarray, "n 3"]:
+    """Return coordinates across, up and towards the eye, after a turn by an angle around the axis that points up.
+
+    A plane is seen from above; space from the side, and a little from above.
+    """
+    if points.shape[1] == 2:
+        return np.column_stack([points, np.zeros(len(points))])
+    a, b, up = points.T
+    across = math.cos(angle) * a - math.sin(angle) * b
+    near = math.sin(angle) * a + math.cos(angle) * b
+    return np.column_stack(
+        [across, math.cos(TILT) * up - math.sin(TILT) * near, math.sin(TILT) * up + math.cos(TILT) * near]
+    )

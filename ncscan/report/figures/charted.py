@@ -13,8 +13,16 @@ import numpy as np
 import pandas as pd
 
 from ncscan.report.figures.charts import CHARTS, PHASE, ROWS, WIDTH, Row, Spec, drawn, fit, template
-from ncscan.report.figures.palette import BALANCE_RAMP, DEPTH_RAMP, HEAT_RAMP, SERIES, STEP_RAMP
-from ncscan.report.figures.scales import Scale, scale_of, shade_of, short_names, spread_out
+from ncscan.report.figures.palette import SHADES
+from ncscan.report.figures.scales import (
+    Scale,
+    scale_of,
+    shade_of,
+    shade_of_deviation,
+    shade_of_share,
+    short_names,
+    spread_out,
+)
 from ncscan.tables import moment_names, onsets, over_seeds, points, read_layer
 from ncscan.trajectory import MAIN
 from ncscan.wording import number, visible
@@ -65,7 +73,7 @@ def _of_run(own: pd.DataFrame, folder: str, scale: Scale, onset: int | None) -> 
     what, name = _called(metric, quantity), f"{folder}/{_file_name(f'{metric} {quantity}')}"
     own = own.sort_values(["depth", "step"], kind="stable")
     layers, moments = list(dict.fromkeys(own["layer"])), own.drop_duplicates("checkpoint").sort_values("step")
-    shades = {layer: shade_of(i, len(layers), len(DEPTH_RAMP)) for i, layer in enumerate(layers)}
+    shades = {layer: shade_of(i, len(layers), SHADES["depth"]) for i, layer in enumerate(layers)}
     y = scale.to_vega()
     if len(moments) > 1:
         kept = spread_out(layers, MOST_LINES)
@@ -120,7 +128,7 @@ def _of_all_runs(
         for (run, group), each in own.groupby(["run", "group"], sort=False):
             same = {
                 "line": f"{run} (mean)" if of_groups else str(run),
-                "shade": groups.index(group or run) % len(SERIES),
+                "shade": groups.index(group or run) % SHADES["series"],
                 "wide": int(of_groups or group not in averaged),
             }
             at = _read(each, frame[frame["group" if of_groups else "run"] == run])
@@ -138,7 +146,7 @@ def _of_all_runs(
 
 def _with_legend(spec: Spec, groups: Sequence[str]) -> Spec:
     """Return a chart with its legend: on paper nothing stands beside a chart to tell which colour is which group."""
-    shown = list(range(min(len(groups), len(SERIES))))
+    shown = list(range(min(len(groups), SHADES["series"])))
     names = f"{json.dumps([groups[i] for i in shown])}[datum.value]"
     legend = {"title": None, "values": shown, "labelExpr": names, "symbolType": "circle", "symbolOpacity": 1}
     layers = [
@@ -206,7 +214,7 @@ def _ends(first: str, last: str) -> Iterator[tuple[str, int, int]]:
     """Yield the first checkpoint thin, the last in full."""
     if first != last:
         yield first, 0, 0
-    yield last, len(STEP_RAMP) - 1, 1
+    yield last, SHADES["step"] - 1, 1
 
 
 def _charted(
@@ -232,15 +240,11 @@ def _steps(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _heat(value: Any, scale: Scale) -> int:
-    return -1 if pd.isna(value) else min(int(scale.share(float(value)) * len(HEAT_RAMP)), len(HEAT_RAMP) - 1)
+    return -1 if pd.isna(value) else shade_of_share(scale.share(float(value)), SHADES["heat"])
 
 
 def _deviation(off: Any) -> int:
-    """Return one of eleven shades around the middle one, finer near it."""
-    middle = len(BALANCE_RAMP) // 2
-    if pd.isna(off):
-        return -1
-    return int(np.clip(middle + round(middle * np.sign(off) * abs(off) ** 0.5), 0, 2 * middle))
+    return -1 if pd.isna(off) else shade_of_deviation(float(off), SHADES["balance"])
 
 
 def _value(value: Any) -> float | None:

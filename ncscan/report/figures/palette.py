@@ -66,6 +66,9 @@ RAMPS = {
 }
 """Each ramp and its dark twin by the name of its variables, `--depth0` and so on."""
 
+SHADES = {name: len(light) for name, (light, _) in RAMPS.items()}
+"""How many colours each ramp has; the page's script counts by these too."""
+
 THEME = {INK: "currentColor"} | {
     colour: f"var(--{name}{i})" for name, (light, _) in RAMPS.items() for i, colour in enumerate(light)
 }

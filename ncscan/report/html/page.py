@@ -17,9 +17,9 @@ from markupsafe import Markup, escape
 
 from ncscan.compare import Result
 from ncscan.metrics import CLASS_METRICS, GRADIENT_DEFINITIONS, HELD_OUT, METRICS, NETWORK, WEIGHT_METRICS, Definition
-from ncscan.report.etf_animation.simplex import vertices
+from ncscan.report.etf_animation.simplex import TILT, vertices
 from ncscan.report.figures.charts import CHARTS, template
-from ncscan.report.figures.palette import RAMPS, THEME
+from ncscan.report.figures.palette import RAMPS, SHADES, THEME
 from ncscan.report.figures.scales import scale_of
 from ncscan.report.html.classes import matrices, pictures, single_classes
 from ncscan.report.html.packing import inline_json, inline_script, policy
@@ -58,7 +58,7 @@ HEADLINES: tuple[tuple[str, str, str], ...] = (
 )
 """Numbers that runs are compared by, of the layer that the classifier reads; of a pair of linear maps the worst."""
 
-SCRIPTS = ("data.js", "tables.js", "simplex.js", "charts.js", "choices.js", "sections.js", "picture.js", "page.js")
+SCRIPTS = ("data.js", "shared.js", "tables.js", "charts.js", "choices.js", "sections.js", "picture.js", "page.js")
 """The page's own script, part after part; none of its names is seen outside."""
 
 JUDGED = {"collapsed": "collapsed", "partly": "partly collapsed", "not": "not collapsed", "unknown": "unknown"}
@@ -174,6 +174,8 @@ def _data(
         "classes": single_classes(tables["classes"], at, left_out),
         "matrices": matrices(tables["classes"], at, left_out),
         "pictures": pictures(tables["geometry"], at, left_out),
+        "shades": SHADES,
+        "tilt": TILT,
         "corners": {str(k): vertices(k).tolist() for k in (3, 4)},
         "claims": claims(tables["theory"], at, left_out),
         "findings": findings(tables["trajectory"], at),

@@ -48,37 +48,3 @@ function cell(run, series, step, column) {
     baseline: told(arrays.baseline),
   };
 }
-
-/** A number to read: three digits, and an exponent only where it is needed. */
-function number(value) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  const size = Math.abs(value);
-  let text;
-  if (size < 1e5 && Number.isInteger(value)) text = String(value);
-  else if (size >= 1e-3 && size < 1e5) text = value.toFixed(Math.max(0, 2 - Math.floor(Math.log10(size))));
-  else text = value.toExponential(1).replace(".0e", "e").replace("e+", "e");
-  return text.replace(/-/g, "−");
-}
-
-/** A float32 as the shortest number that is it. */
-const exact = (value) => (value === null || Number.isNaN(value) ? "" : String(Number(value.toPrecision(7))));
-
-/** Where a value lies between the ends of a number's scale, 0 to 1: Scale.share of scales.py. */
-function share(about, value) {
-  const along = {
-    log: (x) => Math.log(Math.max(x, about.domain[0])),
-    symlog: (x) => Math.asinh(x / about.constant),
-    linear: (x) => x,
-  }[about.type];
-  const [low, high] = about.domain.map(along);
-  return Math.min(Math.max((along(value) - low) / (high - low), 0), 1);
-}
-
-/** Which of n colours the i-th of several things has. */
-const shadeOf = (i, several, n = 12) => (several < 2 ? n - 1 : Math.round((i * (n - 1)) / (several - 1)));
-
-/** At most so many of them, evenly chosen, first and last included. */
-const spreadOut = (items, most) =>
-  items.length <= most
-    ? items
-    : Array.from({ length: most }, (_, i) => items[Math.round((i * (items.length - 1)) / (most - 1))]);

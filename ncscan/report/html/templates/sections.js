@@ -17,7 +17,7 @@ function trajectoryRows(one, series, n, kept) {
   return lines.flatMap((place) =>
     one.steps.map((x, step) => {
       const found = cell(one, series, step, place.column);
-      const shade = shadeOf(series.places.indexOf(place.at), series.places.length);
+      const shade = shadeOf(series.places.indexOf(place.at), series.places.length, data.shades.depth);
       return { x, y: found.value, exact: found.value, line: place.name, shade, dot: dots, ...told(place, step, found, n, one) };
     }),
   );
@@ -52,7 +52,7 @@ part(["run", "number", "split", "step"], () => {
     places.map((place) => {
       const found = cell(one, series, step, place.column), full = step === chosen.step;
       return {
-        x: place.short, y: found.value, exact: found.value, line: one.labels[step], shade: shadeOf(step, one.steps.length),
+        x: place.short, y: found.value, exact: found.value, line: one.labels[step], shade: shadeOf(step, one.steps.length, data.shades.step),
         wide: full ? 1 : 0, dot: full ? 1 : 0,
         low: full ? found.low : null, high: full ? found.high : null, base: full ? found.baseline : null,
         baseline: full && found.baseline !== null ? number(found.baseline) : undefined,
@@ -75,7 +75,7 @@ part(["run", "number", "split"], () => {
   const rows = places.flatMap((place) =>
     steps.map((step, i) => {
       const found = cell(one, series, step, place.column);
-      const shade = found.value === null ? -1 : Math.min(11, Math.floor(share(about(), found.value) * 12));
+      const shade = found.value === null ? -1 : shadeOfShare(share(about(), found.value), data.shades.heat);
       return { x: names[i], y: place.short, shade, exact: found.value, ...told(place, step, found) };
     }),
   );
@@ -88,7 +88,7 @@ part(["run", "number", "split"], () => {
 
 const groupShade = (() => {
   const names = [...new Set(data.runs.map((one) => one.group || one.name))];
-  return (one) => names.indexOf(one.group || one.name) % 8;
+  return (one) => names.indexOf(one.group || one.name) % data.shades.series;
 })();
 
 /** A number of a whole run at a step: of the layer that the classifier reads, of the worst pair of maps, or the only one. */
@@ -157,9 +157,6 @@ function momentOf(checkpoints) {
   return { at: checkpoints.indexOf(checkpoint), name: run().labels[order.indexOf(checkpoint)] };
 }
 
-/** Eleven shades around the sixth, finer near it: a cosine off by 0.01 is seen. */
-const shadeOfDeviation = (off) => Math.max(0, Math.min(10, 5 + Math.round(5 * Math.sign(off) * Math.sqrt(Math.abs(off)))));
-
 const matrixOf = () => data.matrices.find((each) => each.run === chosen.run);
 const shortsOf = once((kept) => shorts(kept.value));
 
@@ -175,7 +172,7 @@ for (const [which, id, what] of [[0, "cosines", "cosines of the class means"], [
       for (let c = 0; c < K; c++) {
         for (let d = 0; d < K; d++) {
           const value = values[at + c * K + d], ideal = c === d ? 1 : -1 / (K - 1);
-          const shade = Number.isNaN(value) ? -1 : shadeOfDeviation(value - ideal);
+          const shade = Number.isNaN(value) ? -1 : shadeOfDeviation(value - ideal, data.shades.balance);
           rows.push({
             x: names[d], y: names[c], shade, exact: Number.isNaN(value) ? null : value, metric: which ? "nc3_pair_cosine" : "pair_cosine",
             value: number(value), simplex: number(ideal), classes: `${names[c]}, ${names[d]}`, layer: kept.layers[layer], step, run: titleOf(),

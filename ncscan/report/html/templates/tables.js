@@ -85,13 +85,6 @@ function sortable(place) {
   }
 }
 
-/** A text that starts a formula in a spreadsheet gets a ' in front: as in csv_text of tables.py. */
-function quoted(value) {
-  if (typeof value === "number") return exact(value);
-  const text = /^[=+\-@\t\r\n]/.test(value ?? "") ? `'${value}` : value ?? "";
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-}
-
 /** Offers rows as a file. */
 function download(name, columns, rows) {
   const text = [columns, ...rows].map((row) => row.map(quoted).join(",") + "\n").join("");
