@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncscan.dumps import hdf5
-from ncscan.dumps.row_tables import checksum
 from ncscan.errors import DumpError
 
 ROWS = np.arange(35.0, dtype=np.float32).reshape(7, 5)
@@ -258,37 +257,3 @@ def test_other_attributes_are_refused(tmp_path: Path, value: object, monkeypatch
         pytest.raises(DumpError, match="is neither a number nor a text"),
     ):
         hdf5.attribute(file, "a")
-
-
-# Checksums
-
-
-@given(st.binary(min_size=1, max_size=20_000), st.data())
-def test_checksum_sees_every_change_of_a_byte(content: bytes, data: st.DataObject) -> None:
-    rows = np.frombuffer(content, np.uint8)
-    where = data.draw(st.integers(0, len(rows) - 1))
-    changed = rows.copy()
-    changed[where] ^= data.draw(st.integers(1, 255))
-    assert checksum(rows) != checksum(changed)
-
-
-@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2**32 - 1))
-def test_checksum_sees_pages_in_the_wrong_order(first: int, second: int, seed: int) -> None:
-    pages = np.random.default_rng(seed).standard_normal((64, 512))  # 4 KiB each, 256 KiB in all
-    swapped = pages.copy()
-    a, b = 16 * first, 16 * second + 8  # also those that are a whole power of two apart
-    swapped[[a, b]] = pages[[b, a]]
-    assert checksum(pages) != checksum(swapped)
-
-
-def test_checksum_sees_what_fletcher32_does_not() -> None:
-    rows = np.zeros((256, 64), np.float32)
-    ones = rows.copy()
-    ones.view(np.uint16)[3, 7] = 0xFFFF
-    assert checksum(rows) != checksum(ones)
-    assert 0 != checksum(rows)  # what was never written is zero, and so is its checksum
-
-
-def test_checksum_does_not_depend_on_the_layout_in_memory() -> None:
-    rows = np.random.default_rng(0).standard_normal((300, 40))
-    assert checksum(rows) == checksum(np.asfortranarray(rows)) == checksum(np.repeat(rows, 2, axis=0)[::2])

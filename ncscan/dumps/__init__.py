@@ -4,11 +4,12 @@ from ncscan.dumps.description import GradientRow, Gradients, Layer, Provenance
 from ncscan.dumps.discovery import DUMP_SUFFIX, find_dumps, find_unfinished, told_unfinished
 from ncscan.dumps.reader import Dump, finished
 from ncscan.dumps.size_plan import SizePlan, plan
-from ncscan.dumps.writer import remove_partial, write_dump
+from ncscan.dumps.writer import DumpFacts, remove_partial, write_dump
 
 __all__ = [
     "DUMP_SUFFIX",
     "Dump",
+    "DumpFacts",
     "GradientRow",
     "Gradients",
     "Layer",

@@ -19,6 +19,7 @@ from jaxtyping import Float64, Int64
 from ncscan import files
 from ncscan.dumps import hdf5, row_tables
 from ncscan.dumps.agreement import Described, Stored, disagreements
+from ncscan.dumps.checksums import CHECKSUMS
 from ncscan.dumps.description import STORED_AS as STORED_AS
 from ncscan.dumps.description import GradientRow as GradientRow
 from ncscan.dumps.description import Gradients as Gradients
@@ -29,7 +30,8 @@ from ncscan.errors import DumpError, RefusedPlan
 from ncscan.layer_graph import TapGraph
 
 FORMAT = "ncscan dump"
-FORMAT_VERSION = 1
+FORMAT_VERSION = max(CHECKSUMS)
+"""The version that is written; older ones that have a checksum are read."""
 LOGITS = "logits"
 GRADIENTS = "gradients"
 ROUNDING = "rounding"
@@ -67,8 +69,11 @@ class Dump:
         if "format" not in self._file.attrs or hdf5.attribute(self._file, "format") != FORMAT:
             raise DumpError(f"{self.path} is no dump of ncscan")
         version = hdf5.attribute(self._file, "format_version")
-        if version != FORMAT_VERSION:
-            raise DumpError(f"{self.path} has format version {version}; this ncscan reads {FORMAT_VERSION}")
+        if not isinstance(version, int) or version not in CHECKSUMS:
+            raise DumpError(
+                f"{self.path} has format version {version}; this ncscan reads {' and '.join(map(str, CHECKSUMS))}"
+            )
+        self.format_version = version
         self.n_samples, self.rows_written = self._count("n_samples"), self._count("rows_written")
         if not unfinished and self._count("rows_complete") != self.n_samples:
             raise DumpError(f"{self.path} is unfinished: run the same extract again, it goes on where it stopped")
@@ -81,7 +86,8 @@ class Dump:
         """What was doubtful about the replay, in lines of text."""
         self.layers = tuple(self._layer(index) for index in range(self._count("n_layers")))
         names = [LOGITS, *(activations(layer.index) for layer in self.layers)]
-        self.tables = row_tables.find(self._file, names, self.n_samples, max(1, self._count("batch_rows")))
+        block, checksum = max(1, self._count("batch_rows")), CHECKSUMS[version]
+        self.tables = row_tables.find(self._file, names, self.n_samples, block, checksum)
         """Holds the logits' rows, then those of each layer."""
         described = Described(self.provenance, self.graph, self.layers, self.gradients, self.n_samples)
         for sentence in disagreements(described, self._stored()):

@@ -1,14 +1,8 @@
 """Tables of a dump: rows that come batch by batch, each chunk of them with a checksum beside it.
 
-In: rows in order. Out: the same rows, or a DumpError when a single bit of them is another. The only file that knows
-what a checksum is.
-
-HDF5's own (fletcher32) is not used here. It cannot tell 0x0000 from 0xFFFF, passes a chunk of zeros that never reached
-the disk, makes every file a filtered one whose chunks cannot be laid out before they are written, and cost as much
-again as the writing itself: the sums below are ten times faster.
+In: rows in order. Out: the same rows, or a DumpError when a single bit of them is another.
 """
 
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,12 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from ncscan.dumps import hdf5
+from ncscan.dumps.checksums import Checksum
 from ncscan.errors import DumpError
 from ncscan.files import Disk
 
-LANES = 1021
-"""A prime, so that no two pages or sectors of a chunk fall on the same lanes: one in the other's place is noticed."""
-CHECKSUMS = "checksums"
+SUMS = "checksums"
 """(blocks, chunks of a block): one row for each batch, one column for each chunk that a batch takes in any table."""
 GATHERED = 2**25
 """Bytes of blocks that go to the disk together: every write wakes a thread up that competes with the passes."""
@@ -41,6 +34,7 @@ class Table:
     """The first column of the checksums that is this table's."""
     per_block: int
     """The number of chunks that a batch takes."""
+    checksum: Checksum
 
     @property
     def is_compressed(self) -> bool:
@@ -48,17 +42,23 @@ class Table:
 
 
 def create(
-    file: hdf5.File, shapes: Sequence[tuple[str, int, str, int]], n_rows: int, block: int, *, gzip: bool
+    file: hdf5.File,
+    shapes: Sequence[tuple[str, int, str, int]],
+    n_rows: int,
+    block: int,
+    checksum: Checksum,
+    *,
+    gzip: bool,
 ) -> None:
     """Create empty tables, each of (name, features, stored as, rows of a chunk), and the room for their checksums."""
     for name, features, stored_as, chunk_rows in shapes:
         hdf5.create_rows(file, name, (n_rows, features), stored_as, chunk_rows, gzip=gzip)
     columns = sum(block // chunk_rows for *_, chunk_rows in shapes)
     n_blocks = -(-n_rows // block)
-    hdf5.create_rows(file, CHECKSUMS, (n_blocks, columns), "<u4", n_blocks, gzip=False)
+    hdf5.create_rows(file, SUMS, (n_blocks, columns), checksum.stored_as, n_blocks, gzip=False)
 
 
-def find(file: hdf5.File, names: Sequence[str], n_rows: int, block: int) -> tuple[Table, ...]:
+def find(file: hdf5.File, names: Sequence[str], n_rows: int, block: int, checksum: Checksum) -> tuple[Table, ...]:
     """Return the tables of those names, in the order of their creation; DumpError when one is missing or odd."""
     tables, column = [], 0
     for name in names:
@@ -70,22 +70,24 @@ def find(file: hdf5.File, names: Sequence[str], n_rows: int, block: int) -> tupl
                 f"{file.filename}: {name} has {len(values)} rows in chunks of {values.chunks[0]}; "
                 f"expected {n_rows} in batches of {block}"
             )
-        tables.append(Table(values, column, block // values.chunks[0]))
+        tables.append(Table(values, column, block // values.chunks[0], checksum))
         column += tables[-1].per_block
-    checksums = hdf5.dataset(file, CHECKSUMS)
-    if (checksums.shape, checksums.dtype) != ((-(-n_rows // block), column), np.uint32):
-        raise DumpError(f"{file.filename}: there are {checksums.shape} checksums for {column} chunks a batch")
+    sums = hdf5.dataset(file, SUMS)
+    if (sums.shape, sums.dtype) != ((-(-n_rows // block), column), np.dtype(checksum.stored_as)):
+        raise DumpError(
+            f"{file.filename}: there are {sums.shape} checksums of {sums.dtype} for {column} chunks a batch"
+        )
     return tuple(tables)
 
 
 def read(table: Table, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first row, rows) in order, verified; up to a row, when it was the last one that was written."""
     columns = slice(table.column, table.column + table.per_block)
-    expected = hdf5.read_array(table.values.file[CHECKSUMS])[:, columns].ravel()
+    expected = hdf5.read_array(table.values.file[SUMS])[:, columns].ravel()
     step = table.values.chunks[0]
     for start, rows in hdf5.read_rows(table.values, stop):
         for first in range(0, len(rows), step):
-            if checksum(rows[first : first + step]) != expected[(start + first) // step]:
+            if table.checksum.of(rows[first : first + step]) != expected[(start + first) // step]:
                 raise DumpError(
                     f"{table.values.file.filename}: {table.values.name} is damaged in the {step} rows from "
                     f"{start + first} on: their checksum differs; extract this checkpoint again with --force"
@@ -109,22 +111,6 @@ def _is_sound(table: Table, stop: int) -> bool:
         return False
 
 
-def checksum(rows: np.ndarray) -> int:
-    """Return the crc32 of lane sums: the rows' 64-bit words are dealt to 1,021 lanes in turn and added up in each.
-
-    Damage within 8 kB always changes a sum, since each of its words falls on another lane, and a crc32 misses one
-    change in 4 billion. Bytes that are left over go into the crc32 as they are. This runs at the speed of memory,
-    where a crc32 of everything takes seven times as long.
-
-    >>> checksum(np.zeros((3, 4), np.float32)) == checksum(np.zeros((4, 3), np.float64))
-    False
-    """
-    content = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
-    dealt = len(content) // (8 * LANES) * 8 * LANES
-    sums = content[:dealt].view("<u8").reshape(-1, LANES).sum(axis=0, dtype=np.uint64)
-    return zlib.crc32(content[dealt:].data, zlib.crc32(sums.astype("<u8", copy=False).data))
-
-
 @dataclass(frozen=True)
 class _Chunk:
     """One chunk as it was written."""
@@ -142,6 +128,7 @@ class Writer:
 
     def __init__(self, file: hdf5.File, tables: Sequence[Table], n_rows: int, block: int, start: int) -> None:
         self._file, self._tables = file, tables
+        self._checksum = tables[0].checksum
         self._n_rows, self._block = n_rows, block
         self.received = start
         """Rows up to here were handed over; those of the last blocks are held back."""
@@ -183,14 +170,14 @@ class Writer:
         """Write all blocks that were gathered, up to a row."""
         blocks, self._blocks = self._blocks, []
         first = blocks[0][0]
-        sums = np.zeros((len(blocks), self._tables[-1].column + self._tables[-1].per_block), np.uint32)
+        sums = np.zeros((len(blocks), self._tables[-1].column + self._tables[-1].per_block), self._checksum.stored_as)
         parts = zip(*(block for _, block in blocks), strict=True)
         # The map raises what one of the hands raised.
         carried = list(self._hands.map(partial(self._carry, first), self._tables, self._offsets, parts))
         for table, runs in zip(self._tables, carried, strict=True):
             for i, chunk in enumerate(chain.from_iterable(runs)):
                 sums[i // table.per_block, table.column + i % table.per_block] = chunk.sum
-        hdf5.write_part(self._file[CHECKSUMS], first // self._block, sums)
+        hdf5.write_part(self._file[SUMS], first // self._block, sums)
         hdf5.set_attribute(self._file, "rows_written", stop)
         hdf5.flush(self._file)
         self._wait_for_verifiers()
@@ -206,7 +193,7 @@ class Writer:
         if offsets is None:
             for i, rows in enumerate(chunks):
                 hdf5.write_part(table.values, first + i * step, rows)
-            return [[_Chunk(0, rows.nbytes, checksum(rows)) for rows in chunks]]
+            return [[_Chunk(0, rows.nbytes, self._checksum.of(rows)) for rows in chunks]]
         carried: list[list[_Chunk]] = []
         for run in _adjacent(offsets[first // step :], chunks):
             content, at = self._disk.buffer(sum(rows.nbytes for _, rows in run)), 0
@@ -214,7 +201,7 @@ class Writer:
             for offset, rows in run:
                 piece = content[at : at + rows.nbytes]
                 np.copyto(np.frombuffer(piece, rows.dtype).reshape(rows.shape), rows)
-                carried[-1].append(_Chunk(offset, rows.nbytes, checksum(np.frombuffer(piece, np.uint8))))
+                carried[-1].append(_Chunk(offset, rows.nbytes, self._checksum.of(np.frombuffer(piece, np.uint8))))
                 at += rows.nbytes
             self._disk.write(run[0][0], content)
         return carried
@@ -223,7 +210,7 @@ class Writer:
         content, at = self._disk.buffer(sum(chunk.n_bytes for chunk in run)), 0
         self._disk.read(run[0].offset, content)
         for chunk in run:
-            if checksum(np.frombuffer(content[at : at + chunk.n_bytes], np.uint8)) != chunk.sum:
+            if self._checksum.of(np.frombuffer(content[at : at + chunk.n_bytes], np.uint8)) != chunk.sum:
                 raise DumpError(f"{self._file.filename}: what was read back is not what was written: check the disk")
             at += chunk.n_bytes
 

@@ -24,6 +24,7 @@ from jaxtyping import Float64, Int64
 
 from ncscan.activations import Batch, Trace
 from ncscan.dumps import hdf5, row_tables
+from ncscan.dumps.checksums import CHECKSUMS
 from ncscan.dumps.description import STORED_AS, Gradients
 from ncscan.dumps.description import Layer as Layer
 from ncscan.dumps.description import Provenance as Provenance
@@ -49,6 +50,7 @@ from ncscan.files import sync
 from ncscan.layer_graph import Tap, TapGraph
 
 Closable = TypeVar("Closable", hdf5.File, row_tables.Writer)
+CHECKSUM = CHECKSUMS[FORMAT_VERSION]
 IN_FLIGHT = 2
 """The number of batches that wait for the writer, at least: one that is being written and one that is ready."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -63,6 +65,8 @@ class DumpFacts:
     n_bytes: int
     resumed_at: int
     """The number of rows that were there already."""
+    begun_anew: str = ""
+    """Why the rows of an interrupted dump of the same settings could not stay, else empty."""
 
 
 def write_dump(
@@ -101,7 +105,7 @@ def write_dump(
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(partial):
         n_gradients = None if gradients is None else gradients.n_samples
-        start = _rows_to_keep(partial, provenance, traced.graph, layers, len(labels), n_gradients)
+        start, begun_anew = _rows_to_keep(partial, provenance, traced.graph, layers, len(labels), n_gradients)
         with _disk_errors(partial):
             file = hdf5.reopen(partial) if start else hdf5.create(partial)
         with _closing(file, partial):
@@ -118,7 +122,7 @@ def write_dump(
         sync(partial)
         partial.replace(path)
         sync(path.parent)
-    return DumpFacts(path, len(labels), path.stat().st_size, start)
+    return DumpFacts(path, len(labels), path.stat().st_size, start, begun_anew)
 
 
 def remove_partial(path: Path) -> None:
@@ -180,7 +184,7 @@ def _describe(
     kept = [(LOGITS, output.shape[-1], output.dtype)]
     kept += [(activations(layer.index), layer.n_features, layer.dtype) for layer in layers]
     shapes = [(name, width, STORED_AS[dtype], chunk_rows(batch, width, dtype)) for name, width, dtype in kept]
-    row_tables.create(file, shapes, n, batch, gzip=gzip)
+    row_tables.create(file, shapes, n, batch, CHECKSUM, gzip=gzip)
     hdf5.set_attribute(hdf5.dataset(file, LOGITS), "dtype", output.dtype)
     hdf5.flush(file)
 
@@ -197,13 +201,14 @@ def _append_all(
 
     The other thread is the only one that touches the file.
     """
-    tables = row_tables.find(file, [LOGITS, *(activations(layer.index) for layer in layers)], *shape)
-    names = ["the logits", *(f"layer {layer.tap.name!a}" for layer in layers)]
+    names = [LOGITS, *(activations(layer.index) for layer in layers)]
+    tables = row_tables.find(file, names, *shape, CHECKSUM)
+    spoken = ["the logits", *(f"layer {layer.tap.name!a}" for layer in layers)]
     dtypes = [str(hdf5.attribute(tables[0].values, "dtype")), *(layer.dtype for layer in layers)]
 
     def append(into: row_tables.Writer, batch: Batch, ready: torch.cuda.Event | None) -> None:
         if batch.start == into.received:  # else one before it failed, and its error is on the way
-            values = _fetched((batch.logits, *batch.features), dtypes, names, ready)
+            values = _fetched((batch.logits, *batch.features), dtypes, spoken, ready)
             with _disk_errors(partial):
                 into.append(values)
 
@@ -283,24 +288,26 @@ def _rows_to_keep(
     layers: Sequence[Layer],
     n_samples: int,
     n_gradients: int | None,
-) -> int:
-    """Return how many rows of an interrupted dump can stay.
+) -> tuple[int, str]:
+    """Return how many rows of an interrupted dump can stay, and why none can where only the version is in the way.
 
     They are of the same settings, and sound as far as they were counted.
     """
     if not partial.stat().st_size:
-        return 0
+        return 0, ""
     try:
         with Dump(partial, unfinished=True) as there:
             same = (plain_json(asdict(there.provenance)), there.graph, there.layers, there.n_samples)
             if same != (plain_json(asdict(provenance)), graph, tuple(layers), n_samples):
-                return 0
+                return 0, ""
             if n_gradients != (None if there.gradients is None else there.gradients.n_samples):
-                return 0
+                return 0, ""
+            if there.format_version != FORMAT_VERSION:
+                return 0, f"an unfinished dump of format version {there.format_version} was there"
             # A kill leaves all that was counted; a power cut can leave a count of rows that never reached the disk.
-            return there.rows_written if row_tables.are_sound(there.tables, there.rows_written) else 0
+            return (there.rows_written if row_tables.are_sound(there.tables, there.rows_written) else 0), ""
     except DumpError:
-        return 0
+        return 0, ""
 
 
 def _verify(partial: Path, labels: Int64[np.ndarray, "N"]) -> None:

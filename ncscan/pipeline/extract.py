@@ -21,7 +21,7 @@ from ncscan.activations import (
     watch,
 )
 from ncscan.data import TRAINING
-from ncscan.dumps import DUMP_SUFFIX, Dump, Gradients, Provenance, finished, remove_partial, write_dump
+from ncscan.dumps import DUMP_SUFFIX, Dump, DumpFacts, Gradients, Provenance, finished, remove_partial, write_dump
 from ncscan.errors import ModelError, RefusedPlan
 from ncscan.layer_graph import Tap
 from ncscan.metrics.gradients import Objective, measure_gradients
@@ -82,6 +82,7 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
     )
     if kept:
         remove_partial(path)
+        became = ", complete before"
     else:
         loaded.size.check(path, dumps=left)
         taps = [layer.tap for layer, _ in loaded.size.layers]
@@ -91,10 +92,11 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
         # Before the rows: a dump is described and laid out before its first row comes.
         gradients = None if n_gradients is None else _gradients(loaded, n_gradients)
         with writing(path.parent):
-            _keep(path, provenance, loaded, gradients, repeated, flags, tell)
+            facts = _keep(path, provenance, loaded, gradients, repeated, flags, tell)
+        became = f"; begun anew: {facts.begun_anew}" if facts.begun_anew else ""
     with Dump(path) as dump:
         layers = f"{len(dump.layers)} layers, {path.stat().st_size / 1e6:,.1f} MB"
-        details = f"{_fit(provenance)}; {layers}{', complete before' if kept else ''}"
+        details = f"{_fit(provenance)}; {layers}{became}"
         return summed_up(dump, details)
 
 
@@ -140,7 +142,7 @@ def _keep(
     repeated: Repeated,
     flags: Flags,
     tell: Tell,
-) -> None:
+) -> DumpFacts:
     """Write the dump, with what is doubtful about the replay. Of a model that is refused in it nothing is left."""
     taps = [layer.tap for layer, _ in loaded.size.layers]
     checked = CrossCheck(
@@ -160,7 +162,7 @@ def _keep(
             tell(Advanced(loaded.target.label, batch.start + len(batch.logits), loaded.dataset.n_samples))
 
     try:
-        write_dump(
+        return write_dump(
             path,
             provenance,
             loaded.trace,

@@ -101,10 +101,10 @@ def test_part_in_place_of_another_is_noticed(path: Path) -> None:
     assert "/layers/0001/activations is damaged" in altered(path, swap)
 
 
-@pytest.mark.parametrize("change", [{"format_version": 2}, {"format_version": 0}])
+@pytest.mark.parametrize("change", [{"format_version": 3}, {"format_version": 0}, {"format_version": -1}])
 def test_other_version_is_refused(path: Path, change: dict[str, int]) -> None:
     message = altered(path, lambda f: [f.attrs.modify(name, value) for name, value in change.items()])
-    assert f"format version {change['format_version']}; this ncscan reads 1" in message
+    assert f"format version {change['format_version']}; this ncscan reads 1 and 2" in message
 
 
 def test_foreign_file_is_refused(tmp_path: Path) -> None:
