@@ -16,7 +16,7 @@ from ncscan.data import MAX_CLASSES
 from ncscan.errors import DataError
 from ncscan.metrics import Classifier, LayerView, Reader, Row, answers, logit_blocks, most_at_once, of_members, rows_of
 from ncscan.statistics import FLOAT_FORMATS, members
-from ncscan.statistics.accumulation import layer_stats
+from ncscan.statistics.accumulation import AccumulationOptions, layer_stats
 from ncscan.uncertainty import estimated
 
 Array: TypeAlias = Any
@@ -103,14 +103,12 @@ def measure(
     obstacle = "" if answered is None else answered.obstacle
     if f is None and b is None and answered is not None and _vanish(answered.largest, rows, W):
         obstacle = obstacle or "the logits are too small for float64"
-    stats = layer_stats(
-        lambda: _chunks(rows),
-        y,
-        n_labels,
+    asked = AccumulationOptions(
         decisions=None if answered is None or obstacle else answered.decisions,
         classifier=None if classifier is None or classifier.obstacle else classifier.scaled,
         classifier_precision="float64" if classifier is None else classifier.precision,
     )
+    stats = layer_stats(lambda: _chunks(rows), y, n_labels, asked)
     reading = () if stored is None else (Reader("weight", stored, stats.n_classes - 1),)
     view = LayerView(
         stats,
@@ -140,7 +138,8 @@ def _products(
         for start in range(0, len(chunk), step):
             some = _numpy(chunk[start : start + step]).astype(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
-                yield first + start, some @ W.T + (0.0 if b is None else b)
+                product = some @ W.T + (0.0 if b is None else b)
+            yield first + start, product  # outside: whoever takes it keeps warnings of its own
 
 
 def _vanish(largest: float, rows: np.ndarray | torch.Tensor, W: Float64[np.ndarray, "K d"] | None) -> bool:

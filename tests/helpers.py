@@ -6,6 +6,7 @@ import numpy as np
 
 from ncscan.layer_graph import Kind, LinearMap, Link, Tap, TapGraph
 from ncscan.metrics.evaluate import Classifier, LayerView, Row
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.statistics.layer_stats import LayerStats, Weighting
 
@@ -55,7 +56,7 @@ def chunked(features: np.ndarray, size: int = 7) -> Iterator[tuple[int, np.ndarr
 def stats_of(features: np.ndarray, labels: np.ndarray, K: int | None = None, size: int = 1000) -> LayerStats:
     """LayerStats with spectrum and negative part."""
     n_classes = int(labels.max()) + 1 if K is None else K
-    return layer_stats(lambda: chunked(features, size), labels, n_classes, negative_part=True)
+    return layer_stats(lambda: chunked(features, size), labels, n_classes, AccumulationOptions(negative_part=True))
 
 
 def nearest_of(stats: LayerStats) -> np.ndarray:
@@ -69,7 +70,10 @@ def view_of(
 ) -> LayerView:
     """A view with everything accumulated."""
     stats = layer_stats(
-        lambda: chunked(features, 1000), labels, int(labels.max()) + 1, classifier=W, negative_part=True
+        lambda: chunked(features, 1000),
+        labels,
+        int(labels.max()) + 1,
+        AccumulationOptions(classifier=W, negative_part=True),
     )
     return LayerView(stats, weighting, None if W is None else Classifier("head", W))
 

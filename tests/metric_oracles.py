@@ -20,6 +20,7 @@ from helpers import (
 
 from ncscan.metrics.evaluate import Classifier, LayerView, Reader
 from ncscan.metrics.view import Value
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.statistics.layer_stats import Weighting
 
@@ -40,7 +41,10 @@ def cases() -> list[tuple[LayerView, np.ndarray, np.ndarray, np.ndarray, np.ndar
         W, b = rng.standard_normal((K, d)), rng.standard_normal(K)
         decisions = np.argmax(Z @ W.T + b, axis=1)
         stats = layer_stats(
-            partial(lambda rows: [(0, rows)], Z), y, K, decisions=decisions, classifier=W, negative_part=True
+            partial(lambda rows: [(0, rows)], Z),
+            y,
+            K,
+            AccumulationOptions(decisions=decisions, classifier=W, negative_part=True),
         )
         view = LayerView(stats, classifier=Classifier("head", W, b), readers=(Reader("head", W, K - 1),))
         weightings: tuple[Weighting, ...] = ("class", "sample")

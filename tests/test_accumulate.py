@@ -1,7 +1,9 @@
 """Two passes over chunks: any chunking, any type, either library, and sources that misbehave."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Event
 
 import numpy as np
 import pytest
@@ -14,8 +16,9 @@ from ncscan.errors import DataError
 from ncscan.metrics.evaluate import LayerView
 from ncscan.metrics.layers.variability import nc1_pinv, nc1_trace
 from ncscan.statistics.accumulation.gram import in_column_blocks, symmetric_product
+from ncscan.statistics.accumulation.options import AccumulationOptions
+from ncscan.statistics.accumulation.parallel import in_lanes
 from ncscan.statistics.accumulation.passes import layer_stats
-from ncscan.statistics.accumulation.row_blocks import careful
 from ncscan.statistics.layer_stats import LayerStats
 from ncscan.statistics.simplex_etf import nearest_simplex
 
@@ -81,7 +84,7 @@ def test_the_spread_of_norms_keeps_its_digits_when_all_are_long() -> None:
 def test_errors_of_the_nearest_simplex_are_counted_per_class() -> None:
     features, labels = random_layer(3, 5, (4, 9, 30))
     W = np.random.default_rng(1).standard_normal((3, 5))
-    stats = layer_stats(lambda: chunked(features), labels, 3, classifier=W)
+    stats = layer_stats(lambda: chunked(features), labels, 3, AccumulationOptions(classifier=W))
     decided = np.argmax(features @ nearest_simplex(W).T, axis=1)
     assert stats.swap_errors is not None
     assert stats.swap_errors.tolist() == [int((decided != labels)[labels == c].sum()) for c in range(3)]
@@ -108,7 +111,10 @@ def test_numpy_and_torch_chunks_give_the_same() -> None:
 
 def test_precision_is_what_the_dump_says_when_it_is_read_as_float32() -> None:
     features, labels = random_layer()
-    assert layer_stats(lambda: chunked(features), labels, 4, precision="bfloat16").precision == "bfloat16"
+    assert (
+        layer_stats(lambda: chunked(features), labels, 4, AccumulationOptions(precision="bfloat16")).precision
+        == "bfloat16"
+    )
 
 
 def test_read_only_and_strided_chunks_are_read() -> None:
@@ -124,29 +130,96 @@ def test_read_only_and_strided_chunks_are_read() -> None:
 def test_chunks_are_left_as_they_were() -> None:
     features, labels = random_layer()
     before = features.copy()
-    layer_stats(lambda: [(0, features)], labels, 4, classifier=np.eye(4, 6), negative_part=True)
+    layer_stats(lambda: [(0, features)], labels, 4, AccumulationOptions(classifier=np.eye(4, 6), negative_part=True))
     assert np.array_equal(features, before)
 
 
 def test_products_in_float32_keep_collapsed_layers_apart_from_their_means() -> None:
     features, labels = simplex_layer(4, 20, 1.0, 1e-10)
     shifted = features + 1000
-    views = [LayerView(layer_stats(lambda: chunked(shifted), labels, 4, products=p)) for p in (None, torch.float32)]
+    views = [
+        LayerView(layer_stats(lambda: chunked(shifted), labels, 4, AccumulationOptions(products=p)))
+        for p in (None, torch.float32)
+    ]
     assert nc1_pinv(views[1]) == pytest.approx(nc1_pinv(views[0]), rel=FLOAT32)
     assert nc1_trace(views[1]) == pytest.approx(nc1_trace(views[0]), rel=FLOAT32)
     assert np.array_equal(nearest_of(views[1].stats), nearest_of(views[0].stats))
 
 
-def test_float32_is_multiplied_as_float32_whatever_the_program_chose() -> None:
-    threads = torch.get_num_threads()
+@pytest.fixture
+def chosen() -> Iterator[tuple[str, int]]:
+    """What the program around us chose of torch's settings: others than ours."""
+    before = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_float32_matmul_precision("medium")
-    try:
-        with careful():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "medium"
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_float32_matmul_precision("highest")
+    torch.set_num_threads(2)
+    yield "medium", 2
+    torch.set_float32_matmul_precision(before[0])
+    torch.set_num_threads(before[1])
+
+
+def of_torch() -> tuple[str, int]:
+    return torch.get_float32_matmul_precision(), torch.get_num_threads()
+
+
+def test_float32_is_multiplied_as_float32_whatever_the_program_chose(chosen: tuple[str, int]) -> None:
+    features, labels = random_layer()
+    seen = []
+
+    def chunks() -> Iterator[tuple[int, np.ndarray]]:
+        for chunk in chunked(features):
+            seen.append(of_torch())
+            yield chunk
+
+    layer_stats(chunks, labels, 4)
+    assert set(seen) == {("highest", 1)}
+    assert of_torch() == chosen
+
+
+def test_settings_of_the_process_change_once_for_all_layers(
+    chosen: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, labels = random_layer()
+    torch.set_num_threads(1)  # one lane: layers follow each other, and none finds the settings of another
+    made = list[str | int]()
+
+    def recorded(name: str) -> Callable[[str | int], None]:
+        make = getattr(torch, name)
+        return lambda to: (made.append(to), make(to))[1]  # type: ignore[func-returns-value]
+
+    for name in ("set_float32_matmul_precision", "set_num_threads"):
+        monkeypatch.setattr(torch, name, recorded(name))
+    layer_stats(lambda: chunked(features, 2), labels, 4)
+    with in_lanes(lambda size: layer_stats(lambda: chunked(features, size), labels, 4), range(1, 9)) as found:
+        assert {stats.n_samples for stats in found} == {len(labels)}
+    assert made == ["highest", 1, 1, chosen[0]] * 2  # once for the layer alone, once for the eight
+
+
+def test_settings_hold_until_the_last_of_several_passes_ends(chosen: tuple[str, int]) -> None:
+    """One that ends earlier must not take them from one that began while it went on."""
+    features, labels = random_layer()
+    first_is_inside, second_is_inside, first_is_done = (Event() for _ in range(3))
+
+    def early() -> Iterator[tuple[int, np.ndarray]]:
+        first_is_inside.set()
+        assert second_is_inside.wait(60)
+        yield 0, features
+
+    def late() -> Iterator[tuple[int, np.ndarray]]:
+        second_is_inside.set()
+        assert first_is_done.wait(60)
+        seen.append(torch.get_float32_matmul_precision())
+        yield 0, features
+
+    seen = list[str]()
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(layer_stats, early, labels, 4)
+        assert first_is_inside.wait(60)
+        second = threads.submit(layer_stats, late, labels, 4)
+        first.result()
+        first_is_done.set()
+        second.result()
+    assert set(seen) == {"highest"}
+    assert torch.get_float32_matmul_precision() == chosen[0]
 
 
 @pytest.mark.parametrize("d", [5, 128, 300, 1100])

@@ -9,10 +9,11 @@ from helpers import chunked, nearest_of, random_layer
 
 from ncscan.statistics.accumulation import gram
 from ncscan.statistics.accumulation.first_pass import FirstPass
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.statistics.accumulation.second_pass import SecondPass
 from ncscan.statistics.layer_stats import LayerStats
-from ncscan.statistics.partial_sums import frame
+from ncscan.statistics.partial_sums import frame, members
 from ncscan.statistics.sketch import largest_singular_value, operator_ratio, stable_rank
 
 ROUNDING = 1e-9
@@ -26,7 +27,11 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wide_layer(size: int = 16) -> tuple[np.ndarray, np.ndarray, LayerStats]:
     features, labels = random_layer(4, 90, 40, noise=0.1)
-    return features, labels, layer_stats(partial(chunked, features, size), labels, 4, negative_part=True)
+    return (
+        features,
+        labels,
+        layer_stats(partial(chunked, features, size), labels, 4, AccumulationOptions(negative_part=True)),
+    )
 
 
 @pytest.mark.usefixtures("narrow")
@@ -66,14 +71,18 @@ def test_shards_merge_when_a_layer_is_sketched_and_samples_are_kept() -> None:
     cpu = torch.device("cpu")
     firsts = []
     for part in parts:
-        first = FirstPass(labels, 4, 90, cpu, spectrum=True, negative_part=True)
+        first = FirstPass(labels, 4, 90, cpu, AccumulationOptions(spectrum=True, negative_part=True))
         first.add(part.start, features[part])
         firsts.append(first.sums())
     sums = firsts[0] + firsts[1]
     scatters = []
     for part in parts:
         second = SecondPass(
-            labels, frame(sums), cpu, negative_part=True, first=sums, samples=True, permutations=2, seed=3
+            members(labels, 4),
+            sums,
+            frame(sums),
+            cpu,
+            AccumulationOptions(negative_part=True, samples=True, permutations=2, seed=3),
         )
         second.add(part.start, features[part])
         scatters.append(second.scatter())
@@ -92,7 +101,9 @@ def test_what_is_kept_of_samples_adds_up_to_the_sums() -> None:
     features, labels = random_layer(4, 9, (5, 8, 12, 7))
     W = np.random.default_rng(0).standard_normal((4, 9))
     decisions = np.roll(labels, 1)
-    stats = layer_stats(partial(chunked, features, 5), labels, 4, decisions=decisions, classifier=W, samples=True)
+    stats = layer_stats(
+        partial(chunked, features, 5), labels, 4, AccumulationOptions(decisions=decisions, classifier=W, samples=True)
+    )
     kept = stats.samples
     assert kept is not None
     assert np.bincount(labels, kept.squares) == pytest.approx(stats.within)

@@ -8,6 +8,7 @@ from helpers import chunked, random_layer
 
 from ncscan.metrics.evaluate import LayerView, key_of, measure
 from ncscan.metrics.layers.class_means import etf_distance
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.uncertainty.chance import (
     CLOSED_FORMS,
@@ -56,7 +57,7 @@ def test_two_classes_have_no_chance_of_a_centred_frame() -> None:
 def permuted_layer(per_class: int | tuple[int, ...], P: int, offset: float = 0.0) -> tuple[LayerView, np.ndarray]:
     features, labels = random_layer(4, 6, per_class)
     features += offset
-    stats = layer_stats(partial(chunked, features, 5), labels, 4, permutations=P, seed=7)
+    stats = layer_stats(partial(chunked, features, 5), labels, 4, AccumulationOptions(permutations=P, seed=7))
     return LayerView(stats), features
 
 
@@ -78,7 +79,9 @@ def test_permuted_sums_are_those_of_permuted_labels(offset: float) -> None:
 
 def test_permuted_labels_read_samples_over_classes() -> None:
     features, labels = random_layer(5, 40, 100, noise=1.0)
-    stats = layer_stats(partial(chunked, features, 64), labels, 5, permutations=FEWEST_PERMUTATIONS)
+    stats = layer_stats(
+        partial(chunked, features, 64), labels, 5, AccumulationOptions(permutations=FEWEST_PERMUTATIONS)
+    )
     assert stats.permuted is not None
     found = permutation_baseline(LayerView(stats), stats.permuted)
     N, K = len(labels), 5
@@ -91,7 +94,7 @@ def test_permuted_labels_read_samples_over_classes() -> None:
 def test_a_layer_without_classes_is_chance() -> None:
     rng = np.random.default_rng(1)
     features, labels = rng.standard_normal((400, 30)), np.repeat(np.arange(4), 100)
-    stats = layer_stats(partial(chunked, features, 64), labels, 4, permutations=40)
+    stats = layer_stats(partial(chunked, features, 64), labels, 4, AccumulationOptions(permutations=40))
     assert stats.permuted is not None
     found = permutation_baseline(LayerView(stats), stats.permuted)
     rows = {key_of(row): row.value for row in measure(LayerView(stats))}

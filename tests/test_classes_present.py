@@ -16,6 +16,7 @@ from test_cli import ncscan, rows
 from ncscan import measure
 from ncscan.metrics.evaluate import Classifier, LayerView
 from ncscan.metrics.evaluate import measure as measured
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.theory.linear_head import head_stats
 from ncscan.uncertainty.evaluate import chance_levels, honest
@@ -123,7 +124,10 @@ def test_intervals_and_chance_are_alike_wherever_the_classes_lie() -> None:
     found = []
     for place in PLACES:
         stats = layer_stats(
-            lambda: [(0, features)], np.array(place)[labels], 10, classifier=moved(W, place), samples=True
+            lambda: [(0, features)],
+            np.array(place)[labels],
+            10,
+            AccumulationOptions(classifier=moved(W, place), samples=True),
         )
         view = LayerView(stats, classifier=Classifier("head", moved(W, place)), n_outputs=10)
         found.append(

@@ -6,6 +6,7 @@ from helpers import stats_of
 
 from ncscan import measure
 from ncscan.metrics.evaluate import LayerView, class_rows
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.statistics.layer_stats import between
 
@@ -65,7 +66,9 @@ def test_sums_of_many_equal_numbers_are_rounded_to_one_side(constant: float) -> 
 
 def test_a_million_equal_numbers_are_the_same_samples_in_both_passes() -> None:
     labels = np.repeat([0, 1], [1_000_000, 700_000])
-    assert layer_stats(lambda: [(0, np.full((len(labels), 1), 0.1))], labels, 2, spectrum=False).is_one_point
+    assert layer_stats(
+        lambda: [(0, np.full((len(labels), 1), 0.1))], labels, 2, AccumulationOptions(spectrum=False)
+    ).is_one_point
 
 
 def test_classes_that_are_points_have_no_scatter_whatever_their_mean_rounds_to() -> None:

@@ -8,6 +8,7 @@ from helpers import chunked, random_layer
 
 from ncscan.metrics.evaluate import Classifier, LayerView, measure
 from ncscan.statistics.accumulation import gram
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.uncertainty.evaluate import Honest, chance_levels, honest
 
@@ -19,11 +20,7 @@ def layer(noise: float = 0.5, dtype: str = "float32") -> LayerView:
         partial(chunked, features.astype(dtype)),
         labels,
         4,
-        classifier=W,
-        decisions=labels,
-        samples=True,
-        permutations=20,
-        negative_part=True,
+        AccumulationOptions(classifier=W, decisions=labels, samples=True, permutations=20, negative_part=True),
     )
     return LayerView(stats, classifier=Classifier("head", W))
 
@@ -99,7 +96,7 @@ def test_many_classes_have_their_chance_by_formula() -> None:
 def test_a_broken_layer_has_reasons_and_nothing_beside() -> None:
     features, labels = random_layer()
     features[0, 0] = np.nan
-    stats = layer_stats(partial(chunked, features), labels, 4, samples=True, permutations=2)
+    stats = layer_stats(partial(chunked, features), labels, 4, AccumulationOptions(samples=True, permutations=2))
     for one in honest(LayerView(stats), resamples=3):
         assert one == Honest(one.row)
         assert one.row.value is None

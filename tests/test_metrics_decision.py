@@ -10,6 +10,7 @@ from helpers import by_name, chunked, naive_nearest, nearest_of, random_layer, r
 from ncscan.metrics.evaluate import LayerView, measure, network_rows
 from ncscan.metrics.layers import nearest_class_center
 from ncscan.metrics.layers.nearest_class_center import ncc_error
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 
 
@@ -57,7 +58,7 @@ def test_nc4_mismatch_compares_with_the_network_not_with_the_labels() -> None:
     features, labels = random_layer(4, 6, 30, noise=1.5)
     nearest = naive_nearest(features, labels)
     decisions = np.where(np.arange(len(labels)) % 3 == 0, (nearest + 1) % 4, nearest)
-    stats = layer_stats(lambda: chunked(features), labels, 4, decisions=decisions)
+    stats = layer_stats(lambda: chunked(features), labels, 4, AccumulationOptions(decisions=decisions))
     row = by_name(measure(LayerView(stats)))["nc4_mismatch"]
     assert row.value == np.mean(nearest != decisions)
     assert stats.disagreements is not None
@@ -70,7 +71,7 @@ def test_nc4_mismatch_has_no_row_when_decisions_are_not_known() -> None:
 
 def test_nc4_mismatch_says_why_when_the_network_decides_nothing() -> None:
     features, labels = random_layer()
-    stats = layer_stats(lambda: chunked(features), labels, 4, decisions=labels)
+    stats = layer_stats(lambda: chunked(features), labels, 4, AccumulationOptions(decisions=labels))
     for known in (stats, stats_of(features, labels)):  # whether or not something was counted
         row = by_name(measure(LayerView(known, decisions_obstacle="no decision")))["nc4_mismatch"]
         assert (row.value, row.reason) == (None, "no decision")

@@ -21,6 +21,7 @@ from ncscan.metrics.layers.classifier import (
 )
 from ncscan.metrics.layers.self_duality import nc3_subspace
 from ncscan.metrics.layers.variability import vci
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.statistics.simplex_etf import nearest_simplex
 
@@ -127,7 +128,9 @@ def test_a_simplex_needs_directions_above_the_rounding_of_the_rows_as_stored(dty
         W = ((across * [1, 1, 1, size]) @ along).astype(dtype)
         rows, exact = api.measure(features, labels, W).set_index("metric"), W.astype(np.float64)
         assert (rows.reason["etf_swap_error"] == "") == there
-        stats = layer_stats(lambda: [(0, features)], labels, K, classifier=exact, classifier_precision=dtype)
+        stats = layer_stats(
+            lambda: [(0, features)], labels, K, AccumulationOptions(classifier=exact, classifier_precision=dtype)
+        )
         assert (stats.swap_errors is not None) == there
         if there:
             wrong = np.argmax(features @ nearest_simplex(exact).T, axis=1) != labels

@@ -7,6 +7,7 @@ from helpers import by_name, chunked, random_layer, rotation, view_of
 
 from ncscan.metrics.evaluate import LayerView, measure
 from ncscan.metrics.layers.spectrum import feature_condition, negativity
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.statistics.layer_stats import LayerStats
 
@@ -30,7 +31,7 @@ def relu_layer(N: int = 3000, d: int = 64, dead: int = 9) -> tuple[np.ndarray, n
 
 
 def measured(features: np.ndarray, labels: np.ndarray, gram: torch.dtype | None = None) -> LayerStats:
-    return layer_stats(lambda: chunked(features, 500), labels, int(labels.max()) + 1, gram=gram)
+    return layer_stats(lambda: chunked(features, 500), labels, int(labels.max()) + 1, AccumulationOptions(gram=gram))
 
 
 @pytest.mark.parametrize("gram", [torch.float64, torch.float32])
@@ -86,7 +87,7 @@ def test_the_rank_is_that_of_storage_when_a_low_rank_layer_is_kept_in_float16() 
 def test_few_wide_samples_have_the_spectrum_of_their_svd() -> None:
     features, labels = random_layer(4, 5000, 10)
     features[:, 3000:] = 0.0
-    stats = layer_stats(lambda: chunked(features), labels, 4, negative_part=True)
+    stats = layer_stats(lambda: chunked(features), labels, 4, AccumulationOptions(negative_part=True))
     s = np.linalg.svd(features, compute_uv=False)
     assert stats.spectrum is not None
     assert stats.spectrum.values == pytest.approx(s, rel=1e-9)
@@ -99,7 +100,9 @@ def test_few_wide_samples_have_the_spectrum_of_their_svd() -> None:
 def test_a_spectrum_is_undefined_when_both_samples_and_features_are_too_many() -> None:
     features = np.zeros((4100, 4100), dtype=np.float16)
     features[:, 0] = np.arange(4100) % 3
-    stats = layer_stats(lambda: chunked(features, 4100), np.arange(4100) % 3, 3, negative_part=True)
+    stats = layer_stats(
+        lambda: chunked(features, 4100), np.arange(4100) % 3, 3, AccumulationOptions(negative_part=True)
+    )
     rows = by_name(measure(LayerView(stats)))
     assert "up to min(N, d) = 4096" in rows["feature_condition"].reason
     assert rows["negativity.op"].value is None
@@ -109,7 +112,7 @@ def test_a_spectrum_is_undefined_when_both_samples_and_features_are_too_many() -
 @pytest.mark.parametrize("gram", [torch.float64, torch.float32])
 def test_negativity_equals_its_norms(gram: torch.dtype) -> None:
     features, labels = random_layer(4, 12, 50)
-    stats = layer_stats(lambda: chunked(features), labels, 4, negative_part=True, gram=gram)
+    stats = layer_stats(lambda: chunked(features), labels, 4, AccumulationOptions(negative_part=True, gram=gram))
     part = features - np.maximum(features, 0)
     expected = {
         "op": np.linalg.norm(part, 2) / np.linalg.norm(features, 2),
@@ -122,8 +125,12 @@ def test_negativity_equals_its_norms(gram: torch.dtype) -> None:
 def test_spectra_neither_underflow_nor_overflow_when_products_are_float32(scale: float) -> None:
     features, labels = random_layer(4, 12, 50)
     small = scale * features
-    one = LayerView(layer_stats(lambda: chunked(features), labels, 4, negative_part=True, gram=torch.float32))
-    other = LayerView(layer_stats(lambda: chunked(small), labels, 4, negative_part=True, gram=torch.float32))
+    one = LayerView(
+        layer_stats(lambda: chunked(features), labels, 4, AccumulationOptions(negative_part=True, gram=torch.float32))
+    )
+    other = LayerView(
+        layer_stats(lambda: chunked(small), labels, 4, AccumulationOptions(negative_part=True, gram=torch.float32))
+    )
     assert feature_condition(other) == pytest.approx(feature_condition(one), rel=1e-4)
     assert negativity(other) == pytest.approx(negativity(one), rel=1e-6)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import chunked, random_layer, simplex, stats_of
 
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.statistics.layer_stats import centred_rank, rank_doubt, rank_sampling
 from ncscan.statistics.precision import float_format
@@ -73,6 +74,6 @@ def test_noise_is_the_norm_of_sigma_w_or_its_share_in_the_span() -> None:
     x = features - np.stack([features[labels == c].mean(axis=0) for c in range(4)])[labels]
     stats = stats_of(features, labels)
     assert np.linalg.norm(x.T @ x / len(x), 2) == pytest.approx(stats.noise, rel=1e-9)
-    bare = layer_stats(partial(chunked, features), labels, 4, spectrum=False)
+    bare = layer_stats(partial(chunked, features), labels, 4, AccumulationOptions(spectrum=False))
     assert np.linalg.norm(bare.projected, 2) / len(x) == pytest.approx(bare.noise, rel=1e-9)
     assert bare.noise <= stats.noise

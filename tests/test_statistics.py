@@ -9,9 +9,10 @@ from helpers import exact_layer, naive_means, random_layer, rotation, simplex, s
 
 from ncscan.errors import DataError
 from ncscan.statistics.accumulation.first_pass import FirstPass
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.second_pass import SecondPass
 from ncscan.statistics.layer_stats import LayerStats, between, centred_rank, layer_stats_from, mean_singular_values
-from ncscan.statistics.partial_sums import frame
+from ncscan.statistics.partial_sums import frame, members
 from ncscan.statistics.precision import float_format, storage_tolerance, ulp
 
 CPU = torch.device("cpu")
@@ -105,7 +106,13 @@ def merged(parts: list[slice], features: np.ndarray, labels: np.ndarray) -> Laye
     sums = sum(firsts[1:], start=firsts[0])
     of = frame(sums)
     for part in parts:
-        second = SecondPass(labels, of, CPU, decisions=labels, classifier=np.eye(K, d), negative_part=True)
+        second = SecondPass(
+            members(labels, K),
+            sums,
+            of,
+            CPU,
+            AccumulationOptions(decisions=labels, classifier=np.eye(K, d), negative_part=True),
+        )
         second.add(part.start, features[part])
         seconds.append(second.scatter())
     return layer_stats_from(sums, sum(seconds[1:], start=seconds[0]), of, precision="float64")

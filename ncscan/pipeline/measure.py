@@ -37,7 +37,7 @@ from ncscan.metrics import (
 from ncscan.pipeline.events import Advanced, Finished, Skipped, Tell, attempt_part
 from ncscan.pipeline.fit import few_samples, label, summed_up
 from ncscan.statistics import LayerStats, Members, members, rank_doubt
-from ncscan.statistics.accumulation import in_lanes, layer_stats
+from ncscan.statistics.accumulation import AccumulationOptions, in_lanes, layer_stats
 from ncscan.theory import ALWAYS_TRUE, CLAIMS, Claim, HeadStats, certify, decay_claims, head_stats, promise, undefined
 from ncscan.training_settings import with_notes
 from ncscan.trajectory import Moment, stages
@@ -213,10 +213,7 @@ def _measure_layer(of: _Common, layer: Layer, lost: list[Skipped]) -> PartResult
     dump, tap, chunks = of.dump, layer.tap.name, partial(of.dump.chunks, layer)
     own = of.classifiers.get(tap)
     W = None if own is None or own.obstacle else own.scaled
-    stats = layer_stats(
-        chunks,
-        dump.labels,
-        len(dump.provenance.class_names),
+    asked = AccumulationOptions(
         decisions=of.decisions,
         classifier=W,
         classifier_precision="float64" if own is None else own.precision,
@@ -226,6 +223,7 @@ def _measure_layer(of: _Common, layer: Layer, lost: list[Skipped]) -> PartResult
         permutations=of.options.permutations,
         seed=of.options.seed,
     )
+    stats = layer_stats(chunks, dump.labels, len(dump.provenance.class_names), asked)
     n_outputs = dump.logits.shape[1]
     view = LayerView(
         stats,

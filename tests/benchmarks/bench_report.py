@@ -20,6 +20,7 @@ import torch
 from ncscan.dumps.reader import Dump, Layer
 from ncscan.metrics.evaluate import Classifier, LayerView, Row, measure
 from ncscan.pipeline.measure import Options, measure_dump
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.parallel import in_lanes
 from ncscan.statistics.accumulation.passes import layer_stats
 
@@ -38,10 +39,12 @@ def measured(path: Path, *, negativity: bool) -> dict[str, Row]:
                 partial(dump.chunks, layer),
                 dump.labels,
                 len(dump.provenance.class_names),
-                decisions=decisions,
-                classifier=None if classifier is None else classifier.weight,
-                negative_part=negativity and layer.tap.is_preactivation,
-                precision=layer.dtype,
+                AccumulationOptions(
+                    decisions=decisions,
+                    classifier=None if classifier is None else classifier.weight,
+                    negative_part=negativity and layer.tap.is_preactivation,
+                    precision=layer.dtype,
+                ),
             )
             by_metric = {row.metric: row for row in measure(LayerView(stats, classifier=classifier))}
             return layer.tap.name, by_metric["feature_condition"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 
 N, D, K, ROWS = 60_000, 512, 10, 1024
@@ -43,9 +44,13 @@ def main() -> None:
         reads = 2 * spent(lambda: [None for _ in chunks()])
         gram = spent(lambda: features.T @ features)
         print(f"floor: {reads:.3f} s reading twice + {gram:.3f} s XᵀX")
-        report("no spectrum", partial(layer_stats, chunks, labels, K, spectrum=False), reads + gram)
+        report(
+            "no spectrum", partial(layer_stats, chunks, labels, K, AccumulationOptions(spectrum=False)), reads + gram
+        )
         report("spectrum", partial(layer_stats, chunks, labels, K), reads + gram)
-        report("negativity", partial(layer_stats, chunks, labels, K, negative_part=True), reads + gram)
+        report(
+            "negativity", partial(layer_stats, chunks, labels, K, AccumulationOptions(negative_part=True)), reads + gram
+        )
 
 
 def report(name: str, work: Callable[[], object], floor: float) -> None:

@@ -14,11 +14,11 @@ from ncscan.statistics import (
 )
 from ncscan.statistics.accumulation.gram import too_wide
 from ncscan.statistics.accumulation.optional_sums import SketchSum
+from ncscan.statistics.accumulation.options import DEFAULT, AccumulationOptions
 from ncscan.statistics.accumulation.row_blocks import (
     Chunk,
     block_rows,
     blocks,
-    careful,
 )
 
 _MOST_SKETCHED = 64
@@ -40,9 +40,8 @@ class FirstPass:
         n_classes: int,
         n_features: int,
         device: torch.device,
+        options: AccumulationOptions = DEFAULT,
         *,
-        spectrum: bool = False,
-        negative_part: bool = False,
         dtype: str = "",
     ) -> None:
         self.device = device
@@ -60,14 +59,13 @@ class FirstPass:
         self._batches = 0
         sketched = too_wide(len(labels), n_features)
         columns = first_columns(n_features, min(n_classes, _MOST_SKETCHED)) if sketched else None
-        self._sketch = SketchSum(columns, device) if spectrum and columns is not None else None
-        self._negative_sketch = SketchSum(columns, device) if negative_part and columns is not None else None
+        self._sketch = SketchSum(columns, device) if options.spectrum and columns is not None else None
+        self._negative_sketch = SketchSum(columns, device) if options.negative_part and columns is not None else None
 
     def add(self, start: int, chunk: Chunk) -> None:
         """Add rows start … start + n."""
-        with careful():
-            for at, block in blocks(start, chunk, len(self._labels), self._sums.shape[1]):
-                self._add(at, block)
+        for at, block in blocks(start, chunk, len(self._labels), self._sums.shape[1]):
+            self._add(at, block)
 
     def _add(self, at: int, block: Float[torch.Tensor, "n d"]) -> None:
         y = self._labels[at : at + len(block)]

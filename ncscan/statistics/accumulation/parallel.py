@@ -11,6 +11,8 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
+from ncscan.statistics.accumulation.careful import careful
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -19,14 +21,11 @@ Result = TypeVar("Result")
 def in_lanes(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Iterator[Result]]:
     """Give the results of the items inside, in their order: as many at once as torch has threads, each in one."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, "ncscan-layers") as lanes:
-            futures = [lanes.submit(work, item) for item in items]
-            try:
-                yield (future.result() for future in futures)
-            finally:
-                for future in futures:
-                    future.cancel()
-    finally:
-        torch.set_num_threads(threads)
+    # Once for all lanes: what each would set for itself, the others would see change under their hands.
+    with careful(), threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, "ncscan-layers") as lanes:
+        futures = [lanes.submit(work, item) for item in items]
+        try:
+            yield (future.result() for future in futures)
+        finally:
+            for future in futures:
+                future.cancel()

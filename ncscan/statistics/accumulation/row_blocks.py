@@ -1,11 +1,9 @@
-"""Chunks of activations as blocks that a core's cache holds, multiplied as carefully as they should be.
+"""Chunks of activations as blocks that a core's cache holds.
 
-In: chunks as a source yields them, numpy or torch, on any device. Out: tensors of few rows, and the state of torch in
-which to multiply them.
+In: chunks as a source yields them, numpy or torch, on any device. Out: tensors of few rows.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -68,21 +66,3 @@ def in_units(chunks: Callable[[], Iterable[tuple[int, Chunk]]], exponent: int) -
     half = -exponent // 2
     for start, chunk in chunks():
         yield start, chunk * 2.0**half * 2.0 ** (-exponent - half)
-
-
-@contextmanager
-def careful() -> Iterator[None]:
-    """Multiply float32 as float32, and go through a block in one thread, whatever the program around us chose.
-
-    TF32 keeps three decimal digits. A block lives in one core's cache; to share it costs more than it gains, and ten
-    times more where another process keeps a core busy. BLAS has threads of its own, for the products.
-    """
-    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
-    torch.set_float32_matmul_precision("highest")
-    torch.set_num_threads(1)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-        torch.set_num_threads(threads)

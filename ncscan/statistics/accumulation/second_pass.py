@@ -14,6 +14,7 @@ from ncscan.statistics import (
     MOST_PAIRED,
     ClassSums,
     Frame,
+    Members,
     Scatter,
     Sketch,
     decompose,
@@ -22,11 +23,11 @@ from ncscan.statistics import (
 )
 from ncscan.statistics.accumulation.gram import Gram, is_wide, too_wide
 from ncscan.statistics.accumulation.optional_sums import PermutedSum, SampleRows, SketchSum
+from ncscan.statistics.accumulation.options import DEFAULT, AccumulationOptions
 from ncscan.statistics.accumulation.row_blocks import (
     Chunk,
     block_rows,
     blocks,
-    careful,
 )
 
 _EXACT_GRAM = 2**33
@@ -41,41 +42,33 @@ class SecondPass:
 
     def __init__(
         self,
-        labels: Int64[np.ndarray, "N"],
+        known: Members,
+        sums: ClassSums,
         of: Frame,
         device: torch.device,
-        *,
-        decisions: Int64[np.ndarray, "N"] | None = None,
-        classifier: Float64[np.ndarray, "outputs d"] | None = None,
-        classifier_precision: str = "float64",
-        classes: Int64[np.ndarray, "K"] | None = None,
-        spectrum: bool = True,
-        negative_part: bool = False,
-        products: torch.dtype | None = None,
-        gram: torch.dtype | None = None,
-        first: ClassSums | None = None,
-        samples: bool = False,
-        permutations: int = 0,
-        seed: int = 0,
+        options: AccumulationOptions = DEFAULT,
     ) -> None:
         K, d = of.means.shape
         r = len(of.basis)
-        N = len(labels)
+        N = len(known.of)
         wide = is_wide(d)
-        self.too_wide = too_wide(N, d) if spectrum else ""
+        self.too_wide = too_wide(N, d) if options.spectrum else ""
         few = wide and not too_wide(N, d)
-        self._products = products or (torch.float64 if device.type == "cpu" else torch.float32)
+        self._products = options.products or (torch.float64 if device.type == "cpu" else torch.float32)
+        gram = options.gram
         if gram is None:
             gram = torch.float64 if device.type == "cpu" and N * d * d <= _EXACT_GRAM else torch.float32
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
 
-        self._labels = torch.tensor(labels, device=device)
-        classes = np.arange(K) if classes is None else classes  # the row of the classifier that is each class's
-        classifier = None if classifier is None or len(classifier) <= classes.max() else classifier
-        self._decisions = None if decisions is None else torch.tensor(decisions, device=device)
-        self._classifier = None if classifier is None else torch.tensor(_unit_rows(classifier[classes]), device=device)
+        self._labels = torch.tensor(known.of, device=device)
+        classifier, decisions = options.classifier, options.decisions
+        if classifier is not None and len(classifier) <= known.classes.max():
+            classifier = None
+        self._decisions = None if decisions is None else torch.tensor(known.places(decisions), device=device)
+        own = None if classifier is None else _unit_rows(classifier[known.classes])  # the row that is each class's
+        self._classifier = None if own is None else torch.tensor(own, device=device)
         self._means = torch.tensor(of.means, device=device)
         self._axes = torch.tensor(of.basis.T, dtype=self._products, device=device)
         self._coordinates = torch.tensor(of.coordinates, device=device)
@@ -88,26 +81,27 @@ class SecondPass:
         self._cosines = zeros(K)
         self._simplex = None
         if classifier is not None:
-            self._simplex = _simplex_axes(classifier, classifier_precision, self._products, device)
+            self._simplex = _simplex_axes(classifier, options.classifier_precision, self._products, device)
         self._swap_errors = zeros(K, dtype=torch.int64)
-        self._outputs = torch.tensor(classes, device=device)
+        self._outputs = torch.tensor(known.classes, device=device)
         self._zero_samples = zeros(dtype=torch.int64)
-        self._gram = Gram(d, block_rows(d), gram, device) if spectrum and not wide else None
-        self._negative_gram = Gram(d, block_rows(d), gram, device) if negative_part and not wide else None
-        self._negative_square = zeros() if negative_part else None
-        self._kept: list[np.ndarray] | None = [] if few and (spectrum or negative_part) else None
-        self._sketch = _second_sketch(None if first is None else first.sketch, device)
-        self._negative_sketch = _second_sketch(None if first is None else first.negative_sketch, device)
-        self._samples = SampleRows() if samples else None
-        self._permuted = PermutedSum(labels, K, d, permutations, seed, device) if permutations else None
+        self._gram = Gram(d, block_rows(d), gram, device) if options.spectrum and not wide else None
+        self._negative_gram = Gram(d, block_rows(d), gram, device) if options.negative_part and not wide else None
+        self._negative_square = zeros() if options.negative_part else None
+        self._kept: list[np.ndarray] | None = [] if few and (options.spectrum or options.negative_part) else None
+        self._sketch = _second_sketch(sums.sketch, device)
+        self._negative_sketch = _second_sketch(sums.negative_sketch, device)
+        self._samples = SampleRows() if options.samples else None
+        self._permuted = None
+        if options.permutations:
+            self._permuted = PermutedSum(known.of, K, d, options.permutations, options.seed, device)
         self._batches = 0
         self._x, self._mu = (torch.empty(block_rows(d), d, dtype=torch.float64, device=device) for _ in range(2))
 
     def add(self, start: int, chunk: Chunk) -> None:
         """Add rows start … start + n."""
-        with careful():
-            for at, block in blocks(start, chunk, len(self._labels), self._means.shape[1]):
-                self._add(at, block)
+        for at, block in blocks(start, chunk, len(self._labels), self._means.shape[1]):
+            self._add(at, block)
 
     def _add(self, at: int, block: Float[torch.Tensor, "n d"]) -> None:
         n, K = len(block), len(self._within)
