@@ -8,7 +8,8 @@ from ncscan.layer_graph import Kind, LinearMap, Link, Tap, TapGraph
 from ncscan.metrics.evaluate import Classifier, LayerView, Row
 from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
-from ncscan.statistics.layer_stats import LayerStats, Weighting
+from ncscan.statistics.layer_stats import LayerStats
+from ncscan.statistics.mean_frame import Weighting
 
 
 def simplex(K: int) -> np.ndarray:

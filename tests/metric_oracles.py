@@ -22,7 +22,7 @@ from ncscan.metrics.evaluate import Classifier, LayerView, Reader
 from ncscan.metrics.view import Value
 from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
-from ncscan.statistics.layer_stats import Weighting
+from ncscan.statistics.mean_frame import Weighting
 
 Oracle = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Weighting], float | Mapping[str, float]]
 """(Z, y, W, b, weighting) → the number, or the numbers."""

@@ -13,7 +13,8 @@ from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.statistics.accumulation.second_pass import SecondPass
 from ncscan.statistics.layer_stats import LayerStats
-from ncscan.statistics.partial_sums import frame, members
+from ncscan.statistics.mean_frame import frame
+from ncscan.statistics.partial_sums import members
 from ncscan.statistics.sketch import largest_singular_value, operator_ratio, stable_rank
 
 ROUNDING = 1e-9

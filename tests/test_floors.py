@@ -8,7 +8,8 @@ import torch
 from helpers import naive_scatter, random_layer, simplex_layer, stats_of
 
 from ncscan.metrics.evaluate import METRICS, LayerView, key_of, measure
-from ncscan.statistics.layer_stats import LayerStats, Weighting
+from ncscan.statistics.layer_stats import LayerStats
+from ncscan.statistics.mean_frame import Weighting
 from ncscan.statistics.precision import ulp
 from ncscan.uncertainty.rounding_floor import FLOORS, Floor, floor_of, floors, is_at_floor, pooled, storage_noise
 

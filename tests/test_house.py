@@ -42,3 +42,43 @@ def test_a_face_only_gives_on(face: Path) -> None:
     if face != Path("ncscan"):  # whose one name comes with its first use
         assert [] == [ast.unparse(node) for node in tree.body if not isinstance(node, kept)]
     assert ast.get_docstring(tree)
+
+
+def inside(node: ast.AST) -> bool:
+    """Whether an expression is what holds an object's attributes: vars(x), or x.__dict__."""
+    called = isinstance(node, ast.Call) and ast.unparse(node.func) == "vars" and bool(node.args)
+    return called or (isinstance(node, ast.Attribute) and node.attr == "__dict__")
+
+
+def writes_past_a_class(tree: ast.AST) -> Iterator[str]:
+    """What changes an object without its class knowing: so a frozen one would not be."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+            yield from [ast.unparse(node)] if inside(node) or inside(node.value) else []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of, name = node.func.value, node.func.attr
+            if name in ("__setattr__", "__delattr__"):
+                yield ast.unparse(node)
+            if inside(of) and name in ("update", "pop", "popitem", "setdefault", "clear", "__setitem__", "__delitem__"):
+                yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("module", modules(), ids=str)
+def test_nothing_writes_into_an_object_past_its_class(module: Path) -> None:
+    assert list(writes_past_a_class(ast.parse((ROOT.parent / module).read_text(encoding="utf-8")))) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vars(resample)['tolerance'] = 1",
+        "x.__dict__['tolerance'] += 1",
+        "del vars(x)['tolerance']",
+        "x.__dict__ = {}",
+        "vars(x).update(tolerance=1)",
+        "object.__setattr__(x, 'tolerance', 1)",
+        "x.__dict__ |= {'tolerance': 1}",
+    ],
+)
+def test_a_write_into_an_object_past_its_class_is_found(line: str) -> None:
+    assert list(writes_past_a_class(ast.parse(line)))

@@ -17,7 +17,7 @@ from helpers import (
 from ncscan.errors import Undefined
 from ncscan.metrics.evaluate import Classifier, LayerView, measure
 from ncscan.metrics.layers.self_duality import nc3_cosine, nc3_distance, nc3_etf
-from ncscan.statistics.layer_stats import Weighting
+from ncscan.statistics.mean_frame import Weighting
 
 ROUNDING = 1e-9
 

@@ -27,7 +27,7 @@ from ncscan.metrics.layers.class_means import (
     nc2_equinorm,
     nc2_etf,
 )
-from ncscan.statistics.layer_stats import Weighting
+from ncscan.statistics.mean_frame import Weighting
 
 ROUNDING = 1e-9
 FRAME = 1e-6  # the constants of the issue are given to six digits

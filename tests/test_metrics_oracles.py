@@ -34,7 +34,7 @@ BREAKS: tuple[tuple[str, str, str], ...] = (
     ("nc1_normalized", "(noise + signal)", "signal"),
     ("nc1_normalized", "stats.weights(view.weighting) @", "stats.weights('class') @"),
     ("cdnv", "inverse_squares / 2 / pairs", "inverse_squares / pairs"),
-    ("cdnv", "v @ stats.crowding.inverse_squares", "v.sum() * stats.crowding.inverse_squares[0]"),
+    ("cdnv", "v @ stats.frame.crowding.inverse_squares", "v.sum() * stats.frame.crowding.inverse_squares[0]"),
     ("cdnv", "(stats.n_classes - 1) / 2", "stats.n_classes / 2"),
     ("separation", '"sample"', '"class"'),
     ("separation", "return _noise_to_signal", "return 0.25 * _noise_to_signal"),

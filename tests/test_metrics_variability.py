@@ -22,7 +22,7 @@ from ncscan.errors import Undefined
 from ncscan.metrics.evaluate import LayerView, measure
 from ncscan.metrics.layers.variability import cdnv, nc1_pinv, nc1_trace
 from ncscan.statistics.accumulation.passes import layer_stats
-from ncscan.statistics.layer_stats import Weighting
+from ncscan.statistics.mean_frame import Weighting
 
 ROUNDING = 1e-9  # relative: float64 sums of 1e4 samples
 SHIFTED = 1e-7  # an offset of 1e4 leaves 12 digits of a feature, of which centring and squaring cost some

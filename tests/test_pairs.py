@@ -1,6 +1,7 @@
 """Pairs of many classes: the same numbers as the naive K×K tables, in blocks, and no oftener than needed."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from ncscan.metrics.layers.class_means import (
     product_distance,
 )
 from ncscan.metrics.layers.variability import cdnv
-from ncscan.statistics import class_pairs, layer_stats
+from ncscan.statistics import class_pairs, mean_frame
 from ncscan.statistics.class_pairs import crowding, distance_blocks
 from ncscan.uncertainty.evaluate import honest
 
@@ -124,9 +125,9 @@ def test_pairs_are_gone_through_once_a_layer_whatever_the_floors_need(
 
     view = LayerView(stats_of(*random_layer(120, 12, per_class)))  # so many that no chance level is drawn
     shapes = view.stats.coordinates.shape, view.stats.means.shape
-    for name in ("mean_spread", "crowding", "spreads"):  # what making the layer itself may have found
-        vars(view.stats).pop(name, None)
-    monkeypatch.setattr(layer_stats, "crowding", counted)
+    fresh = replace(view.stats, frame=replace(view.stats.frame))  # without what making the layer may have found
+    view = replace(view, stats=fresh)
+    monkeypatch.setattr(mean_frame, "crowding", counted)
     monkeypatch.setattr(np.linalg, "svd", counted_svd)
     arithmetic = np.full(12, 1e-12)
     assert any(each.floor for each in honest(view, arithmetic=arithmetic))

@@ -12,7 +12,8 @@ from ncscan.statistics.accumulation.first_pass import FirstPass
 from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.second_pass import SecondPass
 from ncscan.statistics.layer_stats import LayerStats, between, centred_rank, layer_stats_from, mean_singular_values
-from ncscan.statistics.partial_sums import frame, members
+from ncscan.statistics.mean_frame import frame
+from ncscan.statistics.partial_sums import members
 from ncscan.statistics.precision import float_format, storage_tolerance, ulp
 
 CPU = torch.device("cpu")

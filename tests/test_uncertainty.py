@@ -12,7 +12,8 @@ from ncscan.dumps.reader import Dump
 from ncscan.errors import Undefined
 from ncscan.metrics.evaluate import Key, LayerView, key_of, measure
 from ncscan.pipeline.measure import Options, measure_dump
-from ncscan.statistics.layer_stats import LayerStats, Weighting
+from ncscan.statistics.layer_stats import LayerStats
+from ncscan.statistics.mean_frame import Weighting
 from ncscan.statistics.partial_sums import PerSample
 from ncscan.uncertainty import bootstrap as uncertainty
 from ncscan.uncertainty.bootstrap import bootstrap, many_classes, resamples, weights

@@ -4,7 +4,6 @@ from ncscan.statistics.class_pairs import distance_blocks, fits_a_block, not_abo
 from ncscan.statistics.layer_stats import (
     LayerStats,
     Rank,
-    Weighting,
     between,
     centred_rank,
     layer_stats_from,
@@ -13,19 +12,17 @@ from ncscan.statistics.layer_stats import (
     require_extent,
     spread,
 )
+from ncscan.statistics.mean_frame import Frame, Weighting, frame, permuted_frames
 from ncscan.statistics.partial_sums import (
     MOST_PAIRED,
     ClassSums,
-    Frame,
     Members,
     NormSums,
     Permuted,
     PerSample,
     Scatter,
-    frame,
     join,
     members,
-    permuted_frames,
 )
 from ncscan.statistics.precision import (
     FLOAT_FORMATS,

@@ -6,27 +6,21 @@ layer, a few numbers per class instead of N·d. Which singular values count is d
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from ncscan.errors import DataError, Undefined
-from ncscan.statistics.class_pairs import Crowding, crowding
-from ncscan.statistics.partial_sums import ClassSums, Frame, NormSums, Permuted, PerSample, Scatter
+from ncscan.statistics.mean_frame import Frame, Spread, Weighting
+from ncscan.statistics.partial_sums import ClassSums, NormSums, Permuted, PerSample, Scatter
 from ncscan.statistics.precision import float_format, ulp
 from ncscan.statistics.schur_complement import Unexplained, unexplained
 from ncscan.statistics.sketch import largest_eigenvalue
 from ncscan.statistics.spectrum import Negative, Spectrum, negative_of, spectrum_of, storage_noise
 
-_KNOWN = ("tolerance", "spreads")
-"""The properties of the class means that are made once a layer and go along with copies of it."""
-
 _HUNDREDFOLD = 100.0
 """A spread that is so many times the rounding of the means is known to 1 %."""
-
-Weighting = Literal["class", "sample"]
-"""How much a class counts in μ_G and Σ_B: 1/K, or its share n_c/N of the samples."""
 
 
 class Rank(NamedTuple):
@@ -49,10 +43,8 @@ class LayerStats:
     """The number of pieces in which the sums were made; their rounding grows with its root."""
     classes: Int64[np.ndarray, "K"]
     """The labels of the classes that have samples; everything else of this layer is of those alone, in this order."""
-    counts: Int64[np.ndarray, "K"]
-    means: Float64[np.ndarray, "K d"]
-    basis: Float64[np.ndarray, "r d"]
-    coordinates: Float64[np.ndarray, "K r"]
+    frame: Frame
+    """The class means. Copies of this layer share it, and what was found of them."""
     within: Float64[np.ndarray, "K"]
     projected: Float64[np.ndarray, "r r"]
     right: Int64[np.ndarray, "K"]
@@ -77,16 +69,38 @@ class LayerStats:
     """δ_c, what rounding of its sum moved each class mean by, as the second pass measured it; None where it did not."""
     noise: float = 0.0
     """‖Σ_W‖ where a Gram matrix was accumulated, else what of it lies in the span of the means, which it makes."""
+    resolution: float | None = None
+    """The tolerance, where it is that of another layer: a resample of this one has the rounding of what is stored."""
+
+    @property
+    def counts(self) -> Int64[np.ndarray, "K"]:
+        """Return n_c, the samples of each class."""
+        return self.frame.counts
+
+    @property
+    def means(self) -> Float64[np.ndarray, "K d"]:
+        """Return μ_c as rows."""
+        return self.frame.means
+
+    @property
+    def basis(self) -> Float64[np.ndarray, "r d"]:
+        """Return orthonormal rows that span the differences of the class means."""
+        return self.frame.basis
+
+    @property
+    def coordinates(self) -> Float64[np.ndarray, "K r"]:
+        """Return the class means in that basis, from their plain average."""
+        return self.frame.coordinates
 
     @property
     def n_classes(self) -> int:
         """Return K, the number of classes that have samples."""
-        return len(self.counts)
+        return self.frame.n_classes
 
     @property
     def n_samples(self) -> int:
         """Return N."""
-        return int(self.counts.sum())
+        return self.frame.n_samples
 
     @property
     def n_features(self) -> int:
@@ -100,13 +114,11 @@ class LayerStats:
 
     def weights(self, weighting: Weighting) -> Float64[np.ndarray, "K"]:
         """Return w_c, summing to 1."""
-        K = self.n_classes
-        return np.full(K, 1 / K) if weighting == "class" else self.counts / float(self.n_samples)
+        return self.frame.weights(weighting)
 
     def centred(self, weighting: Weighting) -> Float64[np.ndarray, "K r"]:
         """Return the columns of M̃ = M − μ_G 1ᵀ as rows, in the basis of their span."""
-        centred: Float64[np.ndarray, "K r"] = self.coordinates - self.weights(weighting) @ self.coordinates
-        return centred
+        return self.frame.centred(weighting)
 
     def global_mean(self, weighting: Weighting) -> Float64[np.ndarray, "d"]:
         """Return μ_G = Σ_c w_c μ_c."""
@@ -128,6 +140,8 @@ class LayerStats:
         side, and a million of them move their mean by more than any batch shows. A direction under τ is below storage
         precision.
         """
+        if self.resolution is not None:
+            return self.resolution
         stored, summed = (np.sqrt(np.mean(self.ulps(p) ** 2) / 12) for p in (self.precision, "float64"))
         size = np.sqrt(self.n_features) + np.sqrt(self.n_classes)
         return self.with_drift(float(size * max(2 * stored, 16 * np.sqrt(self.batches) * summed)))
@@ -146,33 +160,6 @@ class LayerStats:
         total = self.within.sum() + self.counts @ np.einsum("kr,kr->k", centred, centred)
         return bool(total <= _HUNDREDFOLD**2 * drift)
 
-    @cached_property
-    def spreads(self) -> dict[Weighting, tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]]:
-        """Return what `spread` has found so far, by weighting."""
-        return {}
-
-    @cached_property
-    def mean_spread(self) -> Float64[np.ndarray, "q"]:
-        """Return the singular values of M, not centred."""
-        return np.linalg.svd(self.means, compute_uv=False)
-
-    @cached_property
-    def crowding(self) -> Crowding:
-        """Return how close the class means are to each other."""
-        return crowding(self.coordinates)
-
-    def around_the_same_means(
-        self,
-        *,
-        within: Float64[np.ndarray, "K"],
-        projected: Float64[np.ndarray, "r r"],
-        unexplained: Unexplained | None,
-    ) -> "LayerStats":
-        """Return the layer with other scatter around the same class means: what is known of those is not made again."""
-        other = replace(self, within=within, projected=projected, unexplained=unexplained)
-        vars(other).update({name: getattr(self, name) for name in (*_KNOWN, "crowding")})
-        return other
-
 
 def require_extent(stats: LayerStats) -> None:
     """Raise Undefined where all samples are one point: no share of variance and no nearest mean tells anything."""
@@ -180,15 +167,9 @@ def require_extent(stats: LayerStats) -> None:
         raise Undefined("all samples are one point, as far as float64 sums can tell")
 
 
-def spread(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q r"]]:
+def spread(stats: LayerStats, weighting: Weighting) -> Spread:
     """Return M̃'s singular values, class c counted √(K w_c) times, and their directions as rows; made once a layer."""
-    if stats.counts.min() == stats.counts.max():
-        weighting = "class"  # the two are one
-    if weighting not in stats.spreads:
-        scaled = np.sqrt(stats.n_classes * stats.weights(weighting))[:, None] * stats.centred(weighting)
-        _, s, axes = np.linalg.svd(scaled, full_matrices=False)
-        stats.spreads[weighting] = (s, axes)
-    return stats.spreads[weighting]
+    return stats.frame.spread(weighting)
 
 
 def between(stats: LayerStats, weighting: Weighting) -> tuple[Float64[np.ndarray, "k"], Float64[np.ndarray, "k r"]]:
@@ -236,7 +217,7 @@ def rank_doubt(stats: LayerStats, weighting: Weighting) -> str:
 
 def mean_singular_values(stats: LayerStats) -> tuple[Float64[np.ndarray, "k"], int]:
     """Return the singular values of M (not centred), and how many stand above the tolerance."""
-    s = stats.mean_spread
+    s = stats.frame.mean_spread
     return s, int((s > stats.tolerance).sum())
 
 
@@ -274,10 +255,7 @@ def layer_stats_from(
         obstacle=sums.obstacle,
         batches=max(sums.batches, 1),
         classes=classes,
-        counts=of.counts,
-        means=of.means,
-        basis=of.basis,
-        coordinates=of.coordinates,
+        frame=of,
         within=scatter.within,
         projected=scatter.projected,
         right=scatter.right,
@@ -297,9 +275,7 @@ def layer_stats_from(
         drift=drift,
         noise=_largest_noise(of, scatter, sums.obstacle),
     )
-    with_unexplained = replace(stats, unexplained=_unexplained(stats, scatter))
-    vars(with_unexplained).update({name: vars(stats)[name] for name in _KNOWN if name in vars(stats)})
-    return with_unexplained
+    return replace(stats, unexplained=_unexplained(stats, scatter))
 
 
 def _around_own_means(of: Frame, scatter: Scatter, drift: Float64[np.ndarray, "K d"]) -> Scatter:

@@ -3,13 +3,12 @@
 In: what the passes over a layer add up. Out: plain float64 sums; those of shards are merged by adding them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
-from scipy.sparse import coo_array
 
 from ncscan.errors import DataError
 from ncscan.statistics.sketch import Sketch
@@ -147,39 +146,6 @@ class ClassSums:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """The class means, and an orthonormal basis of what their differences span."""
-
-    counts: Int64[np.ndarray, "K"]
-    means: Float64[np.ndarray, "K d"]
-    """μ_c as rows."""
-    basis: Float64[np.ndarray, "r d"]
-    """At most K − 1 orthonormal rows, by decreasing spread of the class means."""
-    coordinates: Float64[np.ndarray, "K r"]
-    """The means in that basis, from their plain average."""
-
-
-def frame(sums: ClassSums) -> Frame:
-    """Return the class means and the directions in which they differ, as far as float64 sums resolve them.
-
-    Raises: DataError when fewer than two classes have samples.
-    """
-    if len(sums.counts) < 2:
-        raise DataError("samples of one class only: collapse is a relation between classes, so give at least two")
-    # Where activations are not finite, no metric of the layer has a value; the zeros are never read.
-    means = (np.zeros_like(sums.sums) if sums.obstacle else sums.sums) / sums.counts[:, None]
-    return _frame_of(sums.counts, means)
-
-
-def _frame_of(counts: Int64[np.ndarray, "K"], means: Float64[np.ndarray, "K d"]) -> Frame:
-    centred = means - means.mean(axis=0)
-    _, s, axes = np.linalg.svd(centred, full_matrices=False)
-    rounding = 16 * np.finfo(np.float64).eps * np.linalg.norm(means)
-    r = min(int((s > rounding).sum()), len(counts) - 1)
-    return Frame(counts=counts, means=means, basis=axes[:r], coordinates=centred @ axes[:r].T)
-
-
-@dataclass(frozen=True)
 class PerSample:
     """The numbers that a bootstrap must know of each sample: r + 4, r ≤ K − 1."""
 
@@ -226,17 +192,6 @@ class Permuted:
     def __add__(self, other: "Permuted") -> "Permuted":
         """Return the sums over both sets of samples, under the same permutations."""
         return replace(self, sums=self.sums + other.sums)
-
-
-def permuted_frames(of: Frame, permuted: Permuted) -> Iterator[Frame]:
-    """Yield the class means under each permutation; the sums are around the class means, so they keep their digits."""
-    centre = of.means.mean(axis=0)
-    K, N = len(of.means), len(permuted.true)
-    for sums, labels in zip(permuted.sums, permuted.labels, strict=True):
-        # How many samples of a permuted class (row) are of each true class (column): at most N numbers are not 0.
-        origins = coo_array((np.ones(N), (labels, permuted.true)), shape=(K, K)).tocsr()
-        means = (sums + origins @ (of.means - centre)) / of.counts[:, None]
-        yield _frame_of(of.counts, means + centre)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64
 
-from ncscan.statistics.partial_sums import Frame, Scatter
+from ncscan.statistics.mean_frame import Frame
+from ncscan.statistics.partial_sums import Scatter
 from ncscan.statistics.precision import RESOLVED, eigenvalues, float_format
 from ncscan.statistics.sketch import Decomposition, decompose, largest_eigenvalue
 

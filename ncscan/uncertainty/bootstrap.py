@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 
 from ncscan.errors import Undefined
 from ncscan.metrics import Classifier, Key, LayerView, bare, key_of, measure
-from ncscan.statistics import LayerStats, PerSample, between
+from ncscan.statistics import Frame, LayerStats, PerSample, between
 
 LEVEL = 0.95
 """The share of the resamples inside an interval; as much is cut off below as above."""
@@ -121,18 +121,15 @@ def resamples(view: LayerView, samples: PerSample, B: int, seed: int) -> Iterato
         resample = replace(
             stats,
             classes=np.arange(K),  # the rows of the classifier that are kept are theirs
-            means=means,
-            basis=basis,
-            coordinates=(means - means.mean(axis=0))[:, moving],
+            frame=Frame(stats.counts, means, basis, (means - means.mean(axis=0))[:, moving]),
             within=sums.within,
             projected=projected,
             right=sums.right,
             nearest=None,  # which class a wrong sample is nearest to is not kept
             disagreements=sums.disagreements,
             cosines=sums.cosines,
+            resolution=stats.tolerance,  # a fact of the stored layer, not of the axes chosen here
         )
-        # Which directions stand above rounding is a fact of the stored layer, not of the axes chosen here.
-        vars(resample)["tolerance"] = stats.tolerance
         yield replace(bare(view), stats=resample, classifier=classifier, readers=())
 
 

@@ -23,7 +23,7 @@ from ncscan.metrics import (
     measure,
     product_distance,
 )
-from ncscan.statistics import Frame, LayerStats, Permuted, permuted_frames
+from ncscan.statistics import LayerStats, Permuted, permuted_frames
 
 FEWEST_PERMUTATIONS = 20
 """With fewer permutations, the smallest and the largest are no 95 % interval."""
@@ -179,20 +179,17 @@ def permuted_views(view: LayerView, permuted: Permuted) -> Iterator[LayerView]:
     if stats.obstacle:
         return
     total = _total_scatter(stats)
-    true = Frame(stats.counts, stats.means, stats.basis, stats.coordinates)
-    for of in permuted_frames(true, permuted):
+    for of in permuted_frames(stats.frame, permuted):
         own = float(stats.counts @ np.einsum("kr,kr->k", of.coordinates, of.coordinates))
         centre = stats.counts @ of.coordinates / stats.n_samples
         between = own - stats.n_samples * float(centre @ centre)
         resample = replace(
             stats,
-            means=of.means,
-            basis=of.basis,
-            coordinates=of.coordinates,
+            frame=of,
             within=(total - between) * stats.counts / stats.n_samples,
             projected=np.zeros((len(of.basis), len(of.basis))),
+            resolution=stats.tolerance,  # what storage resolves does not depend on the labels
         )
-        vars(resample)["tolerance"] = stats.tolerance  # what storage resolves does not depend on the labels
         yield replace(bare(view), stats=resample)
 
 

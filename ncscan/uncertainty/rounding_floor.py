@@ -95,10 +95,12 @@ def is_at_floor(value: float, floor: Floor) -> bool:
 def _collapsed(stats: LayerStats, noise: Float64[np.ndarray, "K d"]) -> LayerStats:
     """Return the same class means, around which there is nothing but independent rounding of each feature."""
     U, N, F = stats.basis, stats.n_samples, pooled(noise, stats)
-    return stats.around_the_same_means(
+    return replace(
+        stats,
         within=stats.counts * noise.sum(axis=1),
         projected=N * (U * F) @ U.T,
         unexplained=None if stats.unexplained is None else _alone(stats, stats.unexplained, F),
+        resolution=stats.tolerance,  # found already, of the same class means
     )
 
 

@@ -63,13 +63,13 @@ def nc4_mismatch(view: LayerView) -> float:
 def require_apart(stats: LayerStats) -> None:
     """Raise Undefined where rounding decides which mean is nearer: one point, a far offset, another class far away."""
     require_extent(stats)
-    (one, other), means = stats.crowding.pair, stats.means
+    (one, other), means = stats.frame.crowding.pair, stats.means
     if not len(stats.basis):  # all are as near to each other: the first two that are not equal
         others = np.flatnonzero((means != means[0]).any(axis=1))
         one, other = (0, int(others[0])) if len(others) else (one, other)
     rounding = stats.with_drift(16 * np.finfo(np.float64).eps * float(np.linalg.norm(means)))
     unlike = (means[one] != means[other]).any() or 0 < stats.within.sum() <= stats.n_samples * rounding**2
-    if stats.crowding.distance <= rounding and unlike:
+    if stats.frame.crowding.distance <= rounding and unlike:
         one, other = stats.classes[[one, other]]
         raise Undefined(f"the means of classes {one} and {other} differ by no more than rounding of float64 sums")
 

@@ -136,10 +136,10 @@ def cdnv(view: LayerView) -> float:
     stats = view.stats
     _require_spread(stats)
     v, pairs = stats.within / stats.counts, stats.n_classes * (stats.n_classes - 1) / 2
-    if stats.crowding.distance <= stats.tolerance:
-        one, other = stats.classes[list(stats.crowding.pair)]
+    if stats.frame.crowding.distance <= stats.tolerance:
+        one, other = stats.classes[list(stats.frame.crowding.pair)]
         raise Undefined(f"the means of classes {one} and {other} coincide, as far as rounding of the means can tell")
-    return float(v @ stats.crowding.inverse_squares / 2 / pairs)  # each v_c stands in K − 1 pairs
+    return float(v @ stats.frame.crowding.inverse_squares / 2 / pairs)  # each v_c stands in K − 1 pairs
 
 
 def sample_rank(view: LayerView) -> Rank:
