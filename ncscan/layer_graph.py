@@ -8,13 +8,13 @@ import re
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from types import FrameType
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from ncscan.errors import UsageError
 from ncscan.wording import visible
@@ -134,29 +134,6 @@ class TapGraph:
             if linear_map.name == name:
                 return linear_map
         raise KeyError(name)
-
-    def to_plain(self) -> dict[str, Any]:
-        """Return lists, dicts and plain values, ready for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "TapGraph":
-        """Return the graph that `to_plain` wrote, also after a round trip through JSON."""
-        return cls(
-            taps=tuple(Tap(**_tuples(tap)) for tap in plain["taps"]),
-            maps=tuple(LinearMap(**_tuples(m)) for m in plain["maps"]),
-            links=tuple(Link(**_tuples(link)) for link in plain["links"]),
-            head=tuple(plain["head"]),
-            not_executed=tuple(plain["not_executed"]),
-        )
-
-
-def _tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn every sequence back into a tuple, since JSON knows no tuples."""
-    return {
-        key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-        for key, value in plain.items()
-    }
 
 
 def _penultimate(graph: TapGraph) -> set[str]:

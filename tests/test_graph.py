@@ -1,9 +1,11 @@
 """Selectors, and what a graph says about its layers."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
+from ncscan.dumps.description import from_plain
 from ncscan.errors import UsageError
 from ncscan.layer_graph import Kind, LinearMap, Link, Tap, TapGraph, select
 
@@ -117,7 +119,7 @@ def test_lookups_take_names_and_aliases() -> None:
 
 
 def test_plain_form_survives_json() -> None:
-    assert TapGraph.from_plain(json.loads(json.dumps(GRAPH.to_plain()))) == GRAPH
+    assert from_plain(TapGraph, json.loads(json.dumps(asdict(GRAPH)))) == GRAPH
 
 
 @pytest.mark.parametrize(

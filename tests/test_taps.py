@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import models
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from ncscan.activations.tracer import REDUCTIONS, Trace, reduce, reduction_of, trace, watch, width
 from ncscan.data.dataset import Inputs
+from ncscan.dumps.description import from_plain
 from ncscan.errors import TapError, UsageError
 from ncscan.layer_graph import Tap, TapGraph, select
 
@@ -71,7 +73,7 @@ def run(model: nn.Module, inputs: Inputs) -> object:
 
 def table(graph: TapGraph) -> str:
     """One line per tap, map and link, so that a difference is readable."""
-    plain = graph.to_plain()
+    plain = asdict(graph)
     parts = []
     for key, rows in plain.items():
         lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in rows)
@@ -92,7 +94,7 @@ def test_graph_is_the_golden_one(name: str, build: Callable[[], nn.Module], inpu
 @EACH
 def test_graph_survives_json(name: str, build: Callable[[], nn.Module], inputs: Callable[[], Inputs]) -> None:
     graph = trace(made(build), inputs()).graph
-    assert TapGraph.from_plain(json.loads(json.dumps(graph.to_plain()))) == graph
+    assert from_plain(TapGraph, json.loads(json.dumps(asdict(graph)))) == graph
 
 
 @EACH

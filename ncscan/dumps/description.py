@@ -5,13 +5,14 @@ with each other and with the file is for agreement.py to say.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
 
 from ncscan.config import Plain
 from ncscan.layer_graph import Tap
+from ncscan.wording import visible
 
 Described = TypeVar("Described")
 MAX_TEXT = 10_000
@@ -72,12 +73,6 @@ class Provenance:
     train: Mapping[str, Plain]
     """The [train] section of ncscan.toml."""
 
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "Provenance":
-        """Return what `asdict` wrote, after a round trip through JSON."""
-        known = {f.name: _tupled(plain[f.name]) for f in fields(cls)}
-        return cls(**known)
-
 
 @dataclass(frozen=True)
 class GradientRow:
@@ -103,11 +98,6 @@ class Gradients:
     n_samples: int
     rows: tuple[GradientRow, ...]
 
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "Gradients":
-        """Return what `asdict` wrote, after a round trip through JSON."""
-        return cls(plain["n_samples"], tuple(GradientRow(**row) for row in plain["rows"]))
-
 
 @dataclass(frozen=True)
 class Layer:
@@ -121,42 +111,31 @@ class Layer:
     n_features: int
 
 
-def checked(described: Described) -> Described:
-    """Return what was read from a file, when every field of it holds what it is declared to."""
-    hints = _hints(type(described))  # type: ignore[arg-type] # mypy does not take a class for hashable
-    for name, hint in hints.items():
-        if not _fits(value := getattr(described, name), hint):
-            raise ValueError(f"{name} of a {type(described).__name__} is {value!a:.80}")
+def from_plain(kind: type[Described], plain: Mapping[str, Any]) -> Described:
+    """Return what `asdict` wrote, after a round trip through JSON, when every field holds what it is declared to.
+
+    Raises: ValueError with the place of the first that does not.
+    """
+    try:
+        described = msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(visible(f"{kind.__name__}: {error}")[:200]) from None
+    _require_plain(plain, msgspec.to_builtins(described))
     return described
 
 
-@cache
-def _hints(described: type[object]) -> dict[str, Any]:
-    """Return the declared types of a class; a dump has hundreds of objects of each."""
-    return get_type_hints(described)
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Return whether a value read from JSON is of a declared type.
-
-    Types are plain values, tuples and mappings of them, and dataclasses.
-    """
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, each) for each in inner)
-    if origin is Literal:
-        return value in inner
-    if origin is tuple:
-        each = [inner[0]] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
-        return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, value, each))
-    if origin is Mapping:
-        return isinstance(value, dict) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
-    if isinstance(hint, type) and is_dataclass(hint):
-        return isinstance(value, hint) and checked(value) is value
-    bounded = len(value) <= MAX_TEXT if isinstance(value, str) else not isinstance(value, int) or abs(value) < 2**63
-    return type(value) is hint and bounded
-
-
-def _tupled(value: Any) -> Any:
-    """Turn every list back into a tuple, since JSON knows no tuples."""
-    return tuple(map(_tupled, value)) if isinstance(value, list | tuple) else value
+def _require_plain(plain: Any, kept: Any) -> None:
+    """Refuse keys that no field took, and texts and integers that no table holds."""
+    if isinstance(plain, dict):
+        for key, value in plain.items():
+            if key not in kept:
+                raise ValueError(f"{key!a:.80} is the name of no field")
+            _require_plain(key, key)
+            _require_plain(value, kept[key])
+    elif isinstance(plain, list):
+        for value, its in zip(plain, kept, strict=True):
+            _require_plain(value, its)
+    elif isinstance(plain, str) and len(plain) > MAX_TEXT:
+        raise ValueError(f"{plain!a:.40}… has more than {MAX_TEXT:,} characters")
+    elif isinstance(plain, int) and abs(plain) >= 2**63:
+        raise ValueError(f"{plain!a:.40} has more than 63 bits")

@@ -25,7 +25,7 @@ from ncscan.dumps.description import GradientRow as GradientRow
 from ncscan.dumps.description import Gradients as Gradients
 from ncscan.dumps.description import Layer as Layer
 from ncscan.dumps.description import Provenance as Provenance
-from ncscan.dumps.description import checked
+from ncscan.dumps.description import from_plain
 from ncscan.errors import DumpError, RefusedPlan
 from ncscan.layer_graph import TapGraph
 
@@ -77,8 +77,8 @@ class Dump:
         self.n_samples, self.rows_written = self._count("n_samples"), self._count("rows_written")
         if not unfinished and self._count("rows_complete") != self.n_samples:
             raise DumpError(f"{self.path} is unfinished: run the same extract again, it goes on where it stopped")
-        self.provenance = checked(Provenance.from_plain(self._json("provenance")))
-        self.graph = checked(TapGraph.from_plain(self._json("graph")))
+        self.provenance = from_plain(Provenance, self._json("provenance"))
+        self.graph = from_plain(TapGraph, self._json("graph"))
         self.gradients = self._gradients() if GRADIENTS in self._file else None
         """The numbers that took gradients, where they were asked for."""
         told = str(hdf5.attribute(self._file, DOUBTS)) if DOUBTS in self._file.attrs else ""
@@ -177,7 +177,7 @@ class Dump:
         return found
 
     def _gradients(self) -> Gradients:
-        found = checked(Gradients.from_plain(self._json(GRADIENTS)))
+        found = from_plain(Gradients, self._json(GRADIENTS))
         for row in found.rows:
             if (row.value is None) == (not row.reason) or (row.value is not None and not math.isfinite(row.value)):
                 raise DumpError(f"{self.path}: {row.metric!a:.80} is {row.value!a} because {row.reason!a:.80}")
@@ -233,7 +233,7 @@ def finished(
         raise RefusedPlan(f"{error}; --force overwrites it") from error
     ours, theirs = _asked(provenance), _asked(there)
     differing = [f"{name} {theirs[name]:.60} and not {ours[name]:.60}" for name in ours if ours[name] != theirs[name]]
-    if plain_json(traced.to_plain()) != plain_json(graph.to_plain()):
+    if plain_json(asdict(traced)) != plain_json(asdict(graph)):
         differing.append("another forward pass")
     if gradients is not None and measured is not None and measured.n_samples != gradients:
         differing.append(f"gradients of {measured.n_samples} samples and not {gradients}")

@@ -7,7 +7,7 @@ The only file that decides how rows are cut into chunks.
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +113,7 @@ def plan(
     output = traced.graph.output
     logits = _table_bytes(n_samples, output.shape[-1], output.dtype, batch, output.name)
     weights = sum(t.numel() * t.element_size() for pair in traced.weights.values() for t in pair if t is not None)
-    description = len(plain_json(traced.graph.to_plain())) + _PER_DATASET * (
-        6 + 2 * len(traced.weights) + 2 * len(layers)
-    )
+    description = len(plain_json(asdict(traced.graph))) + _PER_DATASET * (6 + 2 * len(traced.weights) + 2 * len(layers))
     return SizePlan(tuple(sizes), logits + weights + description + 16 * n_samples)
 
 

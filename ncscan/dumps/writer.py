@@ -154,7 +154,7 @@ def _describe(
         hdf5.set_attribute(file, name, count)
     for name in ("rows_written", "rows_complete"):  # from now on they are only rewritten, in place
         hdf5.set_attribute(file, name, 0)
-    texts = {"provenance": plain_json(asdict(provenance)), "graph": plain_json(graph.to_plain())}
+    texts = {"provenance": plain_json(asdict(provenance)), "graph": plain_json(asdict(graph))}
     if gradients is not None:
         texts[GRADIENTS] = plain_json(asdict(gradients))
     for name, text in texts.items():

@@ -177,6 +177,11 @@ def test_graph_that_lacks_something_is_refused(path: Path, change: Callable[[dic
     altered(path, lambda f: rewritten(f, "graph", change))
 
 
+def test_place_of_what_is_no_description_is_named(path: Path) -> None:
+    said = altered(path, lambda f: rewritten(f, "graph", lambda plain: plain["taps"][1].update(shape=["16"])))
+    assert "TapGraph: Expected `int`, got `str` - at `$.taps[1].shape[0]`" in said
+
+
 @pytest.mark.parametrize(
     "change",
     [{"class_names": "abcd"}, {"notes": {"lr": []}}, {"notes": 3}, {"step": "7"}, {"matched": True}, {"run": None}],
