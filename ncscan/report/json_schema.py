@@ -5,11 +5,10 @@ test fails when those are stale.
 """
 
 import json
-import types
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import Any, Literal
+from typing import Any
+
+import msgspec
 
 from ncscan.compare import Result
 from ncscan.report.json_report import SUMMARY, SUMMARY_VERSION
@@ -27,14 +26,6 @@ _KINDS: Mapping[str, Schema] = {
     FLAG: {"type": ["boolean", "null"]},
 }
 """The schema of a cell; a text that is missing is empty."""
-
-_PLAIN: Mapping[Any, Schema] = {
-    str: {"type": "string"},
-    bool: {"type": "boolean"},
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    type(None): {"type": "null"},
-}
 
 _CHECKPOINT: Mapping[str, Schema] = {
     "run": {"type": "string"},
@@ -67,7 +58,7 @@ _TROUBLES: Mapping[str, Schema] = {
 
 def report_schema() -> Schema:
     """Return the schema of report.json."""
-    defs: dict[str, Schema] = {}
+    (verdict, gates), defs = _of_types(Verdicts, tuple[Result, ...])
     properties: dict[str, Schema] = {
         "schema": {"const": REPORT},
         "schema_version": {"const": REPORT_VERSION},
@@ -78,8 +69,8 @@ def report_schema() -> Schema:
             "items": {"type": "object", "properties": dict(_CHECKPOINT), "required": list(_CHECKPOINT)},
         },
         **_TROUBLES,
-        "verdict": of_type(Verdicts, defs),
-        "gates": of_type(tuple[Result, ...], defs),
+        "verdict": verdict,
+        "gates": gates,
         **{name: of_table(columns) for name, columns in TABLES.items()},
     }
     return _document(REPORT, REPORT_VERSION, "All of a report of ncscan.", properties, defs)
@@ -87,8 +78,7 @@ def report_schema() -> Schema:
 
 def summary_schema() -> Schema:
     """Return the schema of what `ncscan report --json` prints."""
-    defs: dict[str, Schema] = {}
-    of_type(Verdicts, defs)
+    (_, gates), defs = _of_types(Verdicts, tuple[Result, ...])
     properties: dict[str, Schema] = {
         "schema": {"const": SUMMARY},
         "schema_version": {"const": SUMMARY_VERSION},
@@ -96,7 +86,7 @@ def summary_schema() -> Schema:
         **defs.pop("Verdicts")["properties"],
         **_TROUBLES,
         "violations": {"type": "array", "items": {"type": "string"}},
-        "gates": of_type(tuple[Result, ...], defs),
+        "gates": gates,
         "troubles": {"type": "array", "items": {"type": "string"}},
         "files": {"type": "array", "items": {"type": "string"}},
         "exit_code": {"enum": [0, 1, 2, 3, 4]},
@@ -129,24 +119,10 @@ def of_table(columns: Columns) -> Schema:
     }
 
 
-def of_type(kind: Any, defs: dict[str, Schema]) -> Schema:
-    """Return the schema in JSON of a type of the verdict; a dataclass goes into `defs` under its name."""
-    if is_dataclass(kind) and isinstance(kind, type):
-        if kind.__name__ not in defs:
-            hints = typing.get_type_hints(kind)
-            properties = {field.name: of_type(hints[field.name], defs) for field in fields(kind)}
-            said = {"description": (kind.__doc__ or "").strip()}
-            defs[kind.__name__] = said | _closed(properties)
-        return {"$ref": f"#/$defs/{kind.__name__}"}
-    arguments = typing.get_args(kind)
-    match typing.get_origin(kind):
-        case None:
-            return dict(_PLAIN[kind])
-        case origin if origin is Literal:
-            return {"enum": list(arguments)}
-        case origin if origin in (typing.Union, types.UnionType):
-            return {"anyOf": [of_type(each, defs) for each in arguments]}
-    return {"type": "array", "items": of_type(arguments[0], defs)}
+def _of_types(*kinds: Any) -> tuple[tuple[Schema, ...], dict[str, Schema]]:
+    """Return the schemas in JSON of types of the verdict, and those of all dataclasses in them by name."""
+    schemas, dataclasses = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    return schemas, {name: schema | _closed(schema["properties"]) for name, schema in dataclasses.items()}
 
 
 def _closed(properties: Mapping[str, Schema]) -> Schema:
