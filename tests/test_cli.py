@@ -5,16 +5,22 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import astuple, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import serving
 import torch
+import typer
 from torch import Tensor, nn
 
 from ncscan.cli.console import shown
+from ncscan.cli.program import app
+from ncscan.cli.running import flags_of
 from ncscan.dumps.reader import Dump
+from ncscan.pipeline.load import Flags
 
 PATIENCE = 600
 """Seconds after which a command hangs: no test asserts how fast one is, and the machine may be busy."""
@@ -534,3 +540,38 @@ def test_names_of_strangers_move_no_cursor() -> None:
     harmless = shown("a\x1b[31mb\u202e[bold]c\nd")
     assert not {"\x1b", "\u202e", "\n"} & set(harmless)
     assert "\\[bold]" in harmless
+
+
+GIVEN: dict[str, tuple[list[str], Any]] = {
+    "model": (["mlp"], "mlp"),
+    "data": (["npz:a.npz"], "npz:a.npz"),
+    "normalize": (["1,2"], "1,2"),
+    "test": (["npz:b.npz"], "npz:b.npz"),
+    "ood": (["npz:c.npz"], "npz:c.npz"),
+    "trust-code": ([], True),
+    "allow-partial": ([], True),
+    "layers": (["head"], ("head",)),
+    "reduction": (["max"], "max"),
+    "dtype": (["float16"], "float16"),
+    "device": (["cpu"], "cpu"),
+    "batch-size": (["7"], 7),
+    "compress": ([], True),
+    "gradients": (["5"], 5),
+    "force": ([], True),
+}
+"""Each setting of a run, as it is asked for, and as it arrives."""
+
+
+@pytest.mark.parametrize("asked", ["extract", "layers", "diff"])
+def test_every_setting_of_a_run_arrives_as_a_plain_value(asked: str) -> None:
+    own = next(each for each in typer.main.get_command(app).commands.values() if each.name == asked)  # type: ignore[attr-defined]
+    known = {parameter.name.replace("_", "-") for parameter in own.params}
+    options = {name: given for name, given in GIVEN.items() if name in known}
+    words = [word for name, (values, _) in options.items() for word in (f"--{name}", *values)]
+    flags = flags_of(own.make_context(asked, [*words, "x", *(["y"] if asked == "diff" else [])]).params)
+    given: dict[str, Any] = {name.replace("-", "_"): value for name, (_, value) in options.items()}
+    expected = Flags(**given)
+    assert flags == expected
+    assert [type(value) for value in astuple(flags)] == [type(value) for value in astuple(expected)]
+    if asked == "extract":
+        assert {field.name for field in fields(Flags)} == given.keys()

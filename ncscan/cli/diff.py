@@ -29,13 +29,14 @@ from ncscan.cli.options import (
     TrustCode,
 )
 from ncscan.cli.outcomes import print_doubts, print_gates
-from ncscan.cli.running import check_resamples, set_threads, troubles
+from ncscan.cli.running import check_resamples, flags_of, set_threads, troubles
 
 if TYPE_CHECKING:
     from ncscan.pipeline.diff import Compared
 
 
 def diff(
+    context: typer.Context,
     a: Annotated[Path, typer.Argument(metavar="A", help="A report, dumps or checkpoints: a file, or a folder.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="The same, to compare with it.")],
     out_dir: Out = Path("ncscan-out"),
@@ -65,23 +66,11 @@ def diff(
     with troubles("diff", trace=trace):
         from ncscan.pipeline import diff as comparing
         from ncscan.pipeline import gating
-        from ncscan.pipeline.load import Flags
         from ncscan.pipeline.measure import Options
 
         gates = gating.asked("diff", fail_if)
         set_threads(threads)
-        flags = Flags(
-            model=model,
-            data=data,
-            normalize=normalize,
-            trust_code=trust_code,
-            allow_partial=allow_partial,
-            layers=tuple(layers),
-            reduction=reduction.value,
-            dtype=None if dtype is None else dtype.value,
-            device=device,
-            batch_size=batch_size,
-        )
+        flags = flags_of(context.params)
         with Telling(None, quiet=quiet, trace=trace) as telling:
             outcome = comparing.diff(
                 a,

@@ -27,10 +27,11 @@ from ncscan.cli.options import (
     Trace,
     TrustCode,
 )
-from ncscan.cli.running import set_threads, troubles
+from ncscan.cli.running import flags_of, set_threads, troubles
 
 
 def extract(
+    context: typer.Context,
     paths: Checkpoints,
     layers: Layers = ["all"],  # noqa: B006 - typer reads it, nobody changes it
     model: Model = None,
@@ -68,26 +69,10 @@ def extract(
     """
     with troubles("extract", trace=trace):
         from ncscan.pipeline import extract as extraction
-        from ncscan.pipeline.load import Flags, find_targets
+        from ncscan.pipeline.load import find_targets
 
         set_threads(threads)
-        flags = Flags(
-            model=model,
-            data=data,
-            normalize=normalize,
-            test=test,
-            ood=ood,
-            trust_code=trust_code,
-            allow_partial=allow_partial,
-            layers=tuple(layers),
-            reduction=reduction.value,
-            dtype=None if dtype is None else dtype.value,
-            device=device,
-            batch_size=batch_size,
-            compress=compress,
-            gradients=gradients,
-            force=force,
-        )
+        flags = flags_of(context.params)
         targets, skipped = find_targets(paths, flags)
         with Telling(len(targets), quiet=quiet, trace=trace) as telling:
             for each in skipped:

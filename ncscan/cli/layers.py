@@ -20,7 +20,7 @@ from ncscan.cli.options import (
     Trace,
     TrustCode,
 )
-from ncscan.cli.running import troubles
+from ncscan.cli.running import flags_of, troubles
 
 if TYPE_CHECKING:
     from ncscan.pipeline.events import Skipped
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 
 def layers(
+    context: typer.Context,
     paths: Checkpoints,
-    selected: Layers = ["every"],  # noqa: B006 - typer reads it, nobody changes it
+    layers: Layers = ["every"],  # noqa: B006 - typer reads it, nobody changes it
     model: Model = None,
     data: Data = None,
     normalize: Normalize = None,
@@ -42,19 +43,9 @@ def layers(
 ) -> None:
     """Show what a forward pass computes, which of it are layers, and what a dump would take."""
     with troubles("load", trace=trace):
-        from ncscan.pipeline.load import Flags, find_targets
+        from ncscan.pipeline.load import find_targets
 
-        flags = Flags(
-            model=model,
-            data=data,
-            normalize=normalize,
-            trust_code=trust_code,
-            allow_partial=allow_partial,
-            layers=tuple(selected),
-            reduction=reduction.value,
-            dtype=None if dtype is None else dtype.value,
-            device=device,
-        )
+        flags = flags_of(context.params)
         targets, skipped = find_targets(paths, flags)
         with Telling(None, quiet=False, trace=trace) as telling:
             for each in skipped:

@@ -5,15 +5,21 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
+from enum import Enum
 from importlib import import_module
 from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ncscan.cli.console import err, shown
 from ncscan.errors import NcscanError, unexpected
+
+if TYPE_CHECKING:
+    from ncscan.pipeline.load import Flags
 
 FEWEST = 20
 """With fewer resamples or permutations no 95 % interval can be given."""
@@ -90,6 +96,18 @@ def _import_all(job: str) -> None:
         import_module(f"ncscan.pipeline.{job}")
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def flags_of(options: Mapping[str, Any]) -> "Flags":
+    """Return the settings of runs among the options that a command was given: those that `Flags` has by their names."""
+    from ncscan.pipeline.load import Flags
+
+    given: dict[str, Any] = {}
+    for name in {each.name for each in fields(Flags)} & options.keys():
+        value = options[name]
+        value = value.value if isinstance(value, Enum) else value
+        given[name] = tuple(value) if isinstance(value, list) else value
+    return Flags(**given)
 
 
 def set_threads(threads: int | None) -> None:
