@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64, Int64
 from ncscan.data import MAX_CLASSES
 from ncscan.errors import DataError
 from ncscan.metrics import Classifier, LayerView, Reader, Row, answers, logit_blocks, most_at_once, of_members, rows_of
+from ncscan.rows import with_leads
 from ncscan.statistics import FLOAT_FORMATS, members
 from ncscan.statistics.accumulation import AccumulationOptions, layer_stats
 from ncscan.uncertainty import estimated
@@ -33,6 +34,7 @@ COLUMNS = (
     "rank",
     "estimate",
     "classifier",
+    "leads",
 )
 """The columns of metrics.csv that make sense without a checkpoint."""
 
@@ -69,7 +71,8 @@ def measure(
         logits: (N, K), what the network gives; computed from weight and bias where they are not given.
 
     Returns: a row per number, with the columns layer, metric, quantity, value, reason, weighting, centred, rank,
-        estimate, classifier. Where there is no value, the reason tells why.
+        estimate, classifier, leads. Where there is no value, the reason tells why; of the rows of a metric one leads,
+        which is meant where nothing but the metric is named.
 
     Raises: DataError when shapes, labels or types do not fit, or an array is masked, ragged, sparse or without data.
 
@@ -125,8 +128,8 @@ def measure(
 
 
 def _table(found: list[tuple[str, Row]]) -> pd.DataFrame:
-    table = pd.DataFrame([{"layer": layer, **asdict(row)} for layer, row in found], columns=list(COLUMNS))
-    return table.astype({"value": "float64", "rank": "Int64", "centred": "boolean"})
+    table = pd.DataFrame([{"layer": layer, **asdict(row)} for layer, row in found], columns=list(COLUMNS[:-1]))
+    return with_leads(table.astype({"value": "float64", "rank": "Int64", "centred": "boolean"}))
 
 
 def _products(

@@ -7,7 +7,16 @@ import numpy as np
 import pandas as pd
 
 from ncscan.metrics.evaluate import CLASS_METRICS, METRICS, NETWORK
-from ncscan.tables.columns import CLASS_COLUMNS, GEOMETRY_COLUMNS, METRIC_COLUMNS, TABLES, WEIGHT_COLUMNS, Columns
+from ncscan.rows import with_leads
+from ncscan.tables.columns import (
+    CLASS_COLUMNS,
+    GEOMETRY_COLUMNS,
+    LEADS,
+    METRIC_COLUMNS,
+    TABLES,
+    WEIGHT_COLUMNS,
+    Columns,
+)
 from ncscan.tables.frames import tidy
 
 K = 10
@@ -93,7 +102,8 @@ def _geometry(steps: list[int], layer: str) -> pd.DataFrame:
 
 
 def _only(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
-    return frame[[name for name, _ in columns]].astype(dict(columns)).reset_index(drop=True)
+    frame = frame[[name for name, _ in columns]].astype(dict(columns)).reset_index(drop=True)
+    return with_leads(frame) if LEADS in columns else frame
 
 
 def _checkpoint(step: int) -> dict[str, Any]:

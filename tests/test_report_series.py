@@ -157,7 +157,7 @@ def theory(n_classes: int) -> pd.DataFrame:
     same = {"run": "r", "checkpoint": "c", "step": 1, "claim": "nc3_class", "layer": "9", "value": 1.0, "bound": 0.5}
     rows = [{**same, "quantity": f"class {c}", "slack": 2.0 + (c * 7 % n_classes)} for c in range(n_classes)]
     table = pd.DataFrame(rows).assign(
-        group="", step_unit="iteration", reason="", holds=True, target=None, deviation=None
+        leads=None, group="", step_unit="iteration", reason="", holds=True, target=None, deviation=None
     )
     return complete({"theory": table})["theory"]
 

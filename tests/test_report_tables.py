@@ -21,9 +21,11 @@ from ncscan.wording import visible
 
 METRICS_HEADER = (
     "run,group,checkpoint,step,step_unit,split,layer,depth,kind,classifier,metric,quantity,value,reason,weighting,"
-    "centred,reduction,rank,estimate,at_floor,low,high,baseline"
+    "centred,reduction,rank,estimate,at_floor,low,high,baseline,leads"
 )
-WEIGHTS_HEADER = "run,group,checkpoint,step,step_unit,map,next_map,metric,quantity,value,rank,reason,n_samples,estimate"
+WEIGHTS_HEADER = (
+    "run,group,checkpoint,step,step_unit,map,next_map,metric,quantity,value,rank,reason,n_samples,estimate,leads"
+)
 
 ACTIVE = {chr(i) for i in (*range(32), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F))}
 ACTIVE |= {chr(i) for i in range(0x2066, 0x206A)}
@@ -39,13 +41,13 @@ def test_headers_are_those_of_the_contract() -> None:
 
 def test_metrics_row_when_every_fact_is_known() -> None:
     frame = metrics_frame([(AT, LAYER, Row("nc2_etf", "", 0.1, centred=True, rank=9, classifier="head"))])
-    expected = "a,g,e1.pt,1,epoch,train,fc,3,linear,head,nc2_etf,,0.1,,class,true,none,9,false,,,,"
+    expected = "a,g,e1.pt,1,epoch,train,fc,3,linear,head,nc2_etf,,0.1,,class,true,none,9,false,,,,,true"
     assert expected == csv_text(frame).splitlines()[1]
 
 
 def test_weights_row_when_undefined_keeps_its_reason() -> None:
     frame = weights_frame([(AT, WeightRow("fc1", "fc2", "balancedness", "op", None, reason="a relu, between"))])
-    assert csv_text(frame).splitlines()[1] == 'a,g,e1.pt,1,epoch,fc1,fc2,balancedness,op,,,"a relu, between",,'
+    assert csv_text(frame).splitlines()[1] == 'a,g,e1.pt,1,epoch,fc1,fc2,balancedness,op,,,"a relu, between",,,true'
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, None, np.float64("inf")])
@@ -130,7 +132,7 @@ def test_json_is_strict_and_complete() -> None:
         raise AssertionError(token)
 
     read = json.loads(text, parse_constant=refuse)
-    assert (read["schema"], read["schema_version"]) == ("ncscan.report", 4)
+    assert (read["schema"], read["schema_version"]) == ("ncscan.report", 5)
     assert read["skipped"] == [{"input": "x.pt", "reason": "truncated"}]
     assert read["warnings"] == ["odd"]
     assert read["checkpoints"][0]["provenance"]["notes"]["best"] == "Infinity"

@@ -15,7 +15,7 @@ from ncscan.compare.gates import Field
 from ncscan.compare.landmarks import landmarks
 from ncscan.compare.noise_floor import noise_floors, with_spread
 from ncscan.errors import UsageError
-from ncscan.tables import FLAG, NUMBER, SAME, TEXT, WHOLE, Columns, numbers
+from ncscan.tables import FLAG, LEADS, NUMBER, SAME, TEXT, WHOLE, Columns, numbers
 from ncscan.wording import visible
 
 DIFF_COLUMNS: Columns = (
@@ -68,7 +68,7 @@ class Comparison:
     """All differences that two reports have."""
 
     frame: pd.DataFrame
-    """Has the columns of DIFF_COLUMNS, and group_a and group_b."""
+    """Has the columns of DIFF_COLUMNS, and group_a, group_b and leads."""
     verdicts: list[Verdict]
     notes: list[str]
     """Describes what is on one side alone as a whole, a run or a checkpoint, and was left out."""
@@ -100,9 +100,10 @@ def compare(a: Mapping[str, pd.DataFrame], b: Mapping[str, pd.DataFrame]) -> Com
         ratio=(frame["b"] / frame["a"]).replace([np.inf, -np.inf], np.nan),
         depth=frame["depth_a"].fillna(frame["depth_b"]),
         reason=_reasons(frame),
+        leads=frame["leads_a"].fillna(frame["leads_b"]),
         **dict(noise_floors(frame)),
     )
-    kept = dict((*DIFF_COLUMNS, *_GROUPS))
+    kept = dict((*DIFF_COLUMNS, *_BESIDE))
     frame = frame[list(kept)].astype(kept).reset_index(drop=True)
     field = Field(
         frame,
@@ -112,7 +113,7 @@ def compare(a: Mapping[str, pd.DataFrame], b: Mapping[str, pd.DataFrame]) -> Com
     return Comparison(frame, list(_verdicts(a["theory"], b["theory"], places)), notes, field)
 
 
-_GROUPS: Columns = (("group_a", TEXT), ("group_b", TEXT))
+_BESIDE: Columns = (("group_a", TEXT), ("group_b", TEXT), LEADS)
 _CHECKPOINT = ("run", "group", "checkpoint", "step", "step_unit")
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from ncscan.compare.gate_parser import Gate, Pattern
 from ncscan.compare.landmarks import LAYER_WORDS, STEP_WORDS, Landmarks, landmarks
 from ncscan.errors import Undefined, UsageError
+from ncscan.rows import is_leading, leading
 from ncscan.tables import numbers
 from ncscan.wording import visible
 
@@ -153,10 +154,19 @@ def _chosen(gate: Gate, on: Field) -> pd.DataFrame:
         if found.empty:
             raise UsageError(_no_such(gate, key, pattern, rows, on))
         rows = found
-    # The first row of a metric at a place leads it; what a gate does not ask for is left to that order.
+    return _unsaid(rows, gate, on)
+
+
+def _unsaid(rows: pd.DataFrame, gate: Gate, on: Field) -> pd.DataFrame:
+    """Return the rows that lead, where a gate does not say which quantity and weighting it means."""
     apart = [name for key in ("table", "run", "checkpoint", "step") for name in _columns(key, on)]
-    asked = [key for key in ("quantity", "weighting") if gate.get(key)]
-    return rows.drop_duplicates([*apart, "split", "layer", "metric", "classifier", *asked])
+    apart += ["split", "layer", "metric", "classifier"]
+    rows = leading(rows, [*apart, "quantity", *(["weighting"] if gate.get("weighting") else [])])
+    if gate.get("quantity"):
+        return rows
+    leads = is_leading(rows)
+    led = leads.groupby([rows[name] for name in apart], dropna=False, sort=False).transform("any")
+    return rows[leads | ~led]
 
 
 def _columns(key: str, on: Field) -> list[str]:

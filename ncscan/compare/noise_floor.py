@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Float64
 from scipy.special import stdtrit
 
+from ncscan.rows import leading
 from ncscan.tables import SAME
 
 SOURCES = ("bootstrap", "estimate", "seeds", "storage")
@@ -22,9 +23,9 @@ _GROUP = ("group", "step", "step_unit", *SAME)
 def with_spread(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers with `runs`, how many runs of its group have a value at this step, and their `std` (ddof 1).
 
-    A run counts once at a step, by its first row. Runs without a group stand alone.
+    A run counts once at a step, by its first checkpoint there. Runs without a group stand alone.
     """
-    once = numbers[numbers["group"] != ""].drop_duplicates([*_GROUP, "run"], keep="first")
+    once = leading(numbers[numbers["group"] != ""], [*_GROUP, "run"])
     # A step may be missing, and missing keys are keys too.
     spread = once.groupby(list(_GROUP), sort=False, dropna=False)["value"].agg(runs="count", std="std").reset_index()
     return numbers.merge(spread, on=list(_GROUP), how="left")

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
+from ncscan.rows import leading
+
 BEYOND, UNKNOWN, WITHIN, EQUAL = "beyond noise", "of unknown noise", "within noise", "equal"
 LOST, ONE_SIDE, NO_VALUE = "a value on one side", "on one side only", "without a value"
 
@@ -25,7 +27,7 @@ KINDS: Mapping[str, str] = {
 """The kinds of rows, those to look at first before the others."""
 
 MAIN = ("table", "run_a", "run_b", "checkpoint_a", "checkpoint_b", "split", "layer", "metric", "classifier")
-"""The first of the rows that agree in these columns leads those of other quantities and weightings."""
+"""The columns in which rows agree of which one leads, those of other quantities and weightings."""
 
 
 def kinds(frame: pd.DataFrame) -> "pd.Series[str]":
@@ -85,7 +87,7 @@ def to_show(moved: pd.DataFrame, most: int) -> pd.DataFrame:
     if len(moved) <= most:
         return moved
     gone = moved["kind"].isin([LOST, ONE_SIDE])
-    few = leading(moved[gone]).groupby("kind", sort=False).head(most // 5)
+    few = main_rows(moved[gone]).groupby("kind", sort=False).head(most // 5)
     return moved[~gone | moved.index.isin(few.index)].head(most)
 
 
@@ -101,7 +103,7 @@ def missing(moved: pd.DataFrame) -> list[str]:
     said += [
         f"{reason}: {len(own):,} more numbers" for reason, own in one_side.groupby("reason", sort=False) if len(own)
     ]
-    for row in leading(moved[moved["kind"] == LOST]).to_dict("records"):
+    for row in main_rows(moved[moved["kind"] == LOST]).to_dict("records"):
         said.append(f"{row['metric']} at {row['layer'] or 'the network'}, {', '.join(moment(row))}: {row['reason']}")
     return said
 
@@ -121,6 +123,6 @@ def moment(row: Mapping[Any, Any], *, unit: bool = True) -> tuple[str, str]:
     return run, f"{row['step_unit']} {told}" if unit else told
 
 
-def leading(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return of every metric at a place its first row, whose quantity and weighting lead it."""
-    return frame.drop_duplicates(list(MAIN), keep="first")
+def main_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return of every metric at a place one row, whose quantity and weighting lead it."""
+    return leading(frame, MAIN)

@@ -14,7 +14,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ncscan.compare import Comparison, counts, is_moved, leading, missing, moment, most_moved
+from ncscan.compare import Comparison, counts, is_moved, main_rows, missing, moment, most_moved
 from ncscan.wording import number, visible
 
 MOST_GONE = 8
@@ -54,7 +54,7 @@ def _table(found: Comparison, pairs: pd.DataFrame) -> Iterator[Table]:
     Of every metric at a layer the number that leads it, at the step where it moved most.
     """
     runs = pairs["run_a"].nunique() > 1
-    moved = most_moved(leading(found.frame))
+    moved = most_moved(main_rows(found.frame))
     moved = moved[is_moved(moved)].drop_duplicates(["table", "run_a", "split", "layer", "metric"]).head(MOST_ROWS)
     if moved.empty:
         return

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan.tables.columns import FLAG, NUMBER, TEXT, WHOLE, Columns
+from ncscan.rows import leading
+from ncscan.tables.columns import FLAG, LEADS, NUMBER, TEXT, WHOLE, Columns
 
 NUMBER_COLUMNS: Columns = (
     ("table", TEXT),
@@ -32,6 +33,7 @@ NUMBER_COLUMNS: Columns = (
     ("high", NUMBER),
     ("at_floor", FLAG),
     ("estimate", FLAG),
+    LEADS,
 )
 """The columns of the frame and how each is kept, as in columns.py."""
 
@@ -48,14 +50,17 @@ def numbers(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Returns: the columns of NUMBER_COLUMNS. `table` is where the number comes from. A linear map stands in `layer`
         under the name of the layer that it writes, a pair or a product of linear maps as `a..b`; a claim is its
         `metric`. What a table does not know is empty: weights and claims have no split, weighting or classifier.
-        `depth` is that of the layer of this name, where there is one. The first row of a metric at a place leads it.
+        `depth` is that of the layer of this name, where there is one. `leads` is as in the tables, but that a pair of
+        linear maps is a place of its own.
     """
     metrics, weights, theory = (tables[name] for name in ("metrics", "weights", "theory"))
     pairs = weights["next_map"] != ""
     place = weights["map"].where(~pairs, weights["map"] + ".." + weights["next_map"])
+    one_each = leading(weights, ["run", "checkpoint", "map", "next_map", "metric"])
+    of_pairs = weights.index.isin(one_each.index)
     parts = [
         _part(metrics, "metrics"),
-        _part(weights.assign(layer=place), "weights"),
+        _part(weights.assign(layer=place, leads=of_pairs), "weights"),
         _part(theory.assign(metric=theory["claim"]), "theory"),
     ]
     frame = pd.concat(parts, ignore_index=True)

@@ -5,7 +5,9 @@ In: nothing. Out: for each table its columns in order, and how each is kept. doc
 
 from collections.abc import Mapping
 
-REPORT, REPORT_VERSION = "ncscan.report", 4
+REPORT, REPORT_VERSION = "ncscan.report", 5
+OLDEST_READ = 4
+"""The schema version of the oldest reports that are read still."""
 
 
 Columns = tuple[tuple[str, str], ...]
@@ -21,6 +23,9 @@ _CHECKPOINT: Columns = (
     ("step", WHOLE),
     ("step_unit", TEXT),
 )
+
+LEADS = ("leads", FLAG)
+"""Whether a row is the one that is meant where only its metric is named, or its claim, at its layer or linear map."""
 
 METRIC_COLUMNS: Columns = (
     *_CHECKPOINT,
@@ -42,6 +47,7 @@ METRIC_COLUMNS: Columns = (
     ("low", NUMBER),
     ("high", NUMBER),
     ("baseline", NUMBER),
+    LEADS,
 )
 """metrics.csv: one row per number."""
 
@@ -56,6 +62,7 @@ WEIGHT_COLUMNS: Columns = (
     ("reason", TEXT),
     ("n_samples", WHOLE),
     ("estimate", FLAG),
+    LEADS,
 )
 """weights.csv: one row per number; a product of linear maps is `a..b`."""
 
@@ -71,6 +78,7 @@ THEORY_COLUMNS: Columns = (
     ("target", NUMBER),
     ("deviation", NUMBER),
     ("reason", TEXT),
+    LEADS,
 )
 """theory.csv: one row per claim about a checkpoint; a bound has a slack, how many times over it holds, and an equality
 has a target and the relative deviation from it."""

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ncscan.tables.columns import METRIC_COLUMNS, NUMBER, SUMMARY_COLUMNS, TABLES, TEXT, WEIGHT_COLUMNS, Columns
+from ncscan.rows import leading, with_leads
+from ncscan.tables.columns import LEADS, METRIC_COLUMNS, NUMBER, SUMMARY_COLUMNS, TABLES, TEXT, WEIGHT_COLUMNS, Columns
 
 _NOT_FINITE = "not a finite number"
 _FORMULA = tuple("=+-@＝＋－＠")
@@ -62,12 +63,6 @@ def conform(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     return pd.DataFrame(conformed, columns=names)
 
 
-def main_rows(frame: pd.DataFrame, place: Sequence[str]) -> pd.DataFrame:
-    """Return one row per checkpoint, place and metric: the first, whose quantity and convention lead the metric."""
-    keys = [key for key in ("run", "checkpoint", "split", *place, "metric") if key in frame.columns]
-    return frame.drop_duplicates(keys, keep="first")
-
-
 def summary_frame(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
     """Return one wide row per checkpoint and layer, with the main quantity of every metric.
 
@@ -75,14 +70,14 @@ def summary_frame(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
     product of linear maps belong to no single layer and stay in the weights table.
     """
     head = [name for name, _ in SUMMARY_COLUMNS]
-    per_layer = main_rows(metrics, ["layer"])
+    per_layer = leading(metrics, ["run", "checkpoint", "split", "layer", "metric"])
     values = {
         (run, checkpoint, split, layer, metric): value
         for run, checkpoint, split, layer, metric, value in zip(
             *(per_layer[key] for key in ("run", "checkpoint", "split", "layer", "metric", "value")), strict=True
         )
     }
-    per_map = main_rows(weights, ["map"])
+    per_map = leading(weights, ["run", "checkpoint", "map", "metric"])
     map_values = {
         (run, checkpoint, layer, metric): value
         for run, checkpoint, layer, metric, value in zip(
@@ -160,7 +155,8 @@ def _frame(columns: Columns, records: Sequence[tuple[Mapping[str, Any], object]]
         name: _typed([getattr(row, name, facts.get(name)) for facts, row in records], kind) for name, kind in columns
     }
     _explain_missing(table)
-    return pd.DataFrame(table, columns=[name for name, _ in columns])
+    frame = pd.DataFrame(table, columns=[name for name, _ in columns])
+    return with_leads(frame) if LEADS in columns else frame
 
 
 def _typed(values: Sequence[Any], kind: str) -> pd.Series:

@@ -5,6 +5,7 @@ In: the tables metrics and weights. Out: `points`, with the columns of metrics.c
 
 import pandas as pd
 
+from ncscan.rows import leading
 from ncscan.trajectory import group_frame
 
 MAPS = "map"
@@ -19,7 +20,7 @@ KEYS = ("table", "metric", "quantity", "weighting")
 def points(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
     """Return all rows of both tables, those of linear maps as layers of the kind `map`: one row a place and number.
 
-    A layer that several linear maps read has a row for each of them; the first leads.
+    A layer that several linear maps read has a row for each of them, of which one leads.
     """
     of_maps = weights.assign(
         layer=_places(weights), split="train", kind=MAPS, reduction="", weighting="", classifier="", table="weights"
@@ -29,8 +30,8 @@ def points(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
     columns = [*metrics.columns, "table"]
     both = [part for part in (metrics.assign(table="metrics"), of_maps.reindex(columns=columns)) if len(part)]
     frame = pd.concat(both, ignore_index=True) if both else metrics.assign(table="metrics")
-    frame = frame.astype({"centred": "boolean", "at_floor": "boolean", "estimate": "boolean"})
-    return frame.drop_duplicates(["run", "checkpoint", "split", "layer", *KEYS], keep="first")
+    frame = frame.astype(dict.fromkeys(("centred", "at_floor", "estimate", "leads"), "boolean"))
+    return leading(frame, ["run", "checkpoint", "split", "layer", *KEYS])
 
 
 def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:

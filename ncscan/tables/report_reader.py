@@ -14,13 +14,28 @@ import pandas as pd
 
 from ncscan import files
 from ncscan.errors import ReportError
-from ncscan.tables.columns import FLAG, NUMBER, REPORT, REPORT_VERSION, TABLES, TEXT, WHOLE, Columns
+from ncscan.rows import with_leads
+from ncscan.tables.columns import (
+    FLAG,
+    LEADS,
+    NUMBER,
+    OLDEST_READ,
+    REPORT,
+    REPORT_VERSION,
+    TABLES,
+    TEXT,
+    WHOLE,
+    Columns,
+)
 from ncscan.tables.frames import complete, conform
 
 REPORT_NAME = "report.json"
 
 NEEDED = ("metrics", "weights", "theory", "trajectory")
 """The tables that every report has; the others are empty where a report was made before there were any."""
+
+LEADS_SINCE = 5
+"""The schema version since which tables have the column `leads`."""
 
 MOST_BYTES = 2**31
 """A file beyond this is no report: a hundred checkpoints of two hundred layers take a quarter of it."""
@@ -50,13 +65,21 @@ def read_report(path: Path) -> dict[str, pd.DataFrame]:
     if not isinstance(plain, dict) or plain.get("schema") != REPORT:
         raise ReportError(f"{path}: not a report of ncscan: its schema is not {REPORT}")
     version = plain.get("schema_version")
-    if type(version) is not int or version != REPORT_VERSION:
+    if type(version) is not int or not OLDEST_READ <= version <= REPORT_VERSION:
         raise ReportError(
-            f"{path}: a report of schema version {_short(version)}, and this ncscan reads version {REPORT_VERSION}; "
-            "make it again with `ncscan report`"
+            f"{path}: a report of schema version {_short(version)}, and this ncscan reads versions {OLDEST_READ} to "
+            f"{REPORT_VERSION}; make it again with `ncscan report`"
         )
     there = {name: plain.get(name) for name in TABLES if name in plain or name in NEEDED}
-    return complete({name: _table(table, TABLES[name], f"{path}: table {name}") for name, table in there.items()})
+    return complete({name: _of_version(version, table, name, f"{path}: table {name}") for name, table in there.items()})
+
+
+def _of_version(version: int, plain: Any, name: str, where: str) -> pd.DataFrame:
+    """Return one table of a report; before version 5 it did not say what leads, but its rows were in their order."""
+    columns = TABLES[name]
+    if version >= LEADS_SINCE or LEADS not in columns:
+        return _table(plain, columns, where)
+    return with_leads(_table(plain, tuple(column for column in columns if column != LEADS), where))
 
 
 def _table(plain: Any, columns: Columns, where: str) -> pd.DataFrame:

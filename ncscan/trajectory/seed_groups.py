@@ -6,6 +6,8 @@ In: the tidy table of metrics. Out: one row per group, step and number.
 import numpy as np
 import pandas as pd
 
+from ncscan.rows import leading
+
 PLACE = ("group", "step", "step_unit", "split", "layer", "depth", "kind", "reduction")
 NUMBER = ("metric", "quantity", "weighting", "centred", "classifier")
 """The columns that two rows of a group share when they are the same number of two runs."""
@@ -22,8 +24,8 @@ def group_frame(metrics: pd.DataFrame) -> pd.DataFrame:
     """
     keys = [*PLACE, *NUMBER]
     grouped = metrics[metrics["group"] != ""]
-    # A run that was measured twice at one step is one run still: its first row leads.
-    once = grouped.drop_duplicates([*keys, "run"], keep="first")
+    # A run that was measured twice at one step is one run still.
+    once = leading(grouped, [*keys, "run"])
     # "centred" is a flag that may be missing, and missing keys are keys too.
     table = once.groupby(keys, sort=False, dropna=False)["value"].agg(["count", "mean", "std"]).reset_index()
     return table.rename(columns={"count": "runs"}).astype({"runs": np.int64})

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from ncscan.errors import Undefined
+from ncscan.rows import leading
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,13 @@ Numbers = Mapping[tuple[str, str, str], Series]
 
 
 def series_of(metrics: pd.DataFrame, weights: pd.DataFrame) -> Numbers:
-    """Return the series of one run. For a number under several conventions the first one leads."""
+    """Return the series of one run. For a number under several conventions the one that leads is taken."""
     pairs = weights["next_map"] != ""
     of_weights = weights.assign(layer=weights["map"].where(~pairs, weights["map"] + ".." + weights["next_map"]))
     columns = ["layer", "metric", "quantity", "checkpoint", "step", "value", "reason"]
-    rows = pd.concat([metrics[columns], of_weights[columns]]) if len(weights) else metrics[columns]
-    rows = rows.drop_duplicates(columns[:4], keep="first").sort_values("step", kind="stable")
+    parts = [metrics, of_weights.assign(weighting="", classifier="")] if len(weights) else [metrics]
+    rows = pd.concat([part[[*columns, "weighting", "classifier", "leads"]] for part in parts])
+    rows = leading(rows, columns[:4]).sort_values(["step", "checkpoint"], kind="stable")
     found = {}
     for key, own in rows.groupby(columns[:3], sort=False):
         layer, metric, quantity = map(str, key)

@@ -23,6 +23,7 @@ from ncscan.report.figures.scales import (
     short_names,
     spread_out,
 )
+from ncscan.rows import leading
 from ncscan.tables import moment_names, onsets, over_seeds, points, read_layer
 from ncscan.trajectory import MAIN
 from ncscan.wording import number, visible
@@ -49,9 +50,7 @@ def charted(tables: Mapping[str, pd.DataFrame]) -> Iterator[Charted]:
     frame = points(tables["metrics"], tables["weights"])
     frame = frame[frame["split"] == "train"]
     main = pd.DataFrame(MAIN, columns=["metric", "quantity"])
-    frame = frame.merge(main, on=["metric", "quantity"]).drop_duplicates(
-        ["run", "checkpoint", "layer", "metric", "quantity"], keep="first"
-    )
+    frame = leading(frame.merge(main, on=["metric", "quantity"]), ["run", "checkpoint", "layer", "metric", "quantity"])
     if frame.empty:
         return
     seeds, runs = over_seeds(frame), list(dict.fromkeys(frame["run"]))

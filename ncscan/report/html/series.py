@@ -13,6 +13,7 @@ import pandas as pd
 
 from ncscan.report.figures.scales import Scale, apart, scale_of, short_names, spread_out
 from ncscan.report.html.packing import floats, stretches
+from ncscan.rows import is_leading
 from ncscan.tables import KEYS, MAPS, moment_names, over_seeds, read_layer
 from ncscan.wording import visible
 
@@ -34,6 +35,8 @@ class Number:
     weighting: str
     centred: bool | None
     scale: Scale
+    leads: bool
+    """Whether it is what its metric means where no quantity and no convention is named."""
 
     @property
     def label(self) -> str:
@@ -68,15 +71,20 @@ def carried(frame: pd.DataFrame, signed: frozenset[str]) -> tuple[list[Number], 
         frame: `points` of the report.
         signed: metrics that may be negative, whose axis stays linear.
 
-    The means over the seeds of a group come first, as runs of their own; then the runs.
+    The means over the seeds of a group come first, as runs of their own; then the runs. Of the numbers of one metric
+    the one that leads it comes first.
     """
     runs = list(dict.fromkeys(frame["run"]))
     left_out = [f"the first {MOST_RUNS} of {len(runs)} runs"] if len(runs) > MOST_RUNS else []
     own = frame[frame["run"].isin(runs[:MOST_RUNS])].assign(mean=False, seeds=0)
     means = over_seeds(frame).rename(columns={"runs": "seeds"}).assign(mean=True)
     both = pd.concat([means, own], ignore_index=True) if len(means) else own
-    both, thinned = _thinned(both)
-    numbers = [_number(key, rows, signed) for key, rows in both.groupby(list(KEYS), sort=False)]
+    leads = frame[is_leading(frame)][list(KEYS)].drop_duplicates()
+    both, thinned = _thinned(both, leads)
+    heads = set(leads.itertuples(index=False, name=None))
+    numbers = [_number(key, rows, signed, leads=key in heads) for key, rows in both.groupby(list(KEYS), sort=False)]
+    metrics = list(dict.fromkeys((n.table, n.metric) for n in numbers))
+    numbers.sort(key=lambda n: (metrics.index((n.table, n.metric)), not n.leads))
     at = {(n.table, n.metric, n.quantity, n.weighting): i for i, n in enumerate(numbers)}
     found = [_run(rows, at) for _, rows in both.groupby(["mean", "run"], sort=False)]
     told = apart([run["name"] for run in found if not run["seeds"]])
@@ -85,12 +93,11 @@ def carried(frame: pd.DataFrame, signed: frozenset[str]) -> tuple[list[Number], 
     return numbers, found, left_out + thinned
 
 
-def _thinned(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Return as many of the rows as a page may carry."""
+def _thinned(frame: pd.DataFrame, leads: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return as many of the rows as a page may carry; `leads` are the numbers that lead their metrics."""
     said = []
     if len(frame) > MOST_NUMBERS:
-        leading = frame[list(KEYS)].drop_duplicates().drop_duplicates(["table", "metric"])
-        frame = frame.merge(leading, on=list(KEYS))
+        frame = frame.merge(leads, on=list(KEYS))
         said.append("the first quantity and weighting of each metric")
     if len(frame) > MOST_NUMBERS:
         steps = {run: sorted(set(own.dropna())) for run, own in frame.groupby("run", sort=False)["step"]}
@@ -106,11 +113,11 @@ def _thinned(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return frame, said
 
 
-def _number(key: Any, rows: pd.DataFrame, signed: frozenset[str]) -> Number:
+def _number(key: Any, rows: pd.DataFrame, signed: frozenset[str], *, leads: bool) -> Number:
     table, metric, quantity, weighting = map(str, key)
     centred = rows["centred"].iloc[0]
     scale = scale_of(rows["value"].dropna(), decades=np.inf if metric in signed else 1.0)
-    return Number(table, metric, quantity, weighting, None if pd.isna(centred) else bool(centred), scale)
+    return Number(table, metric, quantity, weighting, None if pd.isna(centred) else bool(centred), scale, leads)
 
 
 def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dict[str, Any]:

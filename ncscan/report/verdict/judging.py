@@ -12,6 +12,7 @@ import pandas as pd
 
 from ncscan.report.verdict.phrases import listed
 from ncscan.report.verdict.rules import ASPECTS, RULES, Judgement, Rule, judge, threshold_of
+from ncscan.rows import leading
 from ncscan.wording import number, percent
 
 
@@ -75,12 +76,12 @@ def entries(
 
 
 def over_checkpoints(rows: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> dict[str, "pd.Series[Any]"]:
-    """Return each checkpoint's row: of a number under several conventions the first, of several places the largest."""
+    """Return each checkpoint's row: of several conventions the one that leads, of several places the largest value."""
     found: dict[str, pd.Series[Any]] = {}
-    place = "map" if "map" in rows.columns else "layer"
-    leading = rows.drop_duplicates(["checkpoint", place, *(["next_map"] if place == "map" else [])], keep="first")
+    place = ["map", "next_map"] if "map" in rows.columns else ["layer"]
+    one_each = leading(rows, ["checkpoint", *place])
     for known in checkpoints:
-        own = leading[leading["checkpoint"] == known["checkpoint"]]
+        own = one_each[one_each["checkpoint"] == known["checkpoint"]]
         if len(own):
             found[str(known["checkpoint"])] = own.loc[
                 own["value"].idxmax() if own["value"].notna().any() else own.index[0]

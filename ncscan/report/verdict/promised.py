@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ncscan.report.verdict.phrases import listed, times
+from ncscan.rows import leading
 from ncscan.wording import number
 
 _HYPOTHESES: dict[str, tuple[str, str, bool]] = {
@@ -105,7 +106,7 @@ def theorem(theory: pd.DataFrame, judged: tuple[Hypothesis, ...]) -> str:
     if not len(bounds):
         return ""
     verdicts, values = bounds[bounds["holds"].notna()], bounds[bounds["bound"].notna()]
-    row = (verdicts if len(verdicts) else values if len(values) else bounds).iloc[0]
+    row = leading(verdicts if len(verdicts) else values if len(values) else bounds, ["claim"]).iloc[0]
     quantities = ("", row["quantity"])
     failing = [h.sentence for h in judged if h.needed and h.holds is False and h.quantity in quantities]
     if not pd.isna(row["holds"]):
