@@ -5,12 +5,14 @@ or one line that says what is wrong with the file.
 """
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from sys import float_info
+from typing import Annotated, Any
 
+import msgspec
 import pandas as pd
+from msgspec import Meta
 
 from ncscan import files
 from ncscan.errors import ReportError
@@ -67,8 +69,8 @@ def read_report(path: Path) -> dict[str, pd.DataFrame]:
     version = plain.get("schema_version")
     if type(version) is not int or not OLDEST_READ <= version <= REPORT_VERSION:
         raise ReportError(
-            f"{path}: a report of schema version {_short(version)}, and this ncscan reads versions {OLDEST_READ} to "
-            f"{REPORT_VERSION}; make it again with `ncscan report`"
+            f"{path}: a report of schema version {json.dumps(version)[:60]}, and this ncscan reads versions "
+            f"{OLDEST_READ} to {REPORT_VERSION}; make it again with `ncscan report`"
         )
     there = {name: plain.get(name) for name in TABLES if name in plain or name in NEEDED}
     return complete({name: _of_version(version, table, name, f"{path}: table {name}") for name, table in there.items()})
@@ -96,35 +98,24 @@ def _table(plain: Any, columns: Columns, where: str) -> pd.DataFrame:
             raise ReportError(f"{where}, row {i}: not a list of {len(there)} cells")
     by_name = dict(zip(there, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(there, ())
     for name, kind in columns:
-        fits = _FITS[kind]
-        for i, cell in enumerate(by_name[name]):
-            if not fits(cell):
-                raise ReportError(f"{where}, row {i}: {name} cannot be {_short(cell)}")
+        try:
+            msgspec.convert(by_name[name], _CELLS[kind])
+        except msgspec.ValidationError as error:
+            what, _, place = str(error).partition(" - at ")  # `$[17]`
+            raise ReportError(f"{where}, row {place[3:].partition(']')[0]}: {name}: {what}") from None
     return conform(pd.DataFrame({name: pd.Series(by_name[name], dtype=object) for name, _ in columns}), columns)
 
 
-def _is_whole(cell: Any) -> bool:
-    return cell is None or (type(cell) is int and -(2**63) <= cell < 2**63)
-
-
-def _is_number(cell: Any) -> bool:
-    # A whole number beyond 2⁵³ would come back as another one, and beyond 1e308 not at all.
-    return cell is None or (type(cell) is float and math.isfinite(cell)) or (type(cell) is int and abs(cell) <= 2**53)
-
-
-_FITS: Mapping[str, Callable[[Any], bool]] = {
-    TEXT: lambda cell: cell is None or (isinstance(cell, str) and len(cell) <= MOST_TEXT),
-    WHOLE: _is_whole,
-    NUMBER: _is_number,
-    FLAG: lambda cell: cell is None or isinstance(cell, bool),
+_CELLS: Mapping[str, Any] = {
+    TEXT: tuple[Annotated[str, Meta(max_length=MOST_TEXT)] | None, ...],
+    WHOLE: tuple[Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None, ...],
+    # A whole number beyond 2⁵³ would come back as another one. JSON knows no infinity, but 1e999 is read as one.
+    NUMBER: tuple[
+        Annotated[float, Meta(ge=-float_info.max, le=float_info.max)]
+        | Annotated[int, Meta(ge=-(2**53), le=2**53)]
+        | None,
+        ...,
+    ],
+    FLAG: tuple[bool | None, ...],
 }
-"""Tells whether a cell is what the kind of its column allows; True is a whole number to Python, and to nobody else."""
-
-
-def _short(value: Any) -> str:
-    """Return a value to show in a message, whatever it is."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**40:
-        return "a whole number of more than 40 digits"
-    return json.dumps(value)[:60]
+"""What the kind of a column allows in its cells; True is a whole number to Python, and to nobody else."""
