@@ -36,6 +36,38 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 """The kinds of operations that compute a value; the closed list of the `kind` column."""
 
 
+BETWEEN = ".."
+"""What stands between the names of two linear maps where programs read them together."""
+
+
+def joined(first: str, last: str) -> str:
+    """Return what a pair of linear maps is called, or a product from one to another, where programs read it.
+
+    >>> joined("fc1", "fc2"), joined("fc1", "")
+    ('fc1..fc2', 'fc1')
+    """
+    return f"{first}{BETWEEN}{last}" if last else first
+
+
+def joined_in_words(first: str, last: str) -> str:
+    """Return what the same is called where people read it.
+
+    >>> joined_in_words("fc1", "fc2"), joined_in_words("fc1", "")
+    ('fc1 → fc2', 'fc1')
+    """
+    return f"{first} → {last}" if last else first
+
+
+def parted(name: str) -> tuple[str, str]:
+    """Return the two names that `joined` put together; the second is empty where there is one.
+
+    >>> parted("fc1..fc2"), parted("fc1")
+    (('fc1', 'fc2'), ('fc1', ''))
+    """
+    first, _, last = name.partition(BETWEEN)
+    return first, last
+
+
 @dataclass(frozen=True)
 class Tap:
     """One value of the forward pass that can be kept as a layer."""

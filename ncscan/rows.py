@@ -1,13 +1,16 @@
-"""Which of several rows of a table is meant where less is said than would tell them apart.
+"""Which of several rows of a table are meant where less is said than would tell them apart.
 
 In: rows of the tidy tables, or of two reports side by side. Out: `leads`, the column, made once where rows become a
-table; and from then on `leading`, which chooses by that column and by what the rows say, never by their order.
+table; and from then on `leading`, which chooses by that column and by what the rows say, never by their order; and the
+rows of the training split.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+
+from ncscan.splits import SPLITS, UNSAID
 
 PLACE = (
     *("table", "run", "run_a", "run_b", "checkpoint", "checkpoint_a", "checkpoint_b", "split"),
@@ -60,6 +63,19 @@ def is_leading(rows: pd.DataFrame) -> "pd.Series[bool]":
     if "leads" not in rows.columns:
         return pd.Series(data=False, index=rows.index, dtype=bool)
     return rows["leads"].astype("boolean").fillna(value=False).astype(bool)
+
+
+def of_training(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the training split, and those that are of no split."""
+    return rows[rows["split"].isin(UNSAID)]
+
+
+def of_main_split(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the training split where it was measured, else those of one other."""
+    own, there = of_training(rows), set(rows["split"])
+    if len(own) or not there:
+        return own
+    return rows[rows["split"] == next((name for name in SPLITS if name in there), min(there))]
 
 
 def _ranks(own: pd.DataFrame, leads: pd.DataFrame) -> pd.DataFrame:

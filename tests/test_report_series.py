@@ -18,7 +18,7 @@ from ncscan.report.html.series import FEWEST_STEPS, carried
 from ncscan.report.html.theory import claims, findings
 from ncscan.tables.frames import complete
 from ncscan.tables.plotted_points import over_seeds, points
-from ncscan.tables.times import onsets
+from ncscan.tables.times import known_onsets
 
 FLOAT32 = 1e-6
 
@@ -190,7 +190,7 @@ def test_findings_are_of_the_run_and_of_its_last_checkpoint() -> None:
     )
     kept = findings(complete({"trajectory": table})["trajectory"], {"r": 0})
     assert floats(kept["values"]["value"]).tolist() == [5.0, 2.0]
-    assert onsets(table) == {"r": 5}
+    assert known_onsets(table) == {"r": 5}
 
 
 def test_inline_json_ends_no_tag() -> None:

@@ -17,7 +17,8 @@ import pandas as pd
 from ncscan.compare.gate_parser import Gate, Pattern
 from ncscan.compare.landmarks import LAYER_WORDS, STEP_WORDS, Landmarks, landmarks
 from ncscan.errors import Undefined, UsageError
-from ncscan.rows import is_leading, leading
+from ncscan.rows import is_leading, leading, of_training
+from ncscan.splits import UNSAID
 from ncscan.tables import numbers
 from ncscan.wording import visible
 
@@ -29,7 +30,6 @@ MOST_NAMES = 8
 MOST_COMPARED = 100
 """Characters of a name for which similar ones are looked for: the search takes their square."""
 
-_TRAINING = "train"
 _OF_A_SIDE = ("run", "group", "checkpoint", "step")
 """The keys that a diff has for both of its sides: a row is meant when either fits."""
 _ORDER = ("table", "run", "group", "checkpoint", "split", "layer", "classifier", "quantity", "weighting", "step")
@@ -147,7 +147,7 @@ def _chosen(gate: Gate, on: Field) -> pd.DataFrame:
     for key in _ORDER:
         pattern = gate.get(key)
         if pattern is None:
-            if key == "split" and len(own := rows[rows["split"].isin(["", _TRAINING])]):
+            if key == "split" and len(own := of_training(rows)):
                 rows = own
             continue
         found = _fitting(rows, key, pattern, on, gate)
@@ -261,7 +261,7 @@ def _where(row: "pd.Series[Any]", on: Field) -> str:
     facts += [f"layer {row['layer']}"] if row["layer"] else []
     facts += [" ".join(part for part in (row["metric"], row["quantity"]) if part)]
     facts += [f"{key} {row[key]}" for key in ("weighting", "classifier") if row[key]]
-    facts += [f"split {row['split']}"] if row["split"] not in ("", _TRAINING) else []
+    facts += [f"split {row['split']}"] if row["split"] not in UNSAID else []
     return visible(", ".join(facts))
 
 

@@ -11,14 +11,13 @@ import pandas as pd
 
 from ncscan.errors import Undefined
 from ncscan.metrics import NETWORK
-from ncscan.tables import compared
+from ncscan.rows import of_main_split
+from ncscan.tables import compared, onsets
 
 LAYER_WORDS = ("input", "penultimate", "head", "output")
 """`head` and `penultimate` both are the layer that the last linear map reads."""
 
 STEP_WORDS = ("first", "last", "onset")
-
-_TRAINING = "train"
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ def landmarks(tables: Mapping[str, pd.DataFrame]) -> Landmarks:
     """Return the landmarks of a report, from its tables metrics and trajectory."""
     metrics = tables["metrics"]
     # Held-out data is compared with the classifier too, but the words are of the network that the training set shows.
-    own = metrics[metrics["split"] == _TRAINING]
-    own = own if len(own) else metrics
+    own = of_main_split(metrics)
     read = _layer_of(compared(own), keep="last")
     layers = {
         "input": _layer_of(own[own["kind"] == "input"]),
@@ -46,7 +44,7 @@ def landmarks(tables: Mapping[str, pd.DataFrame]) -> Landmarks:
         "head": read,
         "output": _layer_of(own[own["metric"].isin([definition.name for definition in NETWORK])]),
     }
-    return Landmarks(layers, _onsets(tables["trajectory"]), _ends(metrics))
+    return Landmarks(layers, onsets(tables["trajectory"]), _ends(metrics))
 
 
 def _ends(metrics: pd.DataFrame) -> dict[str, tuple[int, int]]:
@@ -61,11 +59,3 @@ def _layer_of(rows: pd.DataFrame, keep: str = "first") -> dict[tuple[str, str], 
 
 
 _PLACE = ("run", "checkpoint", "layer")
-
-
-def _onsets(trajectory: pd.DataFrame) -> dict[str, int | Undefined]:
-    found = trajectory[(trajectory["finding"] == "terminal_phase") & (trajectory["quantity"] == "onset")]
-    return {
-        str(run): Undefined(str(reason)) if pd.isna(value) else int(value)
-        for run, value, reason in zip(found["run"], found["value"], found["reason"], strict=True)
-    }

@@ -1,5 +1,5 @@
 """Give samples in a fixed order."""
 
-from ncscan.data.dataset import HELD_OUT, MAX_CLASSES, OUTSIDE, SPLITS, TRAINING, Dataset, Inputs, open_dataset
+from ncscan.data.dataset import MAX_CLASSES, Dataset, Inputs, open_dataset
 
-__all__ = ["HELD_OUT", "MAX_CLASSES", "OUTSIDE", "SPLITS", "TRAINING", "Dataset", "Inputs", "open_dataset"]
+__all__ = ["MAX_CLASSES", "Dataset", "Inputs", "open_dataset"]

@@ -21,6 +21,7 @@ from ncscan.config import Normalisation
 from ncscan.data.sources.mnist_idx import read_idx
 from ncscan.data.sources.npz import read_npz
 from ncscan.errors import DataError
+from ncscan.splits import HELD_OUT, OUTSIDE, TRAINING
 
 Inputs = torch.Tensor | dict[str, torch.Tensor]
 """The input that a model is called with: one tensor, or named ones."""
@@ -94,10 +95,6 @@ class Dataset:
             return joined.get("", joined), torch.cat(labels)
 
         return replace(self, labels=self.labels[rows], source=Source(read, len(rows), self.source.class_names))
-
-
-TRAINING, HELD_OUT, OUTSIDE = SPLITS = ("train", "test", "ood")
-"""The part that data plays: what the network was trained on, more of the same, or data of none of its classes."""
 
 
 def open_dataset(

@@ -12,9 +12,10 @@ import numpy as np
 
 from ncscan.activations import REDUCTIONS, reduction_of, width
 from ncscan.checkpoints import MAX_NOTES
-from ncscan.data import MAX_CLASSES, SPLITS
+from ncscan.data import MAX_CLASSES
 from ncscan.dumps.description import STORED_AS, Gradients, Layer, Provenance
-from ncscan.layer_graph import LinearMap, TapGraph
+from ncscan.layer_graph import BETWEEN, LinearMap, TapGraph
+from ncscan.splits import SPLITS
 
 MAX_WIDTH = 2**40
 """Values of one sample: more than any memory holds."""
@@ -179,9 +180,9 @@ def _of_gradients(gradients: Gradients | None, graph: TapGraph, n_samples: int) 
 
 
 def _is_pair(text: str, known: set[str]) -> bool:
-    """Return whether a text is two known names with two dots between; names may have dots themselves."""
-    places = [i for i in range(len(text)) if text.startswith("..", i)]
-    return any(text[:i] in known and text[i + 2 :] in known for i in places)
+    """Return whether a text is two known names together; names may have dots themselves."""
+    places = [i for i in range(len(text)) if text.startswith(BETWEEN, i)]
+    return any(text[:i] in known and text[i + len(BETWEEN) :] in known for i in places)
 
 
 def _fits(dtype: str, kind: np.dtype) -> bool:

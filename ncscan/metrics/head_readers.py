@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
-from ncscan.layer_graph import TapGraph
+from ncscan.layer_graph import TapGraph, joined
 from ncscan.metrics.view import Classifier, Reader
 from ncscan.statistics import coarser
 
@@ -49,7 +49,7 @@ def head_classifiers(graph: TapGraph, weights: Weights) -> dict[str, Classifier]
                 lost = lost or _lost(W, own, product)
                 W = product
         last = graph.head[-1]
-        found[graph.map(name).reads] = Classifier(name if name == last else f"{name}..{last}", W, b, precision, lost)
+        found[graph.map(name).reads] = Classifier(joined(name, "" if name == last else last), W, b, precision, lost)
     return found
 
 

@@ -20,7 +20,6 @@ from ncscan.activations import (
     require_repeatable,
     watch,
 )
-from ncscan.data import TRAINING
 from ncscan.dumps import DUMP_SUFFIX, Dump, DumpFacts, Gradients, Provenance, finished, remove_partial, write_dump
 from ncscan.errors import ModelError, RefusedPlan
 from ncscan.layer_graph import Tap
@@ -28,6 +27,7 @@ from ncscan.metrics.gradients import Objective, measure_gradients
 from ncscan.pipeline.events import Advanced, Finished, Outcome, Tell, writing
 from ncscan.pipeline.fit import summed_up
 from ncscan.pipeline.load import TRACED_SAMPLES, Flags, Loaded, Target, load, require_sources
+from ncscan.splits import TRAINING
 from ncscan.version import __version__
 
 SAME_LOGITS = 1e-2

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from ncscan.data import OUTSIDE, TRAINING
 from ncscan.dumps import Dump, Provenance
 from ncscan.pipeline.events import Finished
+from ncscan.splits import OUTSIDE, TRAINING
 from ncscan.statistics import Members
 
 _NAMED = 3

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 
-from ncscan.data import OUTSIDE
 from ncscan.dumps import Dump
 from ncscan.errors import DumpError, Undefined
 from ncscan.metrics import (
@@ -24,6 +23,7 @@ from ncscan.metrics import (
     undefined_rows,
 )
 from ncscan.pipeline.measure import LayerRow
+from ncscan.splits import OUTSIDE
 from ncscan.statistics import LayerStats
 
 _DISTRIBUTION = ("mean", *QUANTILES)

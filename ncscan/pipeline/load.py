@@ -28,12 +28,13 @@ from ncscan.config import (
     read_config,
     with_flags,
 )
-from ncscan.data import HELD_OUT, OUTSIDE, SPLITS, TRAINING, Dataset, open_dataset
+from ncscan.data import Dataset, open_dataset
 from ncscan.dumps import SizePlan, plan
 from ncscan.errors import ModelError, TapError, UsageError
 from ncscan.layer_graph import check_selectors, select
 from ncscan.models import LoadedModel, build
 from ncscan.pipeline.events import Skipped
+from ncscan.splits import HELD_OUT, OUTSIDE, SPLITS, TRAINING
 
 TRACED_SAMPLES = 3
 _OF_TYPES = re.compile(r"dtype|scalar type|same type|Double|Half|BFloat16")

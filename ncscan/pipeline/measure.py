@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ncscan.computable import attempt
-from ncscan.data import TRAINING
 from ncscan.dumps import Dump, GradientRow, Layer, Provenance
 from ncscan.errors import Undefined
 from ncscan.layer_graph import Tap
@@ -36,6 +35,7 @@ from ncscan.metrics import (
 )
 from ncscan.pipeline.events import Advanced, Finished, Skipped, Tell, attempt_part
 from ncscan.pipeline.fit import few_samples, label, summed_up
+from ncscan.splits import TRAINING
 from ncscan.statistics import LayerStats, Members, members, rank_doubt
 from ncscan.statistics.accumulation import AccumulationOptions, in_lanes, layer_stats
 from ncscan.theory import ALWAYS_TRUE, CLAIMS, Claim, HeadStats, certify, decay_claims, head_stats, promise, undefined

@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from ncscan.compare import Field, Gate, Result, field_of
-from ncscan.data import OUTSIDE, TRAINING
 from ncscan.dumps import Dump, Provenance, told_unfinished
 from ncscan.errors import DumpError, NcscanError
 from ncscan.files import claimed
+from ncscan.layer_graph import parted
 from ncscan.metrics import MEANS_OF_TRAINING
 from ncscan.pipeline.events import Outcome, Skipped, Tell, writing
 from ncscan.pipeline.fit import label, summed_up
@@ -24,6 +24,7 @@ from ncscan.pipeline.held_out import beside, without
 from ncscan.pipeline.measure import LayerRow, Measured, Options, class_index, measure_dump, violated
 from ncscan.pipeline.pictures import NONE, Drawn, Pictures, draw, put_elsewhere
 from ncscan.report import CONVENTION, NOTHING, Files, Verdicts, files_of, put, summary_text, verdicts
+from ncscan.splits import OUTSIDE, TRAINING
 from ncscan.statistics import LayerStats
 from ncscan.tables import (
     CLASS_COLUMNS,
@@ -306,7 +307,7 @@ def _of_maps(one: Measured, context: Mapping[str, Any]) -> Iterator[Entry]:
     for row in one.weights:
         yield context, row
     for found in one.gradients:
-        first, _, following = found.layer_or_map.partition("..")
+        first, following = parted(found.layer_or_map)
         yield {**context, "map": first, "next_map": following}, found
 
 

@@ -13,6 +13,7 @@ import msgspec
 from ncscan.compare import Result
 from ncscan.report.json_report import SUMMARY, SUMMARY_VERSION
 from ncscan.report.verdict.evaluate import Verdicts
+from ncscan.splits import TRAINING
 from ncscan.tables import FLAG, NUMBER, REPORT, REPORT_VERSION, TABLES, TEXT, WHOLE, Columns
 
 Schema = dict[str, Any]
@@ -33,7 +34,7 @@ _CHECKPOINT: Mapping[str, Schema] = {
     "checkpoint": {"type": "string"},
     "step": {"type": "integer"},
     "step_unit": {"enum": ["iteration", "epoch", "file", "order"]},
-    "split": {"const": "train"},
+    "split": {"const": TRAINING},
     "accuracy": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
     "n_samples": {"type": "integer", "minimum": 1},
     "n_classes": {"type": "integer", "minimum": 2},

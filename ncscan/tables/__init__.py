@@ -23,7 +23,7 @@ from ncscan.tables.parquet_file import parquet_bytes, require_parquet
 from ncscan.tables.plotted_points import KEYS, MAPS, over_seeds, points
 from ncscan.tables.report_reader import REPORT_NAME, read_report
 from ncscan.tables.selection import compared, read_layer
-from ncscan.tables.times import moment_names, onsets
+from ncscan.tables.times import known_onsets, moment_names, onset_rows, onsets
 
 __all__ = [
     "CLASS_COLUMNS",
@@ -49,9 +49,11 @@ __all__ = [
     "complete",
     "csv_text",
     "inert",
+    "known_onsets",
     "metrics_frame",
     "moment_names",
     "numbers",
+    "onset_rows",
     "onsets",
     "over_seeds",
     "parquet_bytes",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ncscan.layer_graph import joined
 from ncscan.rows import leading
 from ncscan.tables.columns import FLAG, LEADS, NUMBER, TEXT, WHOLE, Columns
 
@@ -54,8 +55,7 @@ def numbers(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         linear maps is a place of its own.
     """
     metrics, weights, theory = (tables[name] for name in ("metrics", "weights", "theory"))
-    pairs = weights["next_map"] != ""
-    place = weights["map"].where(~pairs, weights["map"] + ".." + weights["next_map"])
+    place = [joined(*pair) for pair in zip(weights["map"], weights["next_map"], strict=True)]
     one_each = leading(weights, ["run", "checkpoint", "map", "next_map", "metric"])
     of_pairs = weights.index.isin(one_each.index)
     parts = [

@@ -5,7 +5,9 @@ In: the tables metrics and weights. Out: `points`, with the columns of metrics.c
 
 import pandas as pd
 
+from ncscan.layer_graph import joined_in_words
 from ncscan.rows import leading
+from ncscan.splits import TRAINING
 from ncscan.trajectory import group_frame
 
 MAPS = "map"
@@ -23,7 +25,7 @@ def points(metrics: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
     A layer that several linear maps read has a row for each of them, of which one leads.
     """
     of_maps = weights.assign(
-        layer=_places(weights), split="train", kind=MAPS, reduction="", weighting="", classifier="", table="weights"
+        layer=_places(weights), split=TRAINING, kind=MAPS, reduction="", weighting="", classifier="", table="weights"
     )
     order = {place: rank for rank, place in enumerate(dict.fromkeys(of_maps["layer"]))}
     of_maps["depth"] = of_maps["layer"].map(order).astype("Int64")
@@ -59,5 +61,5 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _places(weights: pd.DataFrame) -> "pd.Series[str]":
-    names = weights["map"].where(weights["next_map"] == "", weights["map"] + " → " + weights["next_map"])
-    return names.where(names != "", NETWORK)
+    pairs = zip(weights["map"], weights["next_map"], strict=True)
+    return pd.Series([joined_in_words(*pair) or NETWORK for pair in pairs], index=weights.index, dtype=object)

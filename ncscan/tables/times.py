@@ -4,6 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
+from ncscan.errors import Undefined
 from ncscan.wording import visible
 
 
@@ -21,8 +22,20 @@ def moment_names(moments: pd.DataFrame) -> list[str]:
     ]
 
 
-def onsets(trajectory: pd.DataFrame) -> dict[str, int]:
-    """Return the step of the first checkpoint without training errors, of the runs that have one."""
-    own = trajectory[(trajectory["finding"] == "terminal_phase") & (trajectory["quantity"] == "onset")]
-    known = own[own["value"].notna()].drop_duplicates("run")
-    return dict(zip(known["run"].map(str), known["value"].map(int), strict=True))
+def onset_rows(trajectory: pd.DataFrame) -> pd.DataFrame:
+    """Return the row of each run that has the onset of its terminal phase as its value, or why there is none."""
+    return trajectory[(trajectory["finding"] == "terminal_phase") & (trajectory["quantity"] == "onset")]
+
+
+def onsets(trajectory: pd.DataFrame) -> dict[str, int | Undefined]:
+    """Return the step of the first checkpoint of each run that has no training error, or why there is none."""
+    rows = onset_rows(trajectory)
+    return {
+        str(run): Undefined(str(reason)) if pd.isna(value) else int(value)
+        for run, value, reason in zip(rows["run"], rows["value"], rows["reason"], strict=True)
+    }
+
+
+def known_onsets(trajectory: pd.DataFrame) -> dict[str, int]:
+    """Return the same of the runs that have one."""
+    return {run: step for run, step in onsets(trajectory).items() if not isinstance(step, Undefined)}

@@ -14,7 +14,7 @@ from scipy.linalg import solve
 
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
-from ncscan.layer_graph import TapGraph
+from ncscan.layer_graph import TapGraph, joined
 from ncscan.metrics import Weights
 from ncscan.theory.claims import Claim, at_least, at_most, distance, equality, fact, hypothesis, undefined
 from ncscan.theory.homogeneity import scaling_norms
@@ -178,7 +178,7 @@ def _balance_at_rest(stats: HeadStats, lam: float) -> list[Claim]:
     gradients = _gradients(stats, lam)
     claims = []
     for i, (first, following) in enumerate(zip(stats.maps[:-1], stats.maps[1:], strict=True)):
-        layer = f"{first.name}..{following.name}"
+        layer = joined(first.name, following.name)
         if first.has_bias:
             claims.append(undefined("balance_at_rest", "the first map has a bias", layer=layer))
             continue

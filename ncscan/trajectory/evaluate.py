@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ncscan.rows import of_main_split
 from ncscan.training_settings import Train
 from ncscan.trajectory.findings import COLLAPSED, FINDINGS, MAIN, THRESHOLDS, Finding
 from ncscan.trajectory.over_depth import depth_findings, stages
@@ -66,7 +67,7 @@ def trajectory_rows(
     """
     records = []
     for run in dict.fromkeys(metrics["run"]):
-        own = _one_split(metrics[metrics["run"] == run])
+        own = of_main_split(metrics[metrics["run"] == run])
         numbers = series_of(own, weights[weights["run"] == run])
         facts = {key: str(own[key].iloc[0]) for key in ("run", "group", "step_unit")}
         found = [
@@ -75,9 +76,3 @@ def trajectory_rows(
         ]
         records += [facts | vars(one) for one in found]
     return pd.DataFrame(records, columns=list(COLUMNS)).astype({"step": "Int64", "value": "float64"})
-
-
-def _one_split(own: pd.DataFrame) -> pd.DataFrame:
-    """Return the trajectory of one split: that of the data that were trained on, where they were measured."""
-    splits = list(dict.fromkeys(own["split"]))
-    return own[own["split"] == ("train" if "train" in splits else splits[0])]

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from ncscan.errors import Undefined
+from ncscan.layer_graph import joined
 from ncscan.rows import leading
 
 
@@ -56,8 +57,7 @@ Numbers = Mapping[tuple[str, str, str], Series]
 
 def series_of(metrics: pd.DataFrame, weights: pd.DataFrame) -> Numbers:
     """Return the series of one run. For a number under several conventions the one that leads is taken."""
-    pairs = weights["next_map"] != ""
-    of_weights = weights.assign(layer=weights["map"].where(~pairs, weights["map"] + ".." + weights["next_map"]))
+    of_weights = weights.assign(layer=[joined(*pair) for pair in zip(weights["map"], weights["next_map"], strict=True)])
     columns = ["layer", "metric", "quantity", "checkpoint", "step", "value", "reason"]
     parts = [metrics, of_weights.assign(weighting="", classifier="")] if len(weights) else [metrics]
     rows = pd.concat([part[[*columns, "weighting", "classifier", "leads"]] for part in parts])

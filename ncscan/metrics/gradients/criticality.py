@@ -14,7 +14,7 @@ from torch import nn
 
 from ncscan.activations import Trace
 from ncscan.errors import Undefined
-from ncscan.layer_graph import LinearMap, Link
+from ncscan.layer_graph import LinearMap, Link, joined
 from ncscan.metrics.gradients.differentiable import Found, Values, Work, explained
 
 
@@ -37,7 +37,7 @@ def criticality(work: Work, model: nn.Module, traced: Trace) -> Iterator[Found]:
     except Undefined as why:
         yield Found("", "objective", why)
         yield Found("", "gradient_norm", why)
-        yield from (Found(_pair_name(link), "stationarity", why) for link in pairs)
+        yield from (Found(joined(link.first, link.next), "stationarity", why) for link in pairs)
         return
     wd: float | Undefined
     try:
@@ -49,7 +49,7 @@ def criticality(work: Work, model: nn.Module, traced: Trace) -> Iterator[Found]:
     for linear_map in traced.graph.maps:
         yield Found(linear_map.name, "gradient_norm", _of_map(linear_map, slope, wd))
     for link in pairs:
-        yield Found(_pair_name(link), "stationarity", _of_pair(link, traced, model, slope, wd))
+        yield Found(joined(link.first, link.next), "stationarity", _of_pair(link, traced, model, slope, wd))
 
 
 def slope_of(work: Work) -> Slope:
@@ -196,7 +196,3 @@ def _oriented(
 
 def _norm(matrix: Float64[torch.Tensor, "_ _"]) -> float:
     return float(torch.linalg.matrix_norm(matrix))
-
-
-def _pair_name(link: Link) -> str:
-    return f"{link.first}..{link.next}"

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ncscan.computable import attempt, computable
 from ncscan.errors import Undefined
-from ncscan.layer_graph import Link, TapGraph
+from ncscan.layer_graph import Link, TapGraph, joined
 from ncscan.metrics.head_readers import Weights
 from ncscan.metrics.weights.consecutive_maps import alignment, norm_spread
 from ncscan.metrics.weights.table import WEIGHT_METRICS
@@ -314,7 +314,7 @@ def _head(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
     """
     if not graph.head:
         return
-    name = graph.head[0] if len(graph.head) == 1 else f"{graph.head[0]}..{graph.head[-1]}"
+    name = joined(graph.head[0], graph.head[-1] if len(graph.head) > 1 else "")
     try:
         with computable():
             maps = [_matrix(m, weights, graph) for m in graph.head]
@@ -342,7 +342,7 @@ def _norm_spread(weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
     free = free[biased[-1] + 1 :] if biased else free
     scaleless = {link.first for link in graph.links if "normalisation" in link.between}
     free = [m for m in free if m.name not in scaleless]
-    name = f"{free[0].name}..{free[-1].name}" if free else ""
+    name = joined(free[0].name, free[-1].name) if free else ""
 
     def spread() -> float:
         if len(free) < 2:

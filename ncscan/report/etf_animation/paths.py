@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 
 from ncscan.errors import Undefined, UsageError
 from ncscan.report.etf_animation.simplex import Positions, positions
-from ncscan.tables import onsets
+from ncscan.tables import known_onsets
 from ncscan.wording import visible
 
 COORDINATES = [f"x{i}" for i in range(1, 10)]
@@ -55,7 +55,7 @@ def tracks(tables: Mapping[str, pd.DataFrame], wanted: Sequence[str], default: i
 
     Raises: UsageError when a run has no class of that name or number among those of its picture.
     """
-    geometry, began = tables["geometry"], onsets(tables["trajectory"])
+    geometry, began = tables["geometry"], known_onsets(tables["trajectory"])
     found, missing = [], []
     for run, rows in geometry.groupby("run", sort=False):
         means = rows[rows["item"] == "mean"]

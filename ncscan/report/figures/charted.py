@@ -23,8 +23,8 @@ from ncscan.report.figures.scales import (
     short_names,
     spread_out,
 )
-from ncscan.rows import leading
-from ncscan.tables import moment_names, onsets, over_seeds, points, read_layer
+from ncscan.rows import leading, of_training
+from ncscan.tables import known_onsets, moment_names, over_seeds, points, read_layer
 from ncscan.trajectory import MAIN
 from ncscan.wording import number, visible
 
@@ -48,7 +48,7 @@ class Charted(NamedTuple):
 def charted(tables: Mapping[str, pd.DataFrame]) -> Iterator[Charted]:
     """Yield every chart of the main numbers: of all runs together, then run by run."""
     frame = points(tables["metrics"], tables["weights"])
-    frame = frame[frame["split"] == "train"]
+    frame = of_training(frame)
     main = pd.DataFrame(MAIN, columns=["metric", "quantity"])
     frame = leading(frame.merge(main, on=["metric", "quantity"]), ["run", "checkpoint", "layer", "metric", "quantity"])
     if frame.empty:
@@ -58,7 +58,7 @@ def charted(tables: Mapping[str, pd.DataFrame]) -> Iterator[Charted]:
     folders = dict(zip(runs, _file_names([str(run) for run in runs]), strict=True))
     for (metric, quantity), scale in scales.items():
         yield from _of_all_runs(frame, seeds, str(metric), str(quantity), scale)
-    began = onsets(tables["trajectory"])
+    began = known_onsets(tables["trajectory"])
     for run in runs[:MOST_RUNS]:
         for (metric, quantity), own in frame[frame["run"] == run].groupby(["metric", "quantity"], sort=False):
             if own["value"].notna().any():
@@ -168,7 +168,7 @@ def _of_classes(classes: pd.DataFrame, folder: str) -> Iterator[Charted]:
         ("pair_cosine", "", "cosines of the class means"),
         ("nc3_pair_cosine", "nc3_class_cosine", "cosines of the classifier's rows (down) with the class means"),
     ):
-        own = classes[classes["metric"].isin((metric, own_class)) & (classes["split"] == "train")]
+        own = of_training(classes[classes["metric"].isin((metric, own_class))])
         pairs = own[own["metric"] == metric]
         if pairs["value"].notna().sum() == 0:
             continue

@@ -9,6 +9,7 @@ from ncscan.errors import Undefined
 from ncscan.report.figures import numbers
 from ncscan.report.figures.numbers import Head, Numbers, Tables
 from ncscan.report.figures.panels import Look, Panel, empty, lines, matrix, points, short
+from ncscan.rows import of_training
 
 PAPER = "jacot"
 NO_HEAD = "no layer was compared with a map that gives the outputs: there is no linear head"
@@ -114,7 +115,7 @@ def _cosines(tables: Tables, group: str, layer: str) -> pd.DataFrame:
     classes = tables["classes"]
     owner = classes["group"].where(classes["group"] != "", classes["run"])
     rows = classes[(owner == group) & (classes["layer"] == layer) & (classes["metric"] == "pair_cosine")]
-    rows = rows[rows["split"] == numbers.TRAINING]
+    rows = of_training(rows)
     rows = rows[rows["step"] == rows.groupby("run")["step"].transform("max")]
     known = rows[rows["value"].notna()]
     if known.empty:

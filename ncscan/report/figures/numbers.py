@@ -11,13 +11,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from ncscan.layer_graph import joined, joined_in_words
+from ncscan.rows import of_main_split
+from ncscan.splits import TRAINING
 from ncscan.tables import compared, rows_in_convention
 from ncscan.trajectory import group_frame
 
 Tables = Mapping[str, pd.DataFrame]
-
-TRAINING = "train"
-ARROW = " → "
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,13 @@ def of_maps(tables: Tables, metric: str, quantity: str) -> pd.DataFrame:
     weights = _with_groups(tables["weights"])
     maps = {name: depth for depth, name in enumerate(dict.fromkeys(weights["map"]))}
     rows = weights[(weights["metric"] == metric) & (weights["quantity"] == quantity)]
-    place = rows["map"].where(rows["next_map"] == "", rows["map"] + ARROW + rows["next_map"])
+    place = [joined_in_words(*pair) for pair in zip(rows["map"], rows["next_map"], strict=True)]
     return _filled(rows.assign(layer=place, depth=rows["map"].map(maps)))
 
 
 def trained(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the training set, where it was measured."""
-    own = metrics[metrics["split"] == TRAINING]
-    return _with_groups(own if len(own) else metrics)
+    return _with_groups(of_main_split(metrics))
 
 
 def groups(tables: Tables) -> tuple[str, ...]:
@@ -85,7 +84,7 @@ def heads(tables: Tables) -> dict[str, Head]:
     weights = of_maps(tables, "weight_condition", "condition")
     for group, ordered in rows_of_heads.groupby("group", sort=False):
         classifier = str(ordered["classifier"].iloc[-1])
-        to_output = (ordered["classifier"] == classifier) | ordered["classifier"].str.endswith(f"..{classifier}")
+        to_output = (ordered["classifier"] == classifier) | ordered["classifier"].str.endswith(joined("", classifier))
         reads = tuple(dict.fromkeys(ordered.loc[to_output, "layer"]))
         maps = weights.loc[weights["group"] == group, "map"].nunique()
         found[str(group)] = Head(reads, max(maps - len(reads), 0))

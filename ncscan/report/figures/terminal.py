@@ -11,6 +11,9 @@ from ncscan.report.figures import numbers
 from ncscan.report.figures.jacot import NO_HEAD
 from ncscan.report.figures.numbers import Head, Tables
 from ncscan.report.figures.panels import Look, Panel, empty, lines
+from ncscan.rows import of_training
+from ncscan.splits import TRAINING
+from ncscan.tables import onset_rows
 
 PAPER = "papyan"
 FEATURES, CLASSIFIER = "features", "classifier"
@@ -33,8 +36,7 @@ def figures_2_to_7(tables: Tables, look: Look) -> list[list[Panel]]:
 
 def onsets(tables: Tables) -> pd.DataFrame:
     """Return `group` and `step` of the first checkpoint at which no run of a group errs on the training set."""
-    found = tables["trajectory"]
-    rows = found[(found["finding"] == "terminal_phase") & (found["quantity"] == "onset")]
+    rows = onset_rows(tables["trajectory"])
     group = rows["group"].where(rows["group"] != "", rows["run"])
     reached = rows["value"].notna().groupby(group).transform("all")
     rows = rows.assign(group=group)[reached.astype(bool)]
@@ -72,8 +74,8 @@ def _spread_of_cosines(tables: Tables, head_of: dict[str, Head]) -> pd.DataFrame
     """
     classes = tables["classes"]
     classes = classes.assign(group=classes["group"].where(classes["group"] != "", classes["run"]))
-    pairs = classes[(classes["metric"] == "pair_cosine") & (classes["split"] == numbers.TRAINING)]
+    pairs = of_training(classes[classes["metric"] == "pair_cosine"])
     own = numbers.of_head(pairs.assign(classifier=""), head_of)
     keys = ["run", "group", "checkpoint", "step", "step_unit", "layer"]
     spread = own.groupby(keys, sort=False, dropna=False)["value"].std().reset_index()
-    return spread.assign(split=numbers.TRAINING, reduction="", weighting="", reason="")
+    return spread.assign(split=TRAINING, reduction="", weighting="", reason="")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ncscan.report.figures.scales import apart, spread_out
 from ncscan.report.html.packing import floats, shorts
+from ncscan.rows import of_training
 from ncscan.wording import visible
 
 MOST_OF_CLASSES = 120_000
@@ -28,7 +29,7 @@ MEANS, ROWS, OWN_ROW = "pair_cosine", "nc3_pair_cosine", "nc3_class_cosine"
 
 def single_classes(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> list[dict[str, Any]]:
     """Return numbers of single classes: arrays of checkpoints × layers × metrics × classes."""
-    single = _trained(table[table["other_index"].isna()])
+    single = of_training(table[table["other_index"].isna()])
     found = []
     for run, own, budget in _shares(single, runs, MOST_OF_CLASSES):
         layers, metrics = list(dict.fromkeys(own["layer"])), list(dict.fromkeys(own["metric"]))
@@ -53,7 +54,7 @@ def matrices(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) 
 
     The shape is checkpoints × layers × 2 × K × K.
     """
-    pairs = _trained(table[table["metric"].isin((MEANS, ROWS, OWN_ROW))])
+    pairs = of_training(table[table["metric"].isin((MEANS, ROWS, OWN_ROW))])
     pairs = pairs[pairs["layer"].isin(set(pairs["layer"][pairs["other_index"].notna()]))]
     found = []
     for run, own, budget in _shares(pairs, runs, MOST_IN_MATRICES):
@@ -109,10 +110,6 @@ def _picture(rows: pd.DataFrame, name: str, axes: Sequence[str]) -> dict[str, An
         "of": rows["class_index"].astype(int).tolist(),
         "value": shorts(X, 1.0),
     }
-
-
-def _trained(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["split"].isin(("train", ""))]
 
 
 def _shares(table: pd.DataFrame, runs: Mapping[str, int], most: int) -> Iterator[tuple[int, pd.DataFrame, int]]:

@@ -17,6 +17,7 @@ from ncscan.compare import KINDS, LOST, NO_VALUE, Comparison, Result, counts, mi
 from ncscan.report.figures.palette import RAMPS
 from ncscan.report.html.packing import inline_script, policy
 from ncscan.report.html.page import PRINTED_ROWS
+from ncscan.splits import UNSAID
 from ncscan.wording import number, visible
 
 MOST_ROWS = 1000
@@ -109,7 +110,7 @@ def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[Re
 
 
 def _line(row: Mapping[Any, Any]) -> Line:
-    split = "" if row["split"] in ("", "train") else row["split"]
+    split = "" if row["split"] in UNSAID else row["split"]
     against = f"against {row['classifier']}" if row["classifier"] else ""
     convention = ", ".join(part for part in (row["quantity"], row["weighting"], against, split) if part)
     source = f"({row['noise_source']})" if row["noise_source"] else ""

@@ -28,7 +28,7 @@ from ncscan.report.html.series import MOST_RUNS, Number, carried
 from ncscan.report.html.theory import claims, findings
 from ncscan.report.verdict.evaluate import Verdicts, verdicts
 from ncscan.report.verdict.rules import ASPECTS
-from ncscan.tables import onsets, plain, points
+from ncscan.tables import known_onsets, plain, points
 from ncscan.theory import CLAIMS, DECAY_CLAIMS
 from ncscan.wording import number, visible
 
@@ -158,7 +158,7 @@ def _data(
     names = [str(name) for name in dict.fromkeys(tables["metrics"]["run"])]
     first = sum(run["seeds"] > 0 for run in runs)
     at = {name: first + i for i, name in enumerate(names[: len(runs) - first])}
-    began = onsets(tables["trajectory"])
+    began = known_onsets(tables["trajectory"])
     for name, i in at.items():
         runs[i]["onset"] = began.get(name)
     return {

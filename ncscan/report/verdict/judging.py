@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ncscan.layer_graph import joined
 from ncscan.report.verdict.phrases import listed
 from ncscan.report.verdict.rules import ASPECTS, RULES, Judgement, Rule, judge, threshold_of
 from ncscan.rows import leading
@@ -228,9 +229,7 @@ def headline(found: Sequence[Entry]) -> str:
 
 
 def _place(row: "pd.Series[Any]") -> str:
-    if "map" not in row:
-        return str(row["layer"])
-    return f"{row['map']}..{row['next_map']}" if row["next_map"] else str(row["map"])
+    return joined(str(row["map"]), str(row["next_map"])) if "map" in row else str(row["layer"])
 
 
 def _float(value: Any) -> float | None:

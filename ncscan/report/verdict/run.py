@@ -15,6 +15,7 @@ from ncscan.report.verdict.phrases import when
 from ncscan.report.verdict.promised import Certificate, Hypothesis, certificates, hypotheses, theorem
 from ncscan.report.verdict.rules import Judgement, overall
 from ncscan.report.verdict.story import Told, depth, motion, since, weight_decay
+from ncscan.rows import of_main_split
 from ncscan.tables import read_layer
 from ncscan.wording import percent
 
@@ -78,7 +79,7 @@ def verdict(
         table[table["run"] == run]
         for table in (tables[name] for name in ("metrics", "weights", "theory", "trajectory"))
     )
-    layers = _trained_on(layers)
+    layers = of_main_split(layers)
     theory = theory[theory["checkpoint"] == last["checkpoint"]]
     reads, has_classifier = _judged_at(layers)
     obstacle = "" if has_classifier else "no linear map writes the logits, so there is no classifier to compare with"
@@ -110,12 +111,6 @@ def verdict(
         weight_decay=weight_decay(findings, unit, _length(checkpoints)),
         doubts=doubts(run, checkpoints, layers, judged, error, warnings),
     )
-
-
-def _trained_on(layers: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that a verdict is about: those of the data that were trained on, where they were measured."""
-    splits = list(dict.fromkeys(layers["split"]))
-    return layers[layers["split"] == ("train" if "train" in splits else next(iter(splits), ""))]
 
 
 def _judged_at(layers: pd.DataFrame) -> tuple[str, bool]:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from ncscan.errors import Undefined
 from ncscan.report.verdict.judging import Entry
 from ncscan.report.verdict.phrases import at_step, span, times
 from ncscan.report.verdict.rules import RULES, threshold_of
+from ncscan.tables import onset_rows, onsets
 from ncscan.trajectory import COLLAPSED, DECAYING
 from ncscan.wording import percent
 
@@ -56,13 +58,13 @@ def since(findings: pd.DataFrame, judged: Sequence[Entry], unit: str) -> tuple[T
 def motion(findings: pd.DataFrame, judged: Sequence[Entry], unit: str, last_step: int | None) -> tuple[Told, ...]:
     """Return whether each aspect still falls in the terminal phase, or has come to rest."""
     own = findings[findings["checkpoint"] == ""]
-    onset = _value(own, "terminal_phase", "error", "onset")
-    if onset is None or last_step is None:
+    begun = next(iter(onsets(own).values()), None)
+    if begun is None or isinstance(begun, Undefined) or last_step is None:
         return ()
     return tuple(
         told
         for entry in judged
-        if entry.metric in DECAYING and (told := _motion(own, entry, unit, last_step - onset)) is not None
+        if entry.metric in DECAYING and (told := _motion(own, entry, unit, last_step - begun)) is not None
     )
 
 
@@ -136,9 +138,10 @@ def _why(row: "pd.Series[Any]") -> str:
 
 
 def _phase(own: pd.DataFrame, unit: str) -> Iterator[Told]:
-    row = _row(own, "terminal_phase", "error", "onset")
-    if row is None:
+    rows = onset_rows(own)
+    if rows.empty:
         return
+    row = rows.iloc[0]
     if pd.isna(row["value"]):
         yield Told("terminal_phase", "error", "", None, f"There is no terminal phase: {row['reason']}.")
         return
@@ -168,7 +171,7 @@ def _first_under(own: pd.DataFrame, judged: Sequence[Entry], unit: str) -> Itera
         yield Told("first_under", rule.metric, entry.layer, float(row["value"]), said)
 
 
-def _motion(own: pd.DataFrame, entry: Entry, unit: str, phase: float) -> Told | None:
+def _motion(own: pd.DataFrame, entry: Entry, unit: str, phase: int) -> Told | None:
     rate = _value(own, "decay", entry.metric, "rate", entry.layer)
     where = f"{entry.metric} of {entry.layer}"
     if rate is None:
