@@ -1,10 +1,17 @@
 """A small audit as the measures would give it: runs that collapse, layer by layer and step by step."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
+
+import pandas as pd
+
+from ncscan.report.output import files_of, put
+from ncscan.tables.columns import METRIC_COLUMNS, WEIGHT_COLUMNS
+from ncscan.tables.frames import tidy
 
 LAYERS = ("input", *(f"block{i}.{part}" for i in range(1, 7) for part in ("linear", "relu")), "head.0", "head.1")
 STEPS = (0, 50, 100, 300, 1000, 2000, 4000, 8000, 9000)
@@ -123,3 +130,18 @@ def weight_entries(known: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any]
                 yield at, WeightRow(first, following, "balancedness", "fro", 1.9 * math.exp(-progress))
             yield at, WeightRow(first, following, "balancedness_diagonal", "op", 2 * math.exp(-progress / (1 + depth)))
         yield at, WeightRow("head.0..head.1", "", "head_condition", "condition", 1 + 30 * math.exp(-progress), 10)
+
+
+def metrics_frame(entries: Iterable[tuple[Mapping[str, Any], Mapping[str, Any], object]]) -> pd.DataFrame:
+    """The table of entries (what is known of the checkpoint, what is known of the layer, the row)."""
+    return tidy(METRIC_COLUMNS, (({**checkpoint, **layer}, row) for checkpoint, layer, row in entries))
+
+
+def weights_frame(entries: Iterable[tuple[Mapping[str, Any], object]]) -> pd.DataFrame:
+    """The table of entries (what is known of the checkpoint, the row)."""
+    return tidy(WEIGHT_COLUMNS, entries)
+
+
+def write_report(out: Path, tables: Mapping[str, pd.DataFrame], *arguments: Any, **settings: Any) -> list[Path]:
+    """Every file of a report in a folder; the arguments are those of `files_of`."""
+    return put(out, files_of(tables, *arguments, **settings).contents)

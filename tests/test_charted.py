@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from large_audit import large_audit
-from report_samples import RUNS, checkpoints, entries, weight_entries
+from report_samples import RUNS, checkpoints, entries, metrics_frame, weight_entries, weights_frame
 
 from ncscan.pipeline.pictures import Pictures, draw
 from ncscan.report import output, stamped
@@ -21,9 +21,7 @@ HOSTILE = ("<script>alert(1)</script>", "../../etc", "a\x00\u202eb", "=cmd")
 
 def tables(runs: tuple[str, ...] = RUNS) -> dict[str, pd.DataFrame]:
     known = checkpoints(runs)
-    return complete(
-        {"metrics": output.metrics_frame(entries(known)), "weights": output.weights_frame(weight_entries(known))}
-    )
+    return complete({"metrics": metrics_frame(entries(known)), "weights": weights_frame(weight_entries(known))})
 
 
 def texts(svg: bytes) -> list[str]:
@@ -63,14 +61,14 @@ def test_classes_have_their_matrices() -> None:
 
 
 def test_one_checkpoint_has_no_course() -> None:
-    own = complete({"metrics": output.metrics_frame(entries(checkpoints(RUNS[:1], (0,))))})
+    own = complete({"metrics": metrics_frame(entries(checkpoints(RUNS[:1], (0,))))})
     assert {name.rpartition("-")[2] for name in (chart.name for chart in charted(own))} == {"depth"}
     assert list(charted(complete({}))) == []
 
 
 def test_names_of_strangers_are_no_paths_and_stay_apart() -> None:
     known = checkpoints(HOSTILE, (0, 50))
-    own = complete({"metrics": output.metrics_frame(entries(known))})
+    own = complete({"metrics": metrics_frame(entries(known))})
     names = [chart.name for chart in charted(own)]
     assert len(set(names)) == len(names)
     assert all(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+", name) for name in names)

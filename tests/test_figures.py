@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from report_samples import CLASSES, RUNS, STEPS, Row, WeightRow, checkpoints, entries, weight_entries
+from report_samples import (
+    CLASSES,
+    RUNS,
+    STEPS,
+    Row,
+    WeightRow,
+    checkpoints,
+    entries,
+    metrics_frame,
+    weight_entries,
+    weights_frame,
+)
 from test_cli import dumps, ncscan, one_line, workspace  # noqa: F401 - a fixture
 
 from ncscan.errors import UsageError
@@ -24,7 +35,7 @@ from ncscan.report.figures.pdf import canonical
 from ncscan.report.figures.presets import PRESETS, figure, preset
 from ncscan.report.figures.rendering import FORMATS
 from ncscan.tables.columns import CLASS_COLUMNS, TRAJECTORY_COLUMNS
-from ncscan.tables.frames import complete, encodable, metrics_frame, tidy, weights_frame
+from ncscan.tables.frames import complete, encodable, tidy
 
 ROOT = Path(__file__).parents[1]
 NAMES = [one.name for one in PRESETS]

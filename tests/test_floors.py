@@ -11,7 +11,7 @@ from ncscan.metrics.evaluate import METRICS, LayerView, key_of, measure
 from ncscan.statistics.layer_stats import LayerStats
 from ncscan.statistics.mean_frame import Weighting
 from ncscan.statistics.precision import ulp
-from ncscan.uncertainty.rounding_floor import FLOORS, Floor, floor_of, floors, is_at_floor, pooled, storage_noise
+from ncscan.uncertainty.rounding_floor import FLOORS, Floor, floors, is_at_floor, pooled, storage_noise
 
 PRECISIONS = ["float16", "bfloat16", "float32", "float64"]
 EXACT = 1e-9  # float64 sums against d×d matrices
@@ -25,6 +25,10 @@ def layer(precision: str = "float16", seed: int = 0) -> tuple[np.ndarray, np.nda
     features, labels = random_layer(4, 9, (5, 8, 12, 7), seed=seed)
     features = stored(features, precision)
     return features, labels, replace(stats_of(features, labels), precision=precision)
+
+
+def floor_of(metric: str, weighting: str, stats: LayerStats) -> Floor | None:
+    return floors(LayerView(stats)).get((metric, "", weighting, ""))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as arrow
 import pytest
-from report_samples import RUNS, Row, checkpoints, entries, weight_entries
+from report_samples import RUNS, Row, checkpoints, entries, metrics_frame, weight_entries, weights_frame, write_report
 from test_cli import PATIENCE, TOML, fitted, hashing_anew, ncscan, save, write_data
 
-from ncscan.report import output
 from ncscan.tables.columns import FLAG, NUMBER, TABLES, TEXT, WHOLE
-from ncscan.tables.frames import complete, csv_text, metrics_frame, summary_frame, weights_frame
+from ncscan.tables.frames import complete, csv_text, summary_frame
 from ncscan.tables.parquet_file import parquet_bytes
 
 AT = {"run": "a", "group": "g", "checkpoint": "e1.pt", "step": 1, "step_unit": "epoch", "split": "train"}
@@ -77,7 +76,7 @@ def test_same_table_same_bytes() -> None:
 def write(folder: Path, *formats: str, **extra: pd.DataFrame) -> list[str]:
     known = checkpoints(RUNS[:1], (0, 50))
     frames = {"metrics": metrics_frame(entries(known)), "weights": weights_frame(weight_entries(known))}
-    output.write(folder, frames, extra, checkpoints=known, skipped=[], warnings=[], formats=formats)
+    write_report(folder, frames, extra, checkpoints=known, skipped=[], warnings=[], formats=formats)
     return sorted(path.name for path in folder.iterdir())
 
 

@@ -15,7 +15,18 @@ from typing import Any
 import pandas as pd
 import pytest
 from large_audit import large_audit
-from report_samples import LAYERS, RUNS, STEPS, Row, checkpoints, entries, weight_entries
+from report_samples import (
+    LAYERS,
+    RUNS,
+    STEPS,
+    Row,
+    checkpoints,
+    entries,
+    metrics_frame,
+    weight_entries,
+    weights_frame,
+    write_report,
+)
 
 from ncscan.compare.gates import Judged, Result
 from ncscan.metrics.evaluate import METRICS, NETWORK
@@ -82,7 +93,7 @@ class Page(HTMLParser):
 
 
 def page_of(known: list[dict[str, Any]], **notices: Any) -> str:
-    metrics, weights = output.metrics_frame(entries(known)), output.weights_frame(weight_entries(known))
+    metrics, weights = metrics_frame(entries(known)), weights_frame(weight_entries(known))
     tables = complete({"metrics": metrics, "weights": weights})
     return output.page_text(tables, known, notices.get("skipped", []), notices.get("warnings", []))
 
@@ -149,7 +160,7 @@ def test_verdict_tells_every_run_in_plain_words(two_runs: str) -> None:
 def test_many_runs_are_told_in_a_line_each() -> None:
     known = checkpoints(tuple(f"run{i}" for i in range(MOST_RUNS + 2)), (0, 50))
     facts = {"layer": "fc", "depth": 0, "kind": "linear", "reduction": "none"}
-    metrics = output.metrics_frame((at | {"group": ""}, facts, Row("nc1_pinv", "", 1.0)) for at in known)
+    metrics = metrics_frame((at | {"group": ""}, facts, Row("nc1_pinv", "", 1.0)) for at in known)
     text = output.page_text(complete({"metrics": metrics}), known, [], [])
     assert text.count('<article class="run">') == MOST_RUNS
     assert "<b>run9</b>" in text
@@ -159,7 +170,7 @@ def test_gates_say_what_failed_and_where() -> None:
     row = Judged("<b>run</b>/c.pt, layer 9, nc1_pinv", 0.2, "")
     gates = [Result("nc1_pinv > 0.1", passed=False, rows=(row,)), Result("error > 0.5", passed=True)]
     known = checkpoints(RUNS[:1], (0,))
-    tables = complete({"metrics": output.metrics_frame(entries(known))})
+    tables = complete({"metrics": metrics_frame(entries(known))})
     page = Page(output.page_text(tables, known, [], [], gates=gates))
     assert {"failed", "passed", "nc1_pinv > 0.1", "<b>run</b>/c.pt, layer 9, nc1_pinv: 0.2"} <= set(page.texts)
 
@@ -195,12 +206,12 @@ def test_strangers_text_stays_text_everywhere(two_runs: str) -> None:
         at |= {"run": HOSTILE[0], "checkpoint": f"{HOSTILE[1]}{i}", "step_unit": HOSTILE[2], "class_names": HOSTILE}
         at["provenance"] = {name: {name: [name]} for name in HOSTILE}
     facts = [{"layer": name, "depth": i, "kind": name, "reduction": name} for i, name in enumerate(HOSTILE)]
-    metrics = output.metrics_frame(
+    metrics = metrics_frame(
         (at, fact, Row("nc1_pinv", name, 1.0 + i if i != 3 else None, name, classifier=name))
         for at in known
         for i, (fact, name) in enumerate(zip(facts, HOSTILE, strict=True))
     )
-    weights = output.weights_frame(entry for entry in weight_entries(known) if entry[1].metric == "balancedness")
+    weights = weights_frame(entry for entry in weight_entries(known) if entry[1].metric == "balancedness")
     weights["map"] = HOSTILE[1]
     text = output.page_text(
         complete({"metrics": metrics, "weights": weights}), known, [(name, name) for name in HOSTILE], HOSTILE
@@ -224,7 +235,7 @@ def test_page_of_a_large_audit_stays_small(steps: int, layers: int, most: float)
 def test_runs_beyond_the_most_are_said() -> None:
     known = checkpoints(tuple(f"run{i}" for i in range(MOST_RUNS + 2)), (0, 50))
     facts = {"layer": "fc", "depth": 0, "kind": "linear", "reduction": "none"}
-    metrics = output.metrics_frame((at | {"group": ""}, facts, Row("nc1_pinv", "", 1.0)) for at in known)
+    metrics = metrics_frame((at | {"group": ""}, facts, Row("nc1_pinv", "", 1.0)) for at in known)
     page = Page(output.page_text(complete({"metrics": metrics}), known, [], []))
     assert len(page.data["runs"]) == MOST_RUNS
     assert "the first 8 of 10 runs" in page.text
@@ -245,9 +256,9 @@ def test_every_metric_has_a_family_of_the_page() -> None:
 def test_write_gives_every_file_and_the_same_bytes_again(tmp_path: Path) -> None:
     known = checkpoints(RUNS[:1], (0, 50))
     few = [entry for entry in entries(known) if entry[2].metric in ("nc1_pinv", "nc3_cosine")]
-    tables = {"metrics": output.metrics_frame(few)}
+    tables = {"metrics": metrics_frame(few)}
     runs = [
-        output.write(tmp_path / name / "deep", tables, checkpoints=known, skipped=[], warnings=[])
+        write_report(tmp_path / name / "deep", tables, checkpoints=known, skipped=[], warnings=[])
         for name in ("a", "b")
     ]
     assert [path.name for path in runs[0]] == [
@@ -268,17 +279,17 @@ def test_write_gives_every_file_and_the_same_bytes_again(tmp_path: Path) -> None
 def test_write_when_it_fails_leaves_no_half_file(tmp_path: Path) -> None:
     known = checkpoints(RUNS[:1], (0,))
     known[0]["provenance"] = {"odd": object()}
-    tables = {"metrics": output.metrics_frame(entries(known))}
+    tables = {"metrics": metrics_frame(entries(known))}
     (tmp_path / "report.json").write_text("old")
     with pytest.raises(TypeError, match="object"):
-        output.write(tmp_path, tables, checkpoints=known, skipped=[], warnings=[])
+        write_report(tmp_path, tables, checkpoints=known, skipped=[], warnings=[])
     assert (tmp_path / "report.json").read_text() == "old"
     assert not list(tmp_path.glob("*.partial"))
 
 
 def test_write_when_columns_are_not_the_contract_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="contract"):
-        output.write(tmp_path, {"metrics": pd.DataFrame({"a": []})}, checkpoints=[], skipped=[], warnings=[])
+        write_report(tmp_path, {"metrics": pd.DataFrame({"a": []})}, checkpoints=[], skipped=[], warnings=[])
 
 
 def test_templates_travel_with_the_package() -> None:

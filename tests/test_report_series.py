@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from large_audit import K, large_audit
-from report_samples import RUNS, checkpoints, entries, weight_entries
+from report_samples import RUNS, checkpoints, entries, metrics_frame, weight_entries, weights_frame
 
-from ncscan.report import output
 from ncscan.report.html.classes import matrices, pictures, single_classes
 from ncscan.report.html.packing import inline_json, inline_script, policy, shorts, stretches
 from ncscan.report.html.series import FEWEST_STEPS, carried
@@ -25,7 +24,7 @@ FLOAT32 = 1e-6
 
 def sample() -> pd.DataFrame:
     known = checkpoints()
-    return points(output.metrics_frame(entries(known)), output.weights_frame(weight_entries(known)))
+    return points(metrics_frame(entries(known)), weights_frame(weight_entries(known)))
 
 
 def floats(text: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from PIL import Image
-from report_samples import RUNS, checkpoints, entries
+from report_samples import RUNS, checkpoints, entries, metrics_frame
 from test_cli import TOML, command, fitted, ncscan, one_line, save, write_data
 
 from ncscan.report import output
@@ -36,9 +36,7 @@ def dumped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def files(steps: tuple[int, ...]) -> output.Files:
     known = checkpoints(RUNS[:1], steps)
-    return output.files_of(
-        {"metrics": output.metrics_frame(entries(known))}, checkpoints=known, skipped=[], warnings=[]
-    )
+    return output.files_of({"metrics": metrics_frame(entries(known))}, checkpoints=known, skipped=[], warnings=[])
 
 
 def test_an_id_is_that_of_its_inputs_and_names_the_tables() -> None:

@@ -11,12 +11,22 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_samples import RUNS, STEPS, Row, WeightRow, checkpoints, entries, weight_entries
+from report_samples import (
+    RUNS,
+    STEPS,
+    Row,
+    WeightRow,
+    checkpoints,
+    entries,
+    metrics_frame,
+    weight_entries,
+    weights_frame,
+)
 
 from ncscan.report.json_report import json_text
 from ncscan.report.verdict.evaluate import NOTHING
 from ncscan.tables.columns import METRIC_COLUMNS, WEIGHT_COLUMNS
-from ncscan.tables.frames import complete, conform, csv_text, inert, metrics_frame, plain, summary_frame, weights_frame
+from ncscan.tables.frames import complete, conform, csv_text, inert, plain, summary_frame
 from ncscan.wording import visible
 
 METRICS_HEADER = (

@@ -14,7 +14,7 @@ from theory_heads import KINDS, Maps, balanced, collapsed_head, fitted, random_h
 
 import ncscan.theory.certificates as certificates_module
 from ncscan.theory.certificates import TIGHTER, certify
-from ncscan.theory.claims import CLAIMS, Claim, at_least, at_most, claims_table
+from ncscan.theory.claims import CLAIMS, Claim, at_least, at_most
 from ncscan.theory.head_geometry import Reading
 from ncscan.theory.linear_head import HeadStats
 
@@ -324,6 +324,15 @@ def test_no_matrix_of_classes_by_classes_is_decomposed_when_features_are_few(mon
     W, product = head.classifier.weight, head.product
     apart = np.linalg.norm(product @ product.T - np.linalg.matrix_power(W @ W.T, 3), 2)
     assert one(rows(head), "head_power", "").value == pytest.approx(apart, rel=EXACT)
+
+
+def claims_table() -> str:
+    """CLAIMS as the table of docs/theory.md."""
+    lines = ["| claim | kind | statement | source | no value or verdict when |", "|---|---|---|---|---|"]
+    for s in CLAIMS:
+        cells = (f"`{s.name}`", s.kind, s.statement, s.source, s.undefined)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def test_the_page_on_theory_holds_the_table_of_claims_and_names_tests_that_exist() -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_samples import Row, weight_entries
+from report_samples import Row, metrics_frame, weight_entries, weights_frame
 from report_samples import checkpoints as sample_checkpoints
 from report_samples import entries as sample_entries
 from verdict_samples import Run, checkpoints, claim, tables
 
 from ncscan.report.verdict.evaluate import NOTHING, Verdict, Verdicts, as_plain, verdicts
 from ncscan.report.verdict.rules import CLEARLY, CLEARLY_OF_FEW, RULES, judge, overall, threshold_of
-from ncscan.tables.frames import complete, metrics_frame, weights_frame
+from ncscan.tables.frames import complete
 from ncscan.trajectory.evaluate import COLLAPSED, THRESHOLDS
 from ncscan.uncertainty.chance import random_directions
 
@@ -383,10 +383,12 @@ def test_sentences_hold_no_bare_nan_or_none(run: Run) -> None:
     found = of(run)
     for text in every_text(found):
         assert not re.search(r"\b(nan|NaN|None|NA|inf|Infinity)\b", text), text
-    for sentence in found.runs[0].sentences():
+    run_of = found.runs[0]
+    told = [each.sentence for each in (*run_of.depth, *run_of.since, *run_of.motion)]
+    for sentence in (run_of.scope, run_of.headline, *told, *filter(None, [run_of.theorem])):
         assert sentence.endswith(".")
         assert ".." not in sentence.replace("fc..head", "")
-        assert sentence[0].isupper() or sentence.startswith(("nc", "5 checkpoints"))
+        assert sentence[0].isupper() or sentence.startswith(("nc", "balancedness", "5 checkpoints"))
 
 
 def test_accuracy_stands_in_for_an_error_that_was_not_measured() -> None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
-from report_samples import Row, WeightRow
+from report_samples import Row, WeightRow, metrics_frame, weights_frame
 
 from ncscan.tables.columns import THEORY_COLUMNS
-from ncscan.tables.frames import complete, metrics_frame, tidy, weights_frame
+from ncscan.tables.frames import complete, tidy
 from ncscan.theory.claims import Claim
 from ncscan.training_settings import Train
 from ncscan.trajectory.evaluate import trajectory_rows

@@ -16,18 +16,15 @@ from ncscan.report.html.page import page_text
 from ncscan.report.json_report import id_of, json_text
 from ncscan.report.own_files import TABLE_FORMATS, owns
 from ncscan.report.verdict.evaluate import Verdicts, verdicts
-from ncscan.tables import complete, csv_text, metrics_frame, parquet_bytes, summary_frame, weights_frame
+from ncscan.tables import complete, csv_text, parquet_bytes, summary_frame
 
 __all__ = [
     "FORMATS",
     "Files",
     "files_of",
-    "metrics_frame",
     "page_text",
     "put",
     "summary_frame",
-    "weights_frame",
-    "write",
 ]
 
 FORMATS: Mapping[str, Callable[[pd.DataFrame], bytes]] = dict(
@@ -44,11 +41,6 @@ class Files:
     """Tells the files of one report from those of another: alike for alike inputs, settings and version."""
     contents: Mapping[str, bytes]
     """The contents by names, in the order in which they are printed."""
-
-
-def write(out: Path, tables: Mapping[str, pd.DataFrame], *arguments: Any, **settings: Any) -> list[Path]:
-    """Write every file of a report into a folder; the arguments are those of `files_of`. Give their paths."""
-    return put(out, files_of(tables, *arguments, **settings).contents)
 
 
 def put(out: Path, contents: Mapping[str, bytes]) -> list[Path]:

@@ -112,21 +112,6 @@ class Bracket(NamedTuple):
     """The upper end; None where nothing bounds it from above."""
 
 
-def largest_singular_value(found: Decomposition) -> Bracket:
-    """Return s_1 between √λ̂_1 and √(λ̂_1 + R).
-
-    λ̂_1 is nearly always the better guess, for R is spread over all directions.
-    """
-    _nonzero(found)
-    return top_singular_values(found, 1)[0]
-
-
-def top_singular_values(found: Decomposition, k: int) -> list[Bracket]:
-    """Return the k largest singular values, each between √λ̂_i and √(λ̂_i + R)."""
-    lows, highs = np.sqrt(found.values[:k]).tolist(), np.sqrt(found.values[:k] + found.remainder).tolist()
-    return [Bracket(low, low, high) for low, high in zip(lows, highs, strict=True)]
-
-
 def stable_rank(found: Decomposition) -> Bracket:
     """Return ‖H‖_F²/‖H‖², whose numerator is known."""
     first = _nonzero(found)

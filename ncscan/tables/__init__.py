@@ -18,7 +18,7 @@ from ncscan.tables.columns import (
     Columns,
 )
 from ncscan.tables.conventions import CONVENTIONS, rows_in_convention, source_of
-from ncscan.tables.frames import complete, csv_text, inert, metrics_frame, plain, summary_frame, tidy, weights_frame
+from ncscan.tables.frames import complete, csv_text, inert, plain, summary_frame, tidy
 from ncscan.tables.parquet_file import parquet_bytes, require_parquet
 from ncscan.tables.plotted_points import KEYS, MAPS, over_seeds, points
 from ncscan.tables.report_reader import REPORT_NAME, read_report
@@ -50,7 +50,6 @@ __all__ = [
     "csv_text",
     "inert",
     "known_onsets",
-    "metrics_frame",
     "moment_names",
     "numbers",
     "onset_rows",
@@ -66,5 +65,4 @@ __all__ = [
     "source_of",
     "summary_frame",
     "tidy",
-    "weights_frame",
 ]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ncscan.rows import leading, with_leads
-from ncscan.tables.columns import LEADS, METRIC_COLUMNS, NUMBER, SUMMARY_COLUMNS, TABLES, TEXT, WEIGHT_COLUMNS, Columns
+from ncscan.tables.columns import LEADS, NUMBER, SUMMARY_COLUMNS, TABLES, TEXT, Columns
 
 _NOT_FINITE = "not a finite number"
 _FORMULA = tuple("=+-@＝＋－＠")
@@ -22,28 +22,19 @@ _FORMULA = tuple("=+-@＝＋－＠")
 _ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters, line separators and direction marks. What joins letters and emojis is none of them."""
 
-Entry = tuple[Mapping[str, Any], Mapping[str, Any], object]
-WeightEntry = tuple[Mapping[str, Any], object]
-
-
-def metrics_frame(entries: Iterable[Entry]) -> pd.DataFrame:
-    """Return the tidy table of everything measured on activations.
-
-    Each entry is (what is known of the checkpoint, what is known of the layer, the row of the measure). A contract
-    column that none of the three has stays empty. A value that is no finite number becomes empty, with a reason.
-    """
-    records = [({**checkpoint, **layer}, row) for checkpoint, layer, row in entries]
-    return _frame(METRIC_COLUMNS, records)
-
-
-def weights_frame(entries: Iterable[WeightEntry]) -> pd.DataFrame:
-    """Return the tidy table of all measures of weights; each entry is (what is known of the checkpoint, the row)."""
-    return _frame(WEIGHT_COLUMNS, list(entries))
-
 
 def tidy(columns: Columns, records: Iterable[tuple[Mapping[str, Any], object]]) -> pd.DataFrame:
-    """Return a table of the contract; each record is (what is known of the checkpoint and the place, the row)."""
-    return _frame(columns, list(records))
+    """Return a table of the contract; each record is (what is known of the checkpoint and the place, the row).
+
+    A column that neither of the two has stays empty. A value that is no finite number becomes empty, with a reason.
+    """
+    entries = list(records)
+    table = {
+        name: _typed([getattr(row, name, facts.get(name)) for facts, row in entries], kind) for name, kind in columns
+    }
+    _explain_missing(table)
+    frame = pd.DataFrame(table, columns=[name for name, _ in columns])
+    return with_leads(frame) if LEADS in columns else frame
 
 
 def complete(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -148,15 +139,6 @@ def inert(text: str) -> str:
     fc\u001b[2J\u202e1
     """
     return _ACTIVE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
-
-
-def _frame(columns: Columns, records: Sequence[tuple[Mapping[str, Any], object]]) -> pd.DataFrame:
-    table = {
-        name: _typed([getattr(row, name, facts.get(name)) for facts, row in records], kind) for name, kind in columns
-    }
-    _explain_missing(table)
-    frame = pd.DataFrame(table, columns=[name for name, _ in columns])
-    return with_leads(frame) if LEADS in columns else frame
 
 
 def _typed(values: Sequence[Any], kind: str) -> pd.Series:

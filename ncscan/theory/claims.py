@@ -244,15 +244,6 @@ ALWAYS_TRUE = frozenset(statement.name for statement in CLAIMS if statement.kind
 """Claims that hold for every linear head and all data: one that does not is a bug, or its dump is damaged."""
 
 
-def claims_table() -> str:
-    """Return CLAIMS as the table of docs/theory.md, which a test compares with it."""
-    lines = ["| claim | kind | statement | source | no value or verdict when |", "|---|---|---|---|---|"]
-    for s in CLAIMS:
-        cells = (f"`{s.name}`", s.kind, s.statement, s.source, s.undefined)
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join(lines) + "\n"
-
-
 @dataclass(frozen=True)
 class Claim:
     """One statement of the theory about one checkpoint."""

@@ -25,9 +25,6 @@ from ncscan.metrics import (
 )
 from ncscan.statistics import LayerStats, Permuted, permuted_frames
 
-FEWEST_PERMUTATIONS = 20
-"""With fewer permutations, the smallest and the largest are no 95 % interval."""
-
 _DRAWS = 400
 """The number of draws of random directions: it gives the ends of an interval to a few per cent of its width."""
 

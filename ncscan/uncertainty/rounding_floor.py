@@ -68,13 +68,6 @@ def floors(view: LayerView, arithmetic: Float64[np.ndarray, "d"] | None = None) 
     return found
 
 
-def floor_of(
-    metric: str, weighting: str, stats: LayerStats, arithmetic: Float64[np.ndarray, "d"] | None = None
-) -> Floor | None:
-    """Return the floor of one row of the table, `weighting` as in the row; None where the row has none, or no value."""
-    return floors(LayerView(stats), arithmetic).get((metric, "", weighting, ""))
-
-
 def is_at_floor(value: float, floor: Floor) -> bool:
     """Return whether a value is so small that rounding may have made it: under AT_FLOOR floors.
 

@@ -18,6 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from browser.finding import find
 from large_audit import large_audit
+from report_samples import write_report
 
 from ncscan.report import output
 
@@ -45,7 +46,7 @@ def chosen(page: Page, turn: int) -> None:
 
 def measure(steps: int, layers: int, browser_path: str, folder: Path) -> None:
     tables, known = large_audit(steps, layers)
-    whole = seconds(lambda: output.write(folder, tables, checkpoints=known, skipped=[], warnings=[]))
+    whole = seconds(lambda: write_report(folder, tables, checkpoints=known, skipped=[], warnings=[]))
     alone = statistics.median(seconds(lambda: output.page_text(tables, known, [], [])) for _ in range(3))
     path = folder / "report.html"
     bytes_of_csv = sum(each.stat().st_size for each in folder.glob("*.csv"))

@@ -13,7 +13,7 @@ import pytest
 from large_audit import large_audit
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
-from report_samples import LAYERS, RUNS, STEPS, Row, checkpoints, entries, weight_entries
+from report_samples import LAYERS, RUNS, STEPS, Row, checkpoints, entries, metrics_frame, weight_entries, weights_frame
 
 from browser.conftest import PATIENCE, Open, serious
 from ncscan.report import output
@@ -32,7 +32,7 @@ HOSTILE = (
 
 def sample(path: Path, runs: tuple[str, ...] = RUNS) -> Path:
     known = checkpoints(runs)
-    tables = {"metrics": output.metrics_frame(entries(known)), "weights": output.weights_frame(weight_entries(known))}
+    tables = {"metrics": metrics_frame(entries(known)), "weights": weights_frame(weight_entries(known))}
     path.write_text(
         output.page_text(complete(tables), known, [("bad.pt", "truncated")], ["near chance"]), encoding="utf-8"
     )
@@ -259,7 +259,7 @@ def test_strangers_text_is_inert(opened: Open, tmp_path: Path) -> None:
     for at in known:
         at |= {"run": HOSTILE[0], "group": HOSTILE[1], "step_unit": HOSTILE[3]}
     facts = [{"layer": name, "depth": i, "kind": name, "reduction": name} for i, name in enumerate(HOSTILE)]
-    metrics = output.metrics_frame(
+    metrics = metrics_frame(
         (at, fact, Row("nc1_pinv", HOSTILE[0], 1.0 + i if i != 3 else None, HOSTILE[i]))
         for at in known
         for i, fact in enumerate(facts)
@@ -348,7 +348,7 @@ def test_a_large_audit_is_drawn(opened: Open, tmp_path: Path) -> None:
 def test_little_is_shown_without_a_complaint(opened: Open, tmp_path: Path) -> None:
     one = checkpoints(RUNS[:1], (0,))
     (tmp_path / "one.html").write_text(
-        output.page_text(complete({"metrics": output.metrics_frame(entries(one))}), one, [], []), encoding="utf-8"
+        output.page_text(complete({"metrics": metrics_frame(entries(one))}), one, [], []), encoding="utf-8"
     )
     page = opened(tmp_path / "one.html")
     assert page.is_disabled("#step")
@@ -386,7 +386,7 @@ def test_what_is_not_there_is_not_said_to_be_shown(
 
 def test_names_alike_stay_apart(opened: Open, tmp_path: Path) -> None:
     known = checkpoints(("run\u200bA", "run\u200eA"), (0, 50))
-    tables = complete({"metrics": output.metrics_frame((at | {"group": ""}, f, row) for at, f, row in entries(known))})
+    tables = complete({"metrics": metrics_frame((at | {"group": ""}, f, row) for at, f, row in entries(known))})
     path = tmp_path / "alike.html"
     path.write_text(output.page_text(tables, [at | {"group": ""} for at in known], [], []), encoding="utf-8")
     page = opened(path)

@@ -91,17 +91,43 @@ class Answers:
     _losses: Float64[np.ndarray, "N"]
 
     def error(self) -> float:
-        """Return the fraction of samples whose largest logit is not that of their label: see `training_error`."""
+        """Return the fraction of samples whose largest logit is not that of their label: P[y ≠ argmax_c f_c].
+
+        Among equal logits the lowest class wins. In [0, 1]; 0 at collapse, which begins where it reaches 0 on the
+        training set.
+
+        Source: Papyan, Han and Donoho 2020 (the terminal phase of training).
+
+        >>> answers(logit_blocks(np.array([[2.0, 1.0], [0.0, 3.0]])), np.array([0, 0])).error()
+        0.5
+        """
         self._require_finite()
         return float(np.mean(self.decisions != self._labels))
 
     def mean_squared_error(self) -> float:
-        """Return the squared distance of the logits from one-hot labels: see `mean_squared_error`."""
+        """Return the squared distance of the logits from one-hot labels: mean over i, c of (f_c − 1[c = y])².
+
+        That is what torch's MSELoss gives: 1/K of the mean squared norm, without a factor ½ and without weight decay.
+        ≥ 0, in squared units of the logits; 0 at collapse only where weight decay lets them reach their labels.
+
+        Source: Rangamani and Banburski-Fahey 2022, whose loss is K/2 times this.
+
+        >>> answers(logit_blocks(np.array([[1.0, 0.0], [0.0, 0.0]])), np.array([0, 1])).mean_squared_error()
+        0.25
+        """
         self._require_finite()
         return true_value(self._mean_square, 2 * self._exponent)
 
     def cross_entropy(self) -> float:
-        """Return the negative log-likelihood of the labels: see `cross_entropy`."""
+        """Return the negative log-likelihood of the labels under the softmax: mean over i of log Σ_c exp(f_c) − f_y.
+
+        ≥ 0, in nats, log K for equal logits; 0 only in the limit of infinite logits, so positive at collapse.
+
+        Source: Papyan, Han and Donoho 2020, who train with it.
+
+        >>> round(answers(logit_blocks(np.array([[0.0, 0.0]])), np.array([0])).cross_entropy(), 6)
+        0.693147
+        """
         self._require_finite()
         return float(np.mean(self._losses))
 
@@ -153,67 +179,6 @@ def logit_blocks(logits: Float[np.ndarray, "N K"]) -> Iterator[tuple[int, Float[
 def most_at_once(n_outputs: int) -> int:
     """Return for how many samples the logits are looked at at once."""
     return max(1, _BLOCK_NUMBERS // n_outputs)
-
-
-def training_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
-    """Return the fraction of samples whose largest logit is not that of their label: P[y ≠ argmax_c f_c].
-
-    Among equal logits the lowest class wins.
-
-    Args:
-        logits: f (N, K), what the network gives.
-        labels: y (N,), classes 0 … K−1.
-
-    Returns: in [0, 1]; 0 at collapse, which begins where it reaches 0 on the training set.
-
-    Raises: Undefined when a logit is not finite.
-
-    Source: Papyan, Han and Donoho 2020 (the terminal phase of training).
-
-    >>> training_error(np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0]))
-    0.5
-    """
-    return answers(logit_blocks(logits), labels).error()
-
-
-def mean_squared_error(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
-    """Return the squared distance of the logits from one-hot labels: mean over i, c of (f_c − 1[c = y])².
-
-    That is what torch's MSELoss gives: 1/K of the mean squared norm, without a factor ½ and without weight decay.
-
-    Args:
-        logits: f (N, K), what the network gives.
-        labels: y (N,), classes 0 … K−1.
-
-    Returns: ≥ 0, in squared units of the logits; 0 at collapse only where weight decay lets them reach their labels.
-
-    Raises: Undefined when a logit is not finite, or the value exceeds float64.
-
-    Source: Rangamani and Banburski-Fahey 2022, whose loss is K/2 times this.
-
-    >>> mean_squared_error(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([0, 1]))
-    0.25
-    """
-    return answers(logit_blocks(logits), labels).mean_squared_error()
-
-
-def cross_entropy(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> float:
-    """Return the negative log-likelihood of the labels under the softmax: mean over i of log Σ_c exp(f_c) − f_y.
-
-    Args:
-        logits: f (N, K), what the network gives.
-        labels: y (N,), classes 0 … K−1.
-
-    Returns: ≥ 0, in nats, log K for equal logits; 0 only in the limit of infinite logits, so positive at collapse.
-
-    Raises: Undefined when a logit is not finite.
-
-    Source: Papyan, Han and Donoho 2020, who train with it.
-
-    >>> round(cross_entropy(np.array([[0.0, 0.0]]), np.array([0])), 6)
-    0.693147
-    """
-    return answers(logit_blocks(logits), labels).cross_entropy()
 
 
 def logits_obstacle(logits: Float[np.ndarray, "N K"]) -> str:

@@ -56,13 +56,6 @@ class Verdict:
     weight_decay: tuple[Told, ...]
     doubts: tuple[Doubt, ...]
 
-    def sentences(self) -> list[str]:
-        """Return the story in short: what was looked at, what collapsed, how deep, since when, if theory applies."""
-        deep = [told.sentence for told in self.depth if told.finding == "first_collapsed"]
-        begun = [told.sentence for told in self.since if told.finding == "terminal_phase"]
-        moving = [told.sentence for told in self.motion if told.value is not None][:1]
-        return [self.scope, self.headline, *deep, *begun, *moving, *([self.theorem] if self.theorem else [])]
-
 
 def verdict(
     tables: Mapping[str, pd.DataFrame], checkpoints: Sequence[Mapping[str, Any]], warnings: Sequence[str] = ()
