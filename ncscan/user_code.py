@@ -5,6 +5,7 @@ is not ours, so what such code raises becomes one line here, with the user's own
 """
 
 import importlib
+import pkgutil
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -29,9 +30,7 @@ def call(spec: str, base: Path | None, error: type[NcscanError]) -> object:
     folder = (base or Path()).resolve()
     with _importing_from(folder), guarded(spec, error), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found: object = importlib.import_module(name)
-        for part in function.split("."):
-            found = getattr(found, part)
+        found: object = pkgutil.resolve_name(spec)
         if not callable(found):
             raise error(f"{spec}: is a {type(found).__name__}, not a function")
         return found()

@@ -286,6 +286,7 @@ def test_a_model_without_memory_is_filled(state: State, build: Build) -> None:
         ("../usernets:Net", "not written as module:function"),
         ("absent:Net", "absent:Net failed: ModuleNotFoundError: No module named 'absent'"),
         ("usernets:absent", "has no attribute 'absent'"),
+        ("usernets:Net.absent", "has no attribute 'absent'"),
         ("usernets:value", "is a int, not a function"),
         ("usernets:number", "returned a int, not an nn.Module"),
         ("usernets:script", "TorchScript"),
