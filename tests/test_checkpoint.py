@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ncscan.checkpoints import Checkpoint, find, load
-from ncscan.checkpoints.formats.pickle_reader import DTYPES
+from ncscan.checkpoints.formats.pickle_calls import DTYPES
 from ncscan.errors import CheckpointError
 
 

@@ -1,6 +1,6 @@
 """The bytes of a torch.save archive → tensors.
 
-In: the members of an archive, and views as pickle_reader.py describes them. Out: tensors of exactly those bytes: a view
+In: the members of an archive, and views as pickle_calls.py describes them. Out: tensors of exactly those bytes: a view
 that reaches beyond its storage, or a storage of another size than its member, is refused.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
-from ncscan.checkpoints.formats import pickle_reader
+from ncscan.checkpoints.formats.pickle_values import BadPickle, Storage, View
 from ncscan.files import zip_archive
 
 
@@ -31,7 +31,7 @@ class Storages:
             raise zip_archive.BadArchive(f"lacks {name!a:.100}; is it damaged?")
         return zip_archive.read(self._data, self._members[name])
 
-    def tensor(self, view: pickle_reader.View) -> torch.Tensor:
+    def tensor(self, view: View) -> torch.Tensor:
         """Return the tensor of a view on its storage; tied ones share it, as when torch loads them."""
         dtype = getattr(torch, view.dtype)
         storage = self._storage(view.storage)
@@ -39,7 +39,7 @@ class Storages:
         last = view.offset + sum((n - 1) * step for n, step in zip(view.shape, view.strides, strict=True))
         # Python's integers do not overflow, torch's do.
         if (count and (last + 1) * dtype.itemsize > storage.nbytes()) or count * dtype.itemsize >= 2**63:
-            raise pickle_reader.BadPickle(
+            raise BadPickle(
                 f"describes a tensor of shape {shape_words(view.shape)} that reaches beyond the {storage.nbytes():,} "
                 "bytes of its storage; is it damaged?"
             )
@@ -48,7 +48,7 @@ class Storages:
             tensor = tensor.conj()
         return torch._neg_view(tensor) if view.negative else tensor
 
-    def _storage(self, described: pickle_reader.Storage) -> torch.UntypedStorage:
+    def _storage(self, described: Storage) -> torch.UntypedStorage:
         dtype = getattr(torch, described.dtype)
         if described.key not in self._loaded:
             stored = self.member(f"data/{described.key}")
@@ -59,7 +59,7 @@ class Storages:
                 storage.byteswap(dtype)  # type: ignore[no-untyped-call]
         storage = self._loaded[described.key]
         if described.n_elements * dtype.itemsize != storage.nbytes():
-            raise pickle_reader.BadPickle(
+            raise BadPickle(
                 f"describes a storage of {described.n_elements} × {dtype.itemsize} bytes where {storage.nbytes():,} "
                 "are stored; is it damaged?"
             )

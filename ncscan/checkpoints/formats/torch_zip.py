@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ncscan.checkpoints import metadata
 from ncscan.checkpoints.formats import pickle_reader
+from ncscan.checkpoints.formats.pickle_values import BadPickle
 from ncscan.checkpoints.formats.reading import Found
 from ncscan.checkpoints.formats.refusals import RESAVE, one_line, refused
 from ncscan.checkpoints.formats.storages import Storages
@@ -25,7 +26,7 @@ def torch_zip(data: bytes, path: Path) -> Found:
             raise zip_archive.BadArchive(f"was compressed after torch.save; {RESAVE}")
         storages = Storages(data, {name.removeprefix(f"{folder}/"): member for name, member in members.items()})
         content, foreign = pickle_reader.read(bytes(storages.member("data.pkl")), storages.tensor)
-    except (zip_archive.BadArchive, pickle_reader.BadPickle) as error:
+    except (zip_archive.BadArchive, BadPickle) as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (RuntimeError, MemoryError) as error:
         raise CheckpointError(f"{path}: torch cannot make its tensors ({one_line(error)})") from error
