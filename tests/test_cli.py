@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from dataclasses import astuple, fields
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,13 @@ import numpy as np
 import pytest
 import serving
 import torch
-import typer
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from ncscan.cli.console import shown
 from ncscan.cli.program import app
-from ncscan.cli.running import flags_of
 from ncscan.dumps.reader import Dump
+from ncscan.errors import UsageError
 from ncscan.pipeline.load import Flags
 
 PATIENCE = 600
@@ -562,15 +564,25 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
 """Each setting of a run, as it is asked for, and as it arrives."""
 
 
-@pytest.mark.parametrize("asked", ["extract", "layers", "diff"])
-def test_every_setting_of_a_run_arrives_as_a_plain_value(asked: str) -> None:
-    own = next(each for each in typer.main.get_command(app).commands.values() if each.name == asked)  # type: ignore[attr-defined]
-    known = {parameter.name.replace("_", "-") for parameter in own.params}
-    options = {name: given for name, given in GIVEN.items() if name in known}
+@pytest.mark.parametrize(
+    ("asked", "job"), [("extract", "load.find_targets"), ("layers", "load.find_targets"), ("diff", "diff.diff")]
+)
+def test_every_setting_of_a_run_arrives_as_a_plain_value(asked: str, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived: list[Flags] = []
+
+    def heard(*arguments: object, **_: object) -> None:
+        arrived.extend(each for each in arguments if isinstance(each, Flags))
+        raise UsageError("heard")
+
+    import_module("ncscan.pipeline." + job.partition(".")[0])
+    monkeypatch.setattr(f"ncscan.pipeline.{job}", heard)
+    command = next(each for each in app.registered_commands if getattr(each.callback, "__name__", "") == asked)
+    known = signature(command.callback or heard).parameters
+    options = {name: given for name, given in GIVEN.items() if name.replace("-", "_") in known}
     words = [word for name, (values, _) in options.items() for word in (f"--{name}", *values)]
-    flags = flags_of(own.make_context(asked, [*words, "x", *(["y"] if asked == "diff" else [])]).params)
+    CliRunner().invoke(app, [asked, *words, "x", *(["y"] if asked == "diff" else [])])
     given: dict[str, Any] = {name.replace("-", "_"): value for name, (_, value) in options.items()}
-    expected = Flags(**given)
+    (flags,), expected = arrived, Flags(**given)
     assert flags == expected
     assert [type(value) for value in astuple(flags)] == [type(value) for value in astuple(expected)]
     if asked == "extract":

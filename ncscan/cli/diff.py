@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 
 def diff(
-    context: typer.Context,
     a: Annotated[Path, typer.Argument(metavar="A", help="A report, dumps or checkpoints: a file, or a folder.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="The same, to compare with it.")],
     out_dir: Out = Path("ncscan-out"),
@@ -70,7 +69,7 @@ def diff(
 
         gates = gating.asked("diff", fail_if)
         set_threads(threads)
-        flags = flags_of(context.params)
+        flags = flags_of(locals())
         with Telling(None, quiet=quiet, trace=trace) as telling:
             outcome = comparing.diff(
                 a,

@@ -31,7 +31,6 @@ from ncscan.cli.running import flags_of, set_threads, troubles
 
 
 def extract(
-    context: typer.Context,
     paths: Checkpoints,
     layers: Layers = ["all"],  # noqa: B006 - typer reads it, nobody changes it
     model: Model = None,
@@ -72,7 +71,7 @@ def extract(
         from ncscan.pipeline.load import find_targets
 
         set_threads(threads)
-        flags = flags_of(context.params)
+        flags = flags_of(locals())
         targets, skipped = find_targets(paths, flags)
         with Telling(len(targets), quiet=quiet, trace=trace) as telling:
             for each in skipped:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 def layers(
-    context: typer.Context,
     paths: Checkpoints,
     layers: Layers = ["every"],  # noqa: B006 - typer reads it, nobody changes it
     model: Model = None,
@@ -45,7 +44,7 @@ def layers(
     with troubles("load", trace=trace):
         from ncscan.pipeline.load import find_targets
 
-        flags = flags_of(context.params)
+        flags = flags_of(locals())
         targets, skipped = find_targets(paths, flags)
         with Telling(None, quiet=False, trace=trace) as telling:
             for each in skipped:

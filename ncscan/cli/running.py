@@ -99,7 +99,7 @@ def _import_all(job: str) -> None:
 
 
 def flags_of(options: Mapping[str, Any]) -> "Flags":
-    """Return the settings of runs among the options that a command was given: those that `Flags` has by their names."""
+    """Return the settings of runs among the options of a command, its `locals()`: those that `Flags` names."""
     from ncscan.pipeline.load import Flags
 
     given: dict[str, Any] = {}
