@@ -15,11 +15,11 @@ from stopping import stop_after
 from torch import nn
 
 from ncscan.activations.batches import Batch, replay
+from ncscan.activations.source import Gradients, Provenance
 from ncscan.activations.tracer import Trace, trace
 from ncscan.data.dataset import Dataset, from_arrays
 from ncscan.dumps import row_tables
-from ncscan.dumps.reader import Gradients
-from ncscan.dumps.writer import DumpFacts, Provenance, write_dump
+from ncscan.dumps.writer import DumpFacts, write_dump
 from ncscan.layer_graph import Tap, select
 
 CPU = torch.device("cpu")

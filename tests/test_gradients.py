@@ -13,10 +13,10 @@ import torch
 from dumping import CPU
 from torch import nn
 
+from ncscan.activations.source import Gradients
 from ncscan.activations.tracer import trace
 from ncscan.config import Plain
 from ncscan.data.dataset import Dataset, from_arrays
-from ncscan.dumps.reader import Gradients
 from ncscan.errors import Undefined
 from ncscan.metrics.gradients.differentiable import drawn, explained
 from ncscan.metrics.gradients.evaluate import Objective, measure_gradients

@@ -11,7 +11,8 @@ from dumping import PROVENANCE, dump_to, network, samples, traced
 from test_cli import ncscan
 
 from ncscan.activations.batches import Batch
-from ncscan.dumps.reader import Dump, GradientRow, Gradients, finished
+from ncscan.activations.source import GradientRow, Gradients
+from ncscan.dumps.reader import Dump, finished
 from ncscan.errors import DumpError, RefusedPlan
 from ncscan.metrics.gradients.evaluate import GRADIENT_METRICS
 

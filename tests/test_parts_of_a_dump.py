@@ -125,7 +125,7 @@ def test_a_part_of_a_dump_that_fails_unexpectedly_costs_itself_alone(
     from ncscan.tables.report_reader import read_report
 
     names = {one: getattr(measuring, one) for one in {function, "layer_stats"}}
-    measure = measuring.measure_dump
+    measure = measuring.measure_source
     at = {"dump": "", "layer": ""}
 
     def in_dump(dump: Any, *others: Any, **named: Any) -> object:
@@ -143,7 +143,7 @@ def test_a_part_of_a_dump_that_fails_unexpectedly_costs_itself_alone(
     of_network = function in ("measure_weights", "_claims")
     for name in names:
         monkeypatch.setattr(measuring, name, partial(part, name))
-    monkeypatch.setattr("ncscan.pipeline.report.measure_dump", in_dump)
+    monkeypatch.setattr("ncscan.pipeline.report.measure_source", in_dump)
     code, told = ncscan("report", "--out", out, "--threads", "1")
     assert code == 4
     assert f"skipped {said}: unexpected LinAlgError: Singular matrix (ncscan/pipeline/measure.py:" in told

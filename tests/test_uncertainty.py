@@ -11,7 +11,7 @@ from helpers import random_layer, simplex, simplex_layer, stats_of, view_of
 from ncscan.dumps.reader import Dump
 from ncscan.errors import Undefined
 from ncscan.metrics.evaluate import Key, LayerView, key_of, measure
-from ncscan.pipeline.measure import Options, measure_dump
+from ncscan.pipeline.measure import Options, measure_source
 from ncscan.statistics.layer_stats import LayerStats
 from ncscan.statistics.mean_frame import Weighting
 from ncscan.statistics.partial_sums import PerSample
@@ -177,7 +177,7 @@ def test_a_dump_of_many_classes_says_once_that_it_has_no_intervals(
     for most in (3, 4):
         monkeypatch.setattr(uncertainty, "MOST_CLASSES", most)
         with Dump(tmp_path / "a.h5") as dump:
-            measured = measure_dump(dump, lambda _event: None, Options(bootstrap=20))
+            measured = measure_source(dump, Options(bootstrap=20), lambda _event: None)
         found[most] = measured.finished.doubts, [row.low for row in measured.layers if row.low is not None]
     doubts, intervals = found[3]
     said = [doubt for doubt in doubts if "--bootstrap" in doubt]

@@ -4,13 +4,19 @@ from ncscan.activations.batches import Batch, default_batch_size, moved, pick_de
 from ncscan.activations.crosscheck import CrossCheck
 from ncscan.activations.forward_rounding import arithmetic_floor
 from ncscan.activations.repeatability import Repeated, require_repeatable
+from ncscan.activations.source import ActivationSource, GradientRow, Gradients, Layer, Provenance
 from ncscan.activations.tracer import REDUCTIONS, Trace, reduction_of, trace, watch, width
 from ncscan.activations.tracing.record import copied, logits_in, tensors_in
 
 __all__ = [
     "REDUCTIONS",
+    "ActivationSource",
     "Batch",
     "CrossCheck",
+    "GradientRow",
+    "Gradients",
+    "Layer",
+    "Provenance",
     "Repeated",
     "Trace",
     "arithmetic_floor",

@@ -1,6 +1,5 @@
 """Keep activations on disk, and read them back."""
 
-from ncscan.dumps.description import GradientRow, Gradients, Layer, Provenance
 from ncscan.dumps.discovery import DUMP_SUFFIX, find_dumps, find_unfinished, told_unfinished
 from ncscan.dumps.reader import Dump, finished
 from ncscan.dumps.size_plan import SizePlan, plan
@@ -10,10 +9,6 @@ __all__ = [
     "DUMP_SUFFIX",
     "Dump",
     "DumpFacts",
-    "GradientRow",
-    "Gradients",
-    "Layer",
-    "Provenance",
     "SizePlan",
     "find_dumps",
     "find_unfinished",

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ncscan.activations import REDUCTIONS, reduction_of, width
+from ncscan.activations import REDUCTIONS, Gradients, Layer, Provenance, reduction_of, width
 from ncscan.checkpoints import MAX_NOTES
 from ncscan.data import MAX_CLASSES
-from ncscan.dumps.description import STORED_AS, Gradients, Layer, Provenance
+from ncscan.dumps.description import STORED_AS
 from ncscan.layer_graph import BETWEEN, LinearMap, TapGraph
 from ncscan.splits import SPLITS
 

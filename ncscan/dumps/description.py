@@ -1,17 +1,14 @@
-"""What a dump says of itself: where it comes from, which layers it keeps, what took gradients.
+"""What a dump says of itself in plain values: where it comes from, which layers it keeps, what took gradients.
 
-In: plain values, as JSON has them. Out: dataclasses whose fields hold what they are declared to. Whether they agree
-with each other and with the file is for agreement.py to say.
+In: plain values, as JSON has them. Out: dataclasses, those of activations/source.py for instance, whose fields hold
+what they are declared to. Whether they agree with each other and with the file is for agreement.py to say.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 
-from ncscan.config import Plain
-from ncscan.layer_graph import Tap
 from ncscan.wording import visible
 
 Described = TypeVar("Described")
@@ -30,85 +27,6 @@ STORED_AS = {
     "bool": "|u1",
 }
 """Type that torch computes → type that the file holds."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Tells where a dump comes from, in plain values: no time, no absolute path, so equal inputs give equal bytes."""
-
-    run: str
-    group: str
-    checkpoint: str
-    checkpoint_sha256: str
-    tensors_sha256: str
-    checkpoint_format: str
-    step: int | None
-    epoch: int | None
-    file_number: int | None
-    notes: Mapping[str, Plain]
-    model_source: str
-    activation: str
-    """The activation of a rebuilt `mlp`; else empty."""
-    linear_head: int | None
-    prefix_map: tuple[tuple[str, str], ...]
-    matched: int
-    total: int
-    unmatched: tuple[str, ...]
-    """Parameters that a checkpoint which was loaded in part did not fill, and why."""
-    stored_dtype: str
-    compute_dtype: str
-    """The type of the weights: half precision is widened, exactly."""
-    dataset: str
-    dataset_fingerprint: str
-    """The fingerprint of values, labels and normalisation."""
-    split: str
-    class_names: tuple[str, ...]
-    selectors: tuple[str, ...]
-    reduction: str
-    dtype: str
-    """`as computed`, or the type that was asked for."""
-    device: str
-    batch_size: int
-    versions: Mapping[str, str]
-    train: Mapping[str, Plain]
-    """The [train] section of ncscan.toml."""
-
-
-@dataclass(frozen=True)
-class GradientRow:
-    """One number that took gradients of the model, made while it was at hand."""
-
-    layer_or_map: str
-    """A linear map, a pair of consecutive ones as `first..next`, or empty for the whole network."""
-    metric: str
-    quantity: str
-    value: float | None
-    reason: str
-    """Why there is no value, else empty."""
-    n_samples: int
-    """How many samples it was made of."""
-    estimate: bool
-    """Whether those were a part of the data, or random signs stood for many outputs: else it is exact."""
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """The numbers that `--gradients` left in a dump."""
-
-    n_samples: int
-    rows: tuple[GradientRow, ...]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One tap as the dump keeps it."""
-
-    index: int
-    """The number of its group in the file: `/layers/0007`."""
-    tap: Tap
-    reduction: str
-    dtype: str
-    n_features: int
 
 
 def from_plain(kind: type[Described], plain: Mapping[str, Any]) -> Described:

@@ -17,15 +17,11 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ncscan import files
+from ncscan.activations import Gradients, Layer, Provenance
 from ncscan.dumps import hdf5, row_tables
 from ncscan.dumps.agreement import Described, Stored, disagreements
 from ncscan.dumps.checksums import CHECKSUMS
-from ncscan.dumps.description import STORED_AS as STORED_AS
-from ncscan.dumps.description import GradientRow as GradientRow
-from ncscan.dumps.description import Gradients as Gradients
-from ncscan.dumps.description import Layer as Layer
-from ncscan.dumps.description import Provenance as Provenance
-from ncscan.dumps.description import from_plain
+from ncscan.dumps.description import STORED_AS, from_plain
 from ncscan.errors import DumpError, RefusedPlan
 from ncscan.layer_graph import TapGraph
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ncscan.activations import Trace, reduction_of, width
+from ncscan.activations import Layer, Trace, reduction_of, width
 from ncscan.dumps import hdf5
-from ncscan.dumps.description import STORED_AS, Layer
+from ncscan.dumps.description import STORED_AS
 from ncscan.dumps.reader import plain_json
 from ncscan.errors import NoRoom, RefusedPlan, TapError, UsageError
 from ncscan.layer_graph import Tap

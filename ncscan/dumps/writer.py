@@ -22,12 +22,10 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from ncscan.activations import Batch, Trace
+from ncscan.activations import Batch, Gradients, Layer, Provenance, Trace
 from ncscan.dumps import hdf5, row_tables
 from ncscan.dumps.checksums import CHECKSUMS
-from ncscan.dumps.description import STORED_AS, Gradients
-from ncscan.dumps.description import Layer as Layer
-from ncscan.dumps.description import Provenance as Provenance
+from ncscan.dumps.description import STORED_AS
 from ncscan.dumps.reader import (
     DOUBTS,
     FORMAT,

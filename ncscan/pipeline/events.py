@@ -138,8 +138,8 @@ class Outcome:
             tell(each)
 
 
-def attempt_part(label: str, work: Callable[[], Result], lost: list[Skipped]) -> Result | None:
-    """Return what work on a part of an input gives; where it fails unexpectedly, name the part in `lost`.
+def attempt_part(label: str, work: Callable[[], Result]) -> Result | Skipped:
+    """Return what work on a part of an input gives; where it fails unexpectedly, the part as skipped.
 
     Raises: NcscanError, since a file that is damaged in one place is not believed in another.
     """
@@ -148,8 +148,7 @@ def attempt_part(label: str, work: Callable[[], Result], lost: list[Skipped]) ->
     except NcscanError:
         raise
     except Exception as error:
-        lost.append(Skipped.because(label, error))
-        return None
+        return Skipped.because(label, error)
 
 
 @contextmanager

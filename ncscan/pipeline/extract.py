@@ -13,6 +13,8 @@ import torch
 from ncscan.activations import (
     Batch,
     CrossCheck,
+    Gradients,
+    Provenance,
     Repeated,
     arithmetic_floor,
     moved,
@@ -20,7 +22,7 @@ from ncscan.activations import (
     require_repeatable,
     watch,
 )
-from ncscan.dumps import DUMP_SUFFIX, Dump, DumpFacts, Gradients, Provenance, finished, remove_partial, write_dump
+from ncscan.dumps import DUMP_SUFFIX, Dump, DumpFacts, finished, remove_partial, write_dump
 from ncscan.errors import ModelError, RefusedPlan
 from ncscan.layer_graph import Tap
 from ncscan.metrics.gradients import Objective, measure_gradients

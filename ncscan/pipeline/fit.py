@@ -1,6 +1,6 @@
 """How well a checkpoint fits its data, and what is doubtful about that before anything is measured.
 
-In: a dump. Out: a line on it, and doubts in words.
+In: a source of activations. Out: a line on it, and doubts in words.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from ncscan.dumps import Dump, Provenance
+from ncscan.activations import ActivationSource, Provenance
 from ncscan.pipeline.events import Finished
 from ncscan.splits import OUTSIDE, TRAINING
 from ncscan.statistics import Members
@@ -25,19 +25,19 @@ NEAR_CHANCE = 0.1
 """An accuracy this share of the way from chance to 1 counts as near chance."""
 
 
-def summed_up(dump: Dump, details: str, doubts: Sequence[str] = ()) -> Finished:
-    """Sum a dump up in one line: the accuracy of the replay, and what is doubtful about it."""
-    own = dump.provenance
+def summed_up(source: ActivationSource, details: str, doubts: Sequence[str] = ()) -> Finished:
+    """Sum a source up in one line: the accuracy of the replay, and what is doubtful about it."""
+    own = source.provenance
     name = label(own) + ("" if own.split == TRAINING else f" ({own.split})")
     if own.split == OUTSIDE:
-        return Finished(name, None, len(dump.labels), details, (*dump.doubts, *doubts))
-    accuracy = float(np.mean(dump.logits.argmax(axis=1) == dump.labels))
-    chance = float(np.bincount(dump.labels).max() / len(dump.labels))
+        return Finished(name, None, len(source.labels), details, (*source.doubts, *doubts))
+    accuracy = float(np.mean(source.logits.argmax(axis=1) == source.labels))
+    chance = float(np.bincount(source.labels).max() / len(source.labels))
     untrained = 0 in (own.step, own.epoch)
     if own.split == TRAINING:
         doubts = (*accuracy_doubts(accuracy, chance, own.notes, untrained=untrained), *doubts)
-    doubts = (*lacking(dump.labels, dump.logits.shape[1], own.class_names), *dump.doubts, *doubts)
-    return Finished(name, accuracy, len(dump.labels), details, tuple(doubts))
+    doubts = (*lacking(source.labels, source.logits.shape[1], own.class_names), *source.doubts, *doubts)
+    return Finished(name, accuracy, len(source.labels), details, tuple(doubts))
 
 
 def label(provenance: Provenance) -> str:

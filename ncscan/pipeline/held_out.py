@@ -1,16 +1,16 @@
-"""A dump of other data beside the dump of the training set: what the same network makes of both.
+"""Other data beside the training set: what the same network makes of both.
 
-In: two open dumps of one checkpoint, and the LayerStats of the training set. Out: rows of each, by layer.
+In: two sources of activations of one network, and the LayerStats of the training set. Out: rows of each, by layer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
-from ncscan.dumps import Dump
-from ncscan.errors import DumpError, Undefined
+from ncscan.activations import ActivationSource
+from ncscan.errors import Undefined
 from ncscan.metrics import (
     QUANTILES,
     confidence_rows,
@@ -39,13 +39,19 @@ class Beside:
     """What is doubtful about the other data."""
 
 
-def beside(train: Dump, stats: Mapping[str, LayerStats], other: Dump) -> Beside:
-    """Measure a dump of other data against the training set's class means, and the training set for comparison.
+def are_of_one_network(train: ActivationSource, other: ActivationSource) -> bool:
+    """Return whether the same weights gave both, in the same forward pass."""
+    return other.provenance.tensors_sha256 == train.provenance.tensors_sha256 and other.graph == train.graph
 
-    Raises: DumpError when the two are not of one network.
+
+def beside(train: ActivationSource, stats: Mapping[str, LayerStats], other: ActivationSource) -> Beside:
+    """Measure other data against the training set's class means, and the training set for comparison.
+
+    Args:
+        train: the training set.
+        stats: its layers, by name.
+        other: other data, of the same network.
     """
-    if other.provenance.tensors_sha256 != train.provenance.tensors_sha256 or other.graph != train.graph:
-        raise DumpError(f"{other.path}: not the network of {train.path}, whose name it has; extract it again")
     found = Beside()
     outside = other.provenance.split == OUTSIDE
     kept = {layer.tap.name: layer for layer in train.layers}
@@ -90,6 +96,6 @@ def _asked(*, outside: bool) -> list[tuple[str, str]]:
     return [("ncc_error", ""), ("nc4_mismatch", ""), *distances]
 
 
-def without(rows: list[LayerRow], metrics: tuple[str, ...]) -> list[LayerRow]:
+def without(rows: Sequence[LayerRow], metrics: tuple[str, ...]) -> list[LayerRow]:
     """Return the rows of all other metrics."""
     return [known for known in rows if known.row.metric not in metrics]

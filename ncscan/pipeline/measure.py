@@ -1,18 +1,18 @@
-"""A dump → every number of it: its layers, its classes, its linear maps, what theory promises for it.
+"""A source of activations → every number of it: its layers, its classes, its linear maps, what theory promises for it.
 
-In: one open dump. Out: `Measured`. Nothing is written, and no other dump is known here.
+In: an `ActivationSource`, a dump for instance. Out: `Measured`. Nothing is written, and no other source is known here.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from ncscan.activations import ActivationSource, GradientRow, Layer, Provenance
 from ncscan.computable import attempt
-from ncscan.dumps import Dump, GradientRow, Layer, Provenance
 from ncscan.errors import Undefined
 from ncscan.layer_graph import Tap
 from ncscan.metrics import (
@@ -42,6 +42,8 @@ from ncscan.theory import ALWAYS_TRUE, CLAIMS, Claim, HeadStats, certify, decay_
 from ncscan.training_settings import with_notes
 from ncscan.trajectory import Moment, stages
 from ncscan.uncertainty import honest, many_classes
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -85,26 +87,35 @@ class ClassNumber(NamedTuple):
     row: ClassRow
 
 
-class PartResult(NamedTuple):
-    """The results of a part of a dump, a layer or the network; what failed unexpectedly is lost, the rest is there."""
+@dataclass(frozen=True)
+class LayerResult:
+    """What was measured of one layer; what failed unexpectedly is lost, the rest is there."""
 
     numbers: Sequence[LayerRow] = ()
     by_class: Sequence[ClassNumber] = ()
     picture: Sequence[Pictured] = ()
-    weights: Sequence[WeightRow] = ()
-    claims: Sequence[Claim] = ()
     doubts: Sequence[str] = ()
     lost: Sequence[Skipped] = ()
     stats: LayerStats | None = None
+    """None where it was lost, or once nobody needs it."""
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """What was measured of the network itself, of the training set alone; likewise."""
+
+    weights: Sequence[WeightRow] = ()
+    claims: Sequence[Claim] = ()
+    lost: Sequence[Skipped] = ()
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One dump, as numbers."""
+    """One source of activations, as numbers."""
 
     finished: Finished
     provenance: Provenance
-    layers: list[LayerRow]
+    layers: tuple[LayerRow, ...]
     classes: tuple[ClassNumber, ...] = ()
     weights: tuple[WeightRow, ...] = ()
     gradients: tuple[GradientRow, ...] = ()
@@ -116,11 +127,13 @@ class Measured:
     picture: tuple[Pictured, ...] = ()
     """The picture of the training set alone."""
     lost: tuple[Skipped, ...] = ()
-    """What failed unexpectedly; everything else of the dump is there."""
+    """What failed unexpectedly; everything else is there."""
+    stats: Mapping[str, LayerStats] = field(default_factory=dict)
+    """What is known of each layer, by name, where it was asked for."""
 
     @property
     def moment(self) -> Moment:
-        """Return the description that the dump holds of its place in its run."""
+        """Return the description that the source gives of its place in its run."""
         own = self.provenance
         return Moment(
             own.run,
@@ -134,12 +147,9 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class _Common:
-    """Holds what all layers of a dump are measured with."""
+class Network:
+    """What the layers of a source have in common: what the network decides, and the linear maps that read layers."""
 
-    dump: Dump
-    options: Options
-    name: str
     known: Members
     undecided: str
     """Why the network's decisions are not known, else empty."""
@@ -148,139 +158,156 @@ class _Common:
     """By layer, the linear map from it to the logits."""
     readers: Mapping[str, tuple[Reader, ...]]
     """By layer, the linear maps that read it."""
-    pictured: Sequence[int]
-    """Classes that must be in the picture."""
-    no_intervals: str
-    """Why there are no intervals, else empty."""
-
-    @property
-    def is_training(self) -> bool:
-        """Return whether the samples are those of the training set."""
-        return self.dump.provenance.split == TRAINING
 
 
-def measure_dump(dump: Dump, tell: Tell, options: Options, *, keep: dict[str, LayerStats] | None = None) -> Measured:
-    """Return every number of one dump. What is known of each layer stays in `keep`, where one is given.
+def network_of(source: ActivationSource) -> Network:
+    """Return what all layers of a source have in common."""
+    known = members(source.labels, len(source.provenance.class_names))
+    undecided = logits_obstacle(source.logits)
+    return Network(
+        known,
+        undecided,
+        None if undecided else source.logits.argmax(axis=1),
+        head_classifiers(source.graph, source.weights),
+        readers(source.graph, source.weights, len(known.classes)),
+    )
+
+
+def measure_source(source: ActivationSource, options: Options, tell: Tell, *, with_stats: bool = False) -> Measured:
+    """Return every number of one source, and `with_stats` what is known of each layer.
 
     A part that fails unexpectedly (a layer, its classes, the weights, the theory) is lost, and the others stay.
     """
-    of, graph = _common(dump, options), dump.graph
-    doubts = [*few_samples(of.known, dump.provenance.class_names), *([of.undecided] if of.undecided else [])]
-    if options.bootstrap and of.no_intervals:
-        doubts.append(f"--bootstrap: {of.no_intervals}")
-    if not of.classifiers:
-        doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
+    network, graph, provenance = network_of(source), source.graph, source.provenance
     # Layers side by side, each in one thread: threads that share a layer wait for each other at every step of it.
     # What takes longest comes first, so that no lane waits for it at the end.
-    work: list[Callable[[], PartResult]] = [partial(_measure_network, of)]
-    work += [partial(measure_layer, of, layer) for layer in dump.layers]
+    work: list[Callable[[], NetworkResult | LayerResult]] = [partial(measure_network, source)]
+    work += [partial(measure_layer, source, layer, options, network) for layer in source.layers]
+    of_network, layers = NetworkResult(), list[LayerResult]()
     with in_lanes(_done, work) as measured:
-        parts = [next(measured)]
-        for layer, part in zip(dump.layers, measured, strict=True):
-            tell(Advanced(of.name, len(parts), len(dump.layers)))
-            if keep is not None and part.stats is not None:
-                keep[layer.tap.name] = part.stats
-            parts.append(part._replace(stats=None))
-    network = [LayerRow(graph.output, "none", row) for row in network_rows(dump.logits, dump.labels)]
-    doubts += [doubt for part in parts for doubt in part.doubts]
+        for part in measured:
+            if isinstance(part, NetworkResult):
+                of_network = part
+                continue
+            layers.append(part if with_stats else replace(part, stats=None))
+            tell(Advanced(label(provenance), len(layers), len(source.layers)))
+    rows = [LayerRow(graph.output, "none", row) for row in network_rows(source.logits, source.labels)]
+    doubts = [*_common_doubts(source, options, network), *(doubt for part in layers for doubt in part.doubts)]
+    is_training = provenance.split == TRAINING
+    named = zip(source.layers, layers, strict=True)
     return Measured(
-        finished=summed_up(dump, f"{len(dump.layers)} layers", doubts),
-        provenance=dump.provenance,
-        layers=[*(row for part in parts for row in part.numbers), *network],
-        classes=tuple(number for part in parts for number in part.by_class),
-        weights=tuple(row for part in parts for row in part.weights),
-        gradients=dump.gradients.rows if of.is_training and dump.gradients is not None else (),
-        claims=tuple(claim for part in parts for claim in part.claims),
-        stages=stages(graph) if of.is_training else (),
-        n_classes=len(of.known.classes),
-        picture=tuple(vector for part in parts for vector in part.picture),
-        lost=tuple(each for part in parts for each in part.lost),
+        finished=summed_up(source, f"{len(source.layers)} layers", doubts),
+        provenance=provenance,
+        layers=(*(row for part in layers for row in part.numbers), *rows),
+        classes=tuple(number for part in layers for number in part.by_class),
+        weights=tuple(of_network.weights),
+        gradients=source.gradients.rows if is_training and source.gradients is not None else (),
+        claims=tuple(of_network.claims),
+        stages=stages(graph) if is_training else (),
+        n_classes=len(network.known.classes),
+        picture=tuple(vector for part in layers for vector in part.picture),
+        lost=(*of_network.lost, *(each for part in layers for each in part.lost)),
+        stats={layer.tap.name: part.stats for layer, part in named if part.stats is not None},
     )
 
 
-def _done(work: Callable[[], PartResult]) -> PartResult:
+def _done(work: Callable[[], NetworkResult | LayerResult]) -> NetworkResult | LayerResult:
     return work()
 
 
-def measure_layer(of: _Common, layer: Layer) -> PartResult:
-    """Return the numbers of one layer; whatever of it fails unexpectedly is named in `lost`."""
-    lost: list[Skipped] = []
-    found = attempt_part(f"{of.name}: layer {layer.tap.name}", lambda: _measure_layer(of, layer, lost), lost)
-    return (found or PartResult())._replace(lost=tuple(lost))
+def _common_doubts(source: ActivationSource, options: Options, network: Network) -> list[str]:
+    """Return what is doubtful about all layers alike."""
+    doubts = few_samples(network.known, source.provenance.class_names)
+    if network.undecided:
+        doubts.append(network.undecided)
+    if options.bootstrap and (no_intervals := many_classes(len(network.known.classes))):
+        doubts.append(f"--bootstrap: {no_intervals}")
+    if not network.classifiers:
+        doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
+    return doubts
 
 
-def _measure_layer(of: _Common, layer: Layer, lost: list[Skipped]) -> PartResult:
-    dump, tap, chunks = of.dump, layer.tap.name, partial(of.dump.chunks, layer)
-    own = of.classifiers.get(tap)
-    W = None if own is None or own.obstacle else own.scaled
+def measure_layer(
+    source: ActivationSource, layer: Layer, options: Options, network: Network | None = None
+) -> LayerResult:
+    """Return the numbers of one layer; whatever of it fails unexpectedly is named as lost.
+
+    Args:
+        source: holds the layer.
+        layer: one of its layers.
+        options: what to measure beside the numbers.
+        network: what all layers of the source have in common, where it is known already.
+    """
+    where = f"{label(source.provenance)}: layer {layer.tap.name}"
+    of = network or network_of(source)
+    found = attempt_part(where, lambda: _measure_layer(source, layer, options, of, where))
+    return LayerResult(lost=(found,)) if isinstance(found, Skipped) else found
+
+
+def _measure_layer(
+    source: ActivationSource, layer: Layer, options: Options, network: Network, where: str
+) -> LayerResult:
+    tap, chunks, class_names = layer.tap.name, partial(source.chunks, layer), source.provenance.class_names
+    own = network.classifiers.get(tap)
     asked = AccumulationOptions(
-        decisions=of.decisions,
-        classifier=W,
+        decisions=network.decisions,
+        classifier=None if own is None or own.obstacle else own.scaled,
         classifier_precision="float64" if own is None else own.precision,
         negative_part=layer.tap.is_preactivation,
         precision=layer.dtype,
-        samples=of.options.bootstrap > 0 and not of.no_intervals,
-        permutations=of.options.permutations,
-        seed=of.options.seed,
+        samples=options.bootstrap > 0 and not many_classes(len(network.known.classes)),
+        permutations=options.permutations,
+        seed=options.seed,
     )
-    stats = layer_stats(chunks, dump.labels, len(dump.provenance.class_names), asked)
-    n_outputs = dump.logits.shape[1]
+    stats = layer_stats(chunks, source.labels, len(class_names), asked)
+    n_outputs = source.logits.shape[1]
     view = LayerView(
         stats,
         classifier=own,
-        decisions_obstacle=of.undecided,
-        readers=of_members(of.readers.get(tap, ()), stats.classes, n_outputs, own),
+        decisions_obstacle=network.undecided,
+        readers=of_members(network.readers.get(tap, ()), stats.classes, n_outputs, own),
         n_outputs=n_outputs,
     )
-    where = f"{of.name}: layer {tap}"
-    numbers = attempt_part(where, lambda: list(_numbers(view, layer, of.options, dump.rounding(layer))), lost)
-    by_class = attempt_part(f"{where}, class by class", lambda: _by_class(view), lost)
+    numbers = attempt_part(where, lambda: list(_numbers(view, layer, options, source.rounding(layer))))
+    by_class = attempt_part(f"{where}, class by class", lambda: _by_class(view))
     doubts = [f"layer {tap}: {stats.obstacle}"] if stats.obstacle else []
-    picture: Sequence[Place] | None = ()
-    if own is not None and own.name == dump.graph.head[-1] and not stats.obstacle:
+    picture: Sequence[Place] | Skipped = ()
+    if own is not None and own.name == source.graph.head[-1] and not stats.obstacle:
         if doubt := rank_doubt(stats, "class"):
             doubts.append(f"layer {tap}: {doubt}")
-        if of.is_training:
+        if source.provenance.split == TRAINING:
             V = None if own.obstacle else own.weight
-            drawn = partial(pictured, stats, of.pictured)
+            wanted = [at for name in options.classes if (at := class_index(name, class_names)) is not None]
             picture = attempt_part(
-                f"{where}, its picture", lambda: list(places(stats, chunks, dump.labels, V, drawn())), lost
+                f"{where}, its picture",
+                lambda: list(places(stats, chunks, source.labels, V, pictured(stats, wanted))),
             )
-    return PartResult(
-        numbers or (),
-        [ClassNumber(layer.tap, row) for row in by_class or ()],
-        [Pictured(layer.tap, place) for place in picture or ()],
-        doubts=doubts,
-        stats=stats,
+    return LayerResult(
+        _kept(numbers),
+        [ClassNumber(layer.tap, row) for row in _kept(by_class)],
+        [Pictured(layer.tap, place) for place in _kept(picture)],
+        doubts,
+        _lost(numbers, by_class, picture),
+        stats,
     )
 
 
-def _common(dump: Dump, options: Options) -> _Common:
-    known = members(dump.labels, len(dump.provenance.class_names))
-    undecided = logits_obstacle(dump.logits)
-    indices = (class_index(name, dump.provenance.class_names) for name in options.classes)
-    return _Common(
-        dump,
-        options,
-        label(dump.provenance),
-        known,
-        undecided,
-        None if undecided else dump.logits.argmax(axis=1),
-        head_classifiers(dump.graph, dump.weights),
-        readers(dump.graph, dump.weights, len(known.classes)),
-        [index for index in indices if index is not None],
-        many_classes(len(known.classes)),
-    )
-
-
-def _measure_network(of: _Common) -> PartResult:
+def measure_network(source: ActivationSource) -> NetworkResult:
     """Return the numbers of the linear maps and what the theory claims; of the training set alone."""
-    if not of.is_training:
-        return PartResult()
-    dump, lost = of.dump, list[Skipped]()
-    weights = attempt_part(f"{of.name}: the weights", lambda: measure_weights(dump.weights, dump.graph), lost)
-    claims = attempt_part(f"{of.name}: the theory", lambda: _claims(dump), lost)
-    return PartResult(weights=weights or (), claims=claims or (), lost=lost)
+    if source.provenance.split != TRAINING:
+        return NetworkResult()
+    where = label(source.provenance)
+    weights = attempt_part(f"{where}: the weights", lambda: measure_weights(source.weights, source.graph))
+    claims = attempt_part(f"{where}: the theory", lambda: _claims(source))
+    return NetworkResult(_kept(weights), _kept(claims), _lost(weights, claims))
+
+
+def _kept(part: Sequence[Kind] | Skipped) -> Sequence[Kind]:
+    return () if isinstance(part, Skipped) else part
+
+
+def _lost(*parts: Sequence[object] | Skipped) -> list[Skipped]:
+    return [part for part in parts if isinstance(part, Skipped)]
 
 
 def _by_class(view: LayerView) -> list[ClassRow]:
@@ -310,32 +337,32 @@ def class_index(name: str, class_names: Sequence[str]) -> int | None:
     return int(name) if name.isdecimal() and int(name) < len(class_names) else None
 
 
-def _claims(dump: Dump) -> list[Claim]:
+def _claims(source: ActivationSource) -> list[Claim]:
     """Return the claims of theory about the linear head, and about what weight decay does to the network."""
-    head = _head(dump)
+    head = _head(source)
     if isinstance(head, Undefined):
         claims = [undefined(statement.name, head) for statement in CLAIMS]
     else:
-        claims = [*promise(head, dump.graph), *certify(head)]
-    own = dump.provenance
-    return claims + decay_claims(head, dump.weights, dump.graph, with_notes(own.train, own.notes))
+        claims = [*promise(head, source.graph), *certify(head)]
+    own = source.provenance
+    return claims + decay_claims(head, source.weights, source.graph, with_notes(own.train, own.notes))
 
 
-def _head(dump: Dump) -> HeadStats | Undefined:
-    graph = dump.graph
+def _head(source: ActivationSource) -> HeadStats | Undefined:
+    graph = source.graph
     if not graph.head:
         return Undefined("there is no linear head")
     maps = [graph.map(name) for name in graph.head]
-    kept = {layer.tap.name: layer for layer in dump.layers}
+    kept = {layer.tap.name: layer for layer in source.layers}
     reads = kept.get(maps[0].reads)
     if reads is None:
         return Undefined(f"layer {maps[0].reads}, which the linear head reads, is not in the dump")
     if reads.n_features != maps[0].shape[1]:
         return Undefined(f"layer {reads.tap.name} was reduced to other vectors than the linear head reads")
     names = [maps[0].reads, *(each.name for each in maps)]
-    weights = [dump.weights[each.name] for each in maps]
-    K = len(dump.provenance.class_names)
-    return attempt(lambda: head_stats(partial(dump.chunks, reads), dump.labels, K, weights, names))
+    weights = [source.weights[each.name] for each in maps]
+    K = len(source.provenance.class_names)
+    return attempt(lambda: head_stats(partial(source.chunks, reads), source.labels, K, weights, names))
 
 
 def violated(claims: Sequence[Claim]) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from ncscan.activations import ActivationSource, Provenance
 from ncscan.compare import Field, Gate, Result, field_of
-from ncscan.dumps import Dump, Provenance, told_unfinished
+from ncscan.dumps import Dump, told_unfinished
 from ncscan.errors import DumpError, NcscanError
 from ncscan.files import claimed
 from ncscan.layer_graph import parted
@@ -20,8 +21,8 @@ from ncscan.metrics import MEANS_OF_TRAINING
 from ncscan.pipeline.events import Outcome, Skipped, Tell, writing
 from ncscan.pipeline.fit import label, summed_up
 from ncscan.pipeline.gating import gated, judged
-from ncscan.pipeline.held_out import beside, without
-from ncscan.pipeline.measure import LayerRow, Measured, Options, class_index, measure_dump, violated
+from ncscan.pipeline.held_out import Beside, are_of_one_network, beside, without
+from ncscan.pipeline.measure import Measured, Options, class_index, measure_source, violated
 from ncscan.pipeline.pictures import NONE, Drawn, Pictures, draw, put_elsewhere
 from ncscan.report import CONVENTION, NOTHING, Files, Verdicts, files_of, put, summary_text, verdicts
 from ncscan.splits import OUTSIDE, TRAINING
@@ -237,36 +238,41 @@ def _by_checkpoint(dumps: Sequence[Path], outcome: Outcome, tell: Tell) -> list[
     return [dict(sorted(splits.items(), key=lambda item: item[0] != TRAINING)) for splits in found.values()]
 
 
-def _measure_all(splits: Mapping[str, Path], outcome: Outcome, tell: Tell, options: Options) -> Iterator[Measured]:
-    """Yield the measurements of every dump of one checkpoint; those of other data against that of the training set."""
-    stats: dict[str, LayerStats] = {}
-    compared: Measured | None = None
+def _measure_all(splits: Mapping[str, Path], outcome: Outcome, tell: Tell, options: Options) -> list[Measured]:
+    """Return the measurements of every dump of one checkpoint; of other data against those of the training set."""
+    found: list[Measured] = []
+    stats: Mapping[str, LayerStats] = {}
     for split, path in splits.items():
         with outcome.counting(str(path), tell), Dump(path) as dump:
             if split == TRAINING:
-                compared = one = measure_dump(dump, tell, options, keep=stats if len(splits) > 1 else None)
-            elif compared is None:
+                one = measure_source(dump, options, tell, with_stats=len(splits) > 1)
+                stats, one = one.stats, replace(one, stats={})  # they are needed no longer than the other splits
+            elif not found:
                 raise DumpError(f"{path}: no dump of the training set beside it, whose class means it is measured by")
             else:
                 with Dump(splits[TRAINING]) as train:
-                    found = beside(train, stats, dump)
-                one = _measure_other(dump, found.other, tell, options)
-                doubtful = (*one.finished.doubts, *found.doubts)
-                one = replace(one, finished=replace(one.finished, doubts=doubtful))
-                if not any(known.row.metric == "nearest_distance" for known in compared.layers):
-                    compared.layers.extend(found.train)
+                    if not are_of_one_network(train, dump):
+                        raise DumpError(f"{path}: not the network of {train.path}, whose name it has; extract it again")
+                    both = beside(train, stats, dump)
+                one, training = _measure_other(dump, both, tell, options), found[0]
+                if not any(known.row.metric == "nearest_distance" for known in training.layers):
+                    found[0] = replace(training, layers=(*training.layers, *both.train))
             tell(one.finished)
             for lost in one.lost:
                 outcome.skip(lost, tell)
-            yield one
+            found.append(one)
+    return found
 
 
-def _measure_other(dump: Dump, rows: list[LayerRow], tell: Tell, options: Options) -> Measured:
+def _measure_other(source: ActivationSource, both: Beside, tell: Tell, options: Options) -> Measured:
     """Measure other data: a held-out split has all measures, what asks for class means by those of the training set."""
-    if dump.provenance.split == OUTSIDE:
-        return Measured(summed_up(dump, f"{len(dump.layers)} layers"), dump.provenance, rows)
-    own = measure_dump(dump, tell, options)
-    return replace(own, layers=without(own.layers, MEANS_OF_TRAINING) + rows)
+    rows = tuple(both.other)
+    if source.provenance.split == OUTSIDE:
+        one = Measured(summed_up(source, f"{len(source.layers)} layers"), source.provenance, rows)
+    else:
+        own = measure_source(source, options, tell)
+        one = replace(own, layers=(*without(own.layers, MEANS_OF_TRAINING), *rows))
+    return replace(one, finished=replace(one.finished, doubts=(*one.finished.doubts, *both.doubts)))
 
 
 def _context(provenance: Provenance, at: Placed) -> dict[str, Any]:

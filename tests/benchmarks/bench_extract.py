@@ -21,9 +21,10 @@ import torch
 from torch import nn
 
 from ncscan.activations.batches import default_batch_size, replay
+from ncscan.activations.source import Provenance
 from ncscan.activations.tracer import Trace, trace, width
 from ncscan.data.dataset import Dataset, open_dataset
-from ncscan.dumps.writer import Dump, Provenance, write_dump
+from ncscan.dumps.writer import Dump, write_dump
 from ncscan.layer_graph import select
 
 RUNS = 7

@@ -17,9 +17,10 @@ import h5py
 import numpy as np
 import torch
 
-from ncscan.dumps.reader import Dump, Layer
+from ncscan.activations.source import Layer
+from ncscan.dumps.reader import Dump
 from ncscan.metrics.evaluate import Classifier, LayerView, Row, measure
-from ncscan.pipeline.measure import Options, measure_dump
+from ncscan.pipeline.measure import Options, measure_source
 from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.parallel import in_lanes
 from ncscan.statistics.accumulation.passes import layer_stats
@@ -56,7 +57,7 @@ def measured(path: Path, *, negativity: bool) -> dict[str, Row]:
 def everything(path: Path) -> int:
     """All that a report measures of a dump: layers, floors and chance, classes, weights, theory."""
     with Dump(path) as dump:
-        return len(measure_dump(dump, lambda _event: None, Options()).layers)
+        return len(measure_source(dump, Options(), lambda _event: None).layers)
 
 
 def floor(path: Path, product: Callable[[np.ndarray], object]) -> None:

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from dumping import BATCH, PROVENANCE, K, N, dump_to, network, samples, traced
 
+from ncscan.activations.source import GradientRow, Gradients
 from ncscan.dumps import hdf5, size_plan, writer
 from ncscan.dumps import reader as dump
-from ncscan.dumps.reader import GradientRow, Gradients
 from ncscan.dumps.writer import Dump
 from ncscan.errors import DumpError
 

@@ -12,9 +12,8 @@ import math
 import torch
 from torch import nn
 
-from ncscan.activations import Trace
+from ncscan.activations import GradientRow, Gradients, Trace
 from ncscan.data import Dataset
-from ncscan.dumps import GradientRow, Gradients
 from ncscan.errors import Undefined
 from ncscan.metrics.gradients.criticality import criticality
 from ncscan.metrics.gradients.differentiable import Found, drawn, exactly, explained, prepared
