@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence
 
-from ncscan.errors import Undefined
+from ncscan.errors import Undefined, one_line
 
 Result = TypeVar("Result")
 
@@ -33,7 +33,7 @@ def computable() -> Generator[None]:
     except ArpackNoConvergence as error:
         raise Undefined("Lanczos did not settle: the top eigenvalues lie too close") from error
     except (np.linalg.LinAlgError, ArpackError) as error:
-        raise Undefined(f"a matrix decomposition failed ({' '.join(str(error).split())})") from error
+        raise Undefined(f"a matrix decomposition failed ({one_line(error)})") from error
     except ArithmeticError as error:
         raise Undefined("the computation exceeds the range of float64") from error
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from ncscan import files
 from ncscan.errors import UsageError
+from ncscan.wording import listed
 
 CONFIG_NAME = "ncscan.toml"
 MAX_CONFIG = 2**14
@@ -124,11 +125,11 @@ def read_config(folder: Path) -> RunConfig:
         raise UsageError(f"{path}: not valid TOML: {what}") from error
     for section, keys in plain.items():
         if section not in SECTIONS or not isinstance(keys, dict):
-            raise UsageError(f"{path}: unknown section [{section:.60}]; there are {_listed(SECTIONS)}")
+            raise UsageError(f"{path}: unknown section [{section:.60}]; there are {listed(list(SECTIONS))}")
         for key in keys:
             if key not in SECTIONS[section]:
                 raise UsageError(
-                    f"{path}: unknown key {key:.60} in [{section}]; there are {_listed(SECTIONS[section])}"
+                    f"{path}: unknown key {key:.60} in [{section}]; there are {listed(list(SECTIONS[section]))}"
                 )
 
     def get(section: str, key: str, *kinds: type) -> Any:
@@ -253,7 +254,3 @@ def _short(value: object) -> str:
 
 def _has_two_parts(spec: str) -> bool:
     return all(spec.partition(":"))
-
-
-def _listed(names: Mapping[str, object] | tuple[str, ...]) -> str:
-    return ", ".join(names)

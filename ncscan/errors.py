@@ -71,12 +71,32 @@ def unexpected(error: BaseException) -> str:
         if frames
         else ""
     )
+    return f"unexpected {named(error)}{place}; --traceback shows where it comes from"
+
+
+def named(error: BaseException) -> str:
+    r"""Return the type and the text of an exception in one line.
+
+    >>> named(ValueError("no such\n layer")), named(KeyError())
+    ('ValueError: no such layer', 'KeyError')
+    """
+    return f"{type(error).__name__}: {_text(error)}".removesuffix(": ")
+
+
+def one_line(error: BaseException) -> str:
+    r"""Return the first paragraph of a library's message in one line, or the type where it says nothing.
+
+    >>> one_line(RuntimeError("invalid\n header\n\nlong advice")), one_line(MemoryError())
+    ('invalid header', 'MemoryError')
+    """
+    return _text(error) or type(error).__name__
+
+
+def _text(error: BaseException) -> str:
     try:
-        said = str(error)
+        return " ".join(str(error).partition("\n\n")[0].split())[:300]
     except Exception:  # the text of a stranger's exception is a stranger's code
-        said = ""
-    text = " ".join(f"{type(error).__name__}: {said}".split())[:300].removesuffix(":")
-    return f"unexpected {text}{place}; --traceback shows where it comes from"
+        return ""
 
 
 class Undefined(Exception):  # noqa: N818 - it is an answer, not a failure

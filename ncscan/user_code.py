@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ncscan.errors import NcscanError
+from ncscan.errors import NcscanError, named
 
 
 def call(spec: str, base: Path | None, error: type[NcscanError]) -> object:
@@ -45,8 +45,7 @@ def guarded(spec: str, error: type[NcscanError]) -> Iterator[None]:
         raise
     # Code that is not ours may raise anything, and a script's `sys.exit()` at import must not end an audit.
     except (Exception, SystemExit) as raised:
-        what = " ".join(f"{type(raised).__name__}: {raised}".split())[:300]
-        raise error(f"{spec} failed: {what}; call it in Python to see the whole traceback") from raised
+        raise error(f"{spec} failed: {named(raised)}; call it in Python to see the whole traceback") from raised
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from collections.abc import Sequence
 
 
 def number(value: float) -> str:
@@ -30,6 +31,26 @@ def percent(share: float) -> str:
     if 0 < share < 0.001:
         return "under 0.1 %"
     return f"{100 * share:.1f}".removesuffix(".0") + " %"
+
+
+def listed(items: Sequence[str]) -> str:
+    """Return the items as `a, b and c`.
+
+    >>> listed([]), listed(["NC1"]), listed(["NC1", "NC2", "NC4"])
+    ('', 'NC1', 'NC1, NC2 and NC4')
+    """
+    *head, last = items or [""]
+    return f"{', '.join(head)} and {last}" if head else last
+
+
+def listed_up_to(most: int, items: Sequence[str]) -> str:
+    """Return the first items, made visible, and how many more there are.
+
+    >>> listed_up_to(2, ["fc1", "fc2"]), listed_up_to(2, ["fc1", "fc2", "fc3", "fc4"])
+    ('fc1, fc2', 'fc1, fc2 and 2 more')
+    """
+    shown = ", ".join(visible(item) for item in items[:most])
+    return f"{shown} and {len(items) - most} more" if len(items) > most else shown
 
 
 def visible(text: str) -> str:

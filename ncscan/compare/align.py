@@ -6,6 +6,7 @@ one side alone has its row too. Nothing here reads or writes a file.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ncscan.compare.landmarks import landmarks
 from ncscan.compare.noise_floor import noise_floors, with_spread
 from ncscan.errors import UsageError
 from ncscan.tables import FLAG, LEADS, NUMBER, SAME, TEXT, WHOLE, Columns, numbers
-from ncscan.wording import visible
+from ncscan.wording import listed, listed_up_to, visible
 
 DIFF_COLUMNS: Columns = (
     ("table", TEXT),
@@ -46,8 +47,8 @@ DIFF_COLUMNS: Columns = (
 """diff.csv: one row per number of A and B; the difference is b − a, the ratio b/a."""
 
 ONLY = {"a": "only in A", "b": "only in B"}
-MOST_NAMES = 5
-"""Steps or runs that a note lists."""
+_few = partial(listed_up_to, 5)
+"""Steps or runs as a note lists them."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,12 @@ def _paired_runs(a: Sequence[str], b: Sequence[str], notes: list[str]) -> list[t
     both = [name for name in a if name in b]
     if not both:
         raise UsageError(
-            f"nothing to compare: no run has one name on both sides; A has {_listed(a)}, B has {_listed(b)}"
+            f"nothing to compare: no run has one name on both sides; A has {_few(a) or 'none'}, "
+            f"B has {_few(b) or 'none'}"
         )
     for side, own in (("A", a), ("B", b)):
         if alone := [name for name in own if name not in both]:
-            notes.append(f"only in {side}: {'run' if len(alone) == 1 else f'{len(alone)} runs'} {_listed(alone)}")
+            notes.append(f"only in {side}: {'run' if len(alone) == 1 else f'{len(alone)} runs'} {_few(alone)}")
     return [(name, name) for name in both]
 
 
@@ -154,7 +156,7 @@ def _paired_checkpoints(a: pd.DataFrame, b: pd.DataFrame, notes: list[str]) -> p
     run = visible(str(a["run_a"].iloc[0]))
     units = [set(own[f"step_unit_{end}"]) for own, end in ((a, "a"), (b, "b"))]
     if units[0] != units[1]:
-        said = [" and ".join(sorted(map(visible, each))) or "nothing" for each in units]
+        said = [listed(sorted(map(visible, each))) or "nothing" for each in units]
         notes.append(f"run {run}: steps count {said[0]} in A and {said[1]} in B")
         return a.merge(b, how="cross").iloc[:0]
     for own, end in ((a, "a"), (b, "b")):
@@ -163,7 +165,7 @@ def _paired_checkpoints(a: pd.DataFrame, b: pd.DataFrame, notes: list[str]) -> p
     for side, own, end in (("A", a, "a"), ("B", b, "b")):
         alone = own[~own[f"checkpoint_{end}"].isin(found[f"checkpoint_{end}"])]
         if len(alone):
-            steps = _listed(["unknown" if pd.isna(step) else f"{step:,}" for step in alone[f"step_{end}"]])
+            steps = _few(["unknown" if pd.isna(step) else f"{step:,}" for step in alone[f"step_{end}"]])
             notes.append(f"run {run}: only in {side}: {'step' if len(alone) == 1 else f'{len(alone)} steps'} {steps}")
     return found
 
@@ -211,8 +213,3 @@ def _moment(row: Mapping[Any, Any]) -> str:
     """Return run and checkpoint of a row of two sides, in words."""
     names = [f"{row[f'run_{end}']}/{row[f'checkpoint_{end}']}" for end in "ab"]
     return " → ".join(dict.fromkeys(names))
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(visible(name) for name in names[:MOST_NAMES]) or "none"
-    return shown + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,11 @@ from ncscan.errors import Undefined, UsageError
 from ncscan.rows import is_leading, leading, of_training
 from ncscan.splits import UNSAID
 from ncscan.tables import numbers
-from ncscan.wording import visible
+from ncscan.wording import listed_up_to, visible
 
 MOST_ROWS = 5
 """The number of rows that a result names; of more it gives the count."""
-MOST_NAMES = 8
+_few = partial(listed_up_to, 8)
 """Names that a message lists."""
 
 MOST_COMPARED = 100
@@ -280,7 +281,7 @@ def _no_such(gate: Gate, key: str, pattern: Pattern, rows: pd.DataFrame, on: Fie
         return f"{asked}{gate.metric} is not measured at the {pattern.text}; {_there_are('', there)}"
     if key == "step" and not pattern.literal and pattern.text in STEP_WORDS:
         steps = dict.fromkeys(str(onset) for onset in on.sides[-1][1].onsets.values() if isinstance(onset, int))
-        told = f", step {_listed(list(steps))}" if pattern.text == "onset" and steps else ""
+        told = f", step {_few(list(steps))}" if pattern.text == "onset" and steps else ""
         return f"{asked}{gate.metric} is not measured at the {pattern.text}{told}; {_there_are('', there)}"
     words = {"layer": LAYER_WORDS, "step": STEP_WORDS}.get(key, ())
     return f"{asked}{gate.metric} has no {key} {pattern}; {_there_are(pattern.text, there, words)}"
@@ -291,13 +292,8 @@ def _there_are(asked: str, known: Sequence[str], words: Sequence[str] = ()) -> s
     names = list(dict.fromkeys(known))
     close = get_close_matches(asked, [*names, *words], n=3) if len(asked) <= MOST_COMPARED else []
     if close:
-        return f"did you mean {_listed(close)}?"
-    return f"there {'is' if len(names) == 1 else 'are'} {_listed(names)}" if names else "there is none"
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(visible(name) for name in names[:MOST_NAMES])
-    return shown + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+        return f"did you mean {_few(close)}?"
+    return f"there {'is' if len(names) == 1 else 'are'} {_few(names)}" if names else "there is none"
 
 
 def _too_many(gate: Gate, rows: pd.DataFrame, on: Field) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64, Int64
 
 from ncscan.layer_graph import TapGraph, joined
 from ncscan.metrics.view import Classifier, Reader
-from ncscan.statistics import coarser
+from ncscan.statistics import VANISHING, coarser
 
 Weights = Mapping[str, tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."] | None]]
 """The parameters by name of the linear map: W as (outputs, inputs, …), and b or None."""
@@ -62,12 +62,8 @@ def _lost(
         return ""  # the weights themselves are not
     if not np.isfinite(found):
         return "the product of the classifier's maps is too large for float64"
-    vanishes = found < _VANISHING and size > 0 and of_own > 0 and size * of_own < _VANISHING
+    vanishes = found < VANISHING and size > 0 and of_own > 0 and size * of_own < VANISHING
     return "the product of the classifier's maps is too small for float64" if vanishes else ""
-
-
-_VANISHING = 1e-280
-"""Products below this, and what they are sums of, have lost digits."""
 
 
 def readers(graph: TapGraph, weights: Weights, n_classes: int) -> dict[str, tuple[Reader, ...]]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from ncscan.errors import Undefined
-from ncscan.statistics import LayerStats, Rank, Weighting, strongest_directions, unit_exponent
+from ncscan.statistics import HOLDS_SQUARES, LayerStats, Rank, Weighting, strongest_directions, unit_exponent
 
 Value = float | Mapping[str, float | Undefined]
 """One number, or a small named family of which each may be undefined on its own."""
@@ -28,10 +28,6 @@ Scope = Literal[
     "reader",
 ]
 """What must have been accumulated for a metric to be asked at all: `features` always is."""
-
-
-_FARTHEST = 1e150
-"""Rows that differ by more than this factor have no unit in which none of their squares leaves float64."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class Classifier:
             return "the classifier's weights are not finite"
         sizes = np.abs(self.weight).max(axis=1, initial=0.0)
         sizes = sizes[sizes > 0]
-        far = len(sizes) and sizes.min() <= sizes.max() / _FARTHEST
+        far = len(sizes) and sizes.min() <= sizes.max() / HOLDS_SQUARES
         return "the rows of the classifier differ in size by more than float64 can square" if far else ""
 
     @cached_property

@@ -16,8 +16,9 @@ from torch import nn
 
 from ncscan import user_code
 from ncscan.checkpoints import Checkpoint
-from ncscan.errors import ModelError
+from ncscan.errors import ModelError, one_line
 from ncscan.models.sources import mlp
+from ncscan.wording import listed_up_to
 
 CONTAINERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Name parts that data parallelism, compilation and checkpointing add, at the front or around any part of a model."""
@@ -146,14 +147,14 @@ def _best_match(checkpoint: Checkpoint, own: Mapping[str, torch.Tensor], source:
                 best.append(Match(outer + inner, names))
     if not best:
         raise ModelError(
-            f"{checkpoint.path}: no tensor fits {source}: the checkpoint has {_some(tensors)}, the model {_some(own)}"
+            f"{checkpoint.path}: no tensor fits {source}: the checkpoint has {_few(tensors)}, the model {_few(own)}"
         )
     plainest = min(best, key=lambda match: sum(len(a) + len(b) for a, b in match.prefix_map))
     rivals = {match.prefix_map for match in best if match.names.keys() != plainest.names.keys()}
     if plainest.prefix_map and rivals:
         fronts = sorted({pairs[0][0] for pairs in (plainest.prefix_map, *rivals) if pairs})
         raise ModelError(
-            f"{checkpoint.path}: holds several states that fit {source} ({_some(fronts)}); "
+            f"{checkpoint.path}: holds several states that fit {source} ({_few(fronts)}); "
             f"let the function return a model that names all of them, or save the one that is meant"
         )
     return plainest
@@ -234,7 +235,7 @@ def _fill(
     try:
         module.load_state_dict({**module.state_dict(), **values}, assign=True)
     except RuntimeError as error:
-        raise ModelError(f"{checkpoint.path}: {source} refuses its tensors ({' '.join(str(error).split())})") from error
+        raise ModelError(f"{checkpoint.path}: {source} refuses its tensors ({one_line(error)})") from error
     _check_values(module, checkpoint, source)
     return LoadedModel(
         module=module.eval().requires_grad_(requires_grad=False),
@@ -307,6 +308,5 @@ def _arrows(prefix_map: Iterable[tuple[str, str]]) -> str:
     return "".join(f", with {theirs!r} → {ours!r}" for theirs, ours in prefix_map)
 
 
-def _some(names: Iterable[str]) -> str:
-    shown = list(itertools.islice(names, 4))
-    return ", ".join(shown[:3]) + (", …" if len(shown) > 3 else "")
+def _few(names: Iterable[str]) -> str:
+    return listed_up_to(3, list(names))

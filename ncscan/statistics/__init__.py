@@ -26,6 +26,9 @@ from ncscan.statistics.partial_sums import (
 )
 from ncscan.statistics.precision import (
     FLOAT_FORMATS,
+    HOLDS_FOURTH_POWERS,
+    HOLDS_SQUARES,
+    VANISHING,
     coarser,
     float_format,
     in_true_units,
@@ -52,7 +55,10 @@ from ncscan.statistics.spectrum import Negative, Spectrum
 
 __all__ = [
     "FLOAT_FORMATS",
+    "HOLDS_FOURTH_POWERS",
+    "HOLDS_SQUARES",
     "MOST_PAIRED",
+    "VANISHING",
     "Bracket",
     "ClassSums",
     "Frame",

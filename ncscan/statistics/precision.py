@@ -26,6 +26,13 @@ FLOAT_FORMATS = (
     FloatFormat("float64", 53, -1022),
 )
 
+HOLDS_SQUARES = 1e150
+"""Sums of squares of numbers up to this stay in float64, and so do squares of numbers that differ by this factor."""
+HOLDS_FOURTH_POWERS = 1e75
+"""The same of fourth powers."""
+VANISHING = 1e-280
+"""Products under this, and what they are sums of, have lost digits."""
+
 RESOLVED = 50.0
 """An eigenvalue this many times its error is 2 % off, and the singular value 1 %."""
 

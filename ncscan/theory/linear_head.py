@@ -15,20 +15,13 @@ from jaxtyping import Float, Float64, Int64
 from scipy.sparse import coo_array
 
 from ncscan.errors import DataError, Undefined
-from ncscan.statistics import float_format, storage_tolerance
+from ncscan.statistics import HOLDS_FOURTH_POWERS, VANISHING, float_format, storage_tolerance
 
 Chunks = Callable[[], Iterable[tuple[int, np.ndarray]]]
 """Opens a pass over the activations: (first row, rows (n, d)), in the order of the labels."""
 
 WIDEST = 4096
 """Up to this width a layer's Gram matrix is formed."""
-
-_HUGE = 1e75
-"""Numbers beyond this are as good as infinite: certificates take their fourth powers."""
-
-
-_VANISHING = 1e-280
-"""Powers of weights under this keep no digit in sums."""
 
 
 @dataclass(frozen=True)
@@ -301,14 +294,14 @@ def _class_means(
         if rows.ndim != 2 or rows.shape[1] != width:
             raise Undefined(f"the head reads {width} numbers, its input has the shape {rows.shape[1:]}")
         exact = rows.astype(np.float64)
-        if not (np.abs(exact) < _HUGE).all():
+        if not (np.abs(exact) < HOLDS_FOURTH_POWERS).all():
             raise Undefined("activations that the head reads are not finite")
         sums += _by_class(labels[start : start + len(rows)], len(counts), exact)
         seen += len(rows)
         largest = max(largest, float(np.abs(exact).max(initial=0.0)))
     if seen != len(labels):
         raise DataError(f"{seen} rows of activations for {len(labels)} labels")
-    if 0 < largest < 1 / _HUGE:
+    if 0 < largest < 1 / HOLDS_FOURTH_POWERS:
         raise Undefined("activations that the head reads are so small that their fourth powers vanish")
     means: Float64[np.ndarray, "K d"] = sums / counts[:, None]
     return means
@@ -379,7 +372,7 @@ def _map(name: str, W: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."] | N
         raise Undefined(f"{name} is no matrix")
     exact = W.astype(np.float64)
     bias = np.zeros(len(W)) if b is None else b.astype(np.float64)
-    if not ((np.abs(exact) < _HUGE).all() and (np.abs(bias) < _HUGE).all()):
+    if not ((np.abs(exact) < HOLDS_FOURTH_POWERS).all() and (np.abs(bias) < HOLDS_FOURTH_POWERS).all()):
         raise Undefined(f"{name} has non-finite weights")
     return HeadMap(name, exact, bias, b is not None, storage_tolerance(exact, str(W.dtype)))
 
@@ -387,7 +380,7 @@ def _map(name: str, W: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."] | N
 def _require_usable(maps: Sequence[HeadMap], counts: Int64[np.ndarray, "K"]) -> None:
     powers = 2 * max(len(maps), 2)  # of a map's norm, in the chain from the outputs to the head's input
     for linear in maps:
-        if 0 < np.abs(linear.weight).max(initial=0.0) < _VANISHING ** (1 / powers):
+        if 0 < np.abs(linear.weight).max(initial=0.0) < VANISHING ** (1 / powers):
             raise Undefined(f"the weights of {linear.name} are so small that powers of them vanish")
     present, outputs = int((counts > 0).sum()), len(maps[-1].weight)
     if len(counts) > outputs:

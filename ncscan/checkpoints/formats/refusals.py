@@ -1,8 +1,9 @@
 """What is said of files that are refused, and how to save them so that they are not."""
 
-import itertools
 import re
 from collections.abc import Iterable
+
+from ncscan.wording import listed_up_to
 
 RESAVE = "save the weights alone: torch.save(model.state_dict(), …) or safetensors.torch.save_file(…)"
 
@@ -31,10 +32,4 @@ def refused(foreign: tuple[str, ...]) -> str:
 
 def listed(names: Iterable[object]) -> str:
     """Return the first few names of a file, safe to print."""
-    shown = [f"{name!a:.60}" for name in itertools.islice(names, 9)]
-    return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
-
-
-def one_line(error: BaseException) -> str:
-    """Return the heart of a library's message."""
-    return " ".join(str(error).partition("\n\n")[0].split())[:200] or type(error).__name__
+    return listed_up_to(8, [f"{name!a:.60}" for name in names])

@@ -9,9 +9,8 @@ import torch
 
 from ncscan.checkpoints import metadata
 from ncscan.checkpoints.formats.reading import Found
-from ncscan.checkpoints.formats.refusals import one_line
 from ncscan.checkpoints.state_dict import named_tensors
-from ncscan.errors import CheckpointError
+from ncscan.errors import CheckpointError, one_line
 from ncscan.files import parse_json
 
 MAX_HEADER = 32 * 2**20

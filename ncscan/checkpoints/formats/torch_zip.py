@@ -7,10 +7,10 @@ from ncscan.checkpoints import metadata
 from ncscan.checkpoints.formats import pickle_reader
 from ncscan.checkpoints.formats.pickle_values import BadPickle
 from ncscan.checkpoints.formats.reading import Found
-from ncscan.checkpoints.formats.refusals import RESAVE, one_line, refused
+from ncscan.checkpoints.formats.refusals import RESAVE, refused
 from ncscan.checkpoints.formats.storages import Storages
 from ncscan.checkpoints.state_dict import model_state, named_tensors
-from ncscan.errors import CheckpointError
+from ncscan.errors import CheckpointError, one_line
 from ncscan.files import zip_archive
 
 

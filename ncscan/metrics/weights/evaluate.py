@@ -18,7 +18,7 @@ from ncscan.layer_graph import Link, TapGraph, joined
 from ncscan.metrics.head_readers import Weights
 from ncscan.metrics.weights.consecutive_maps import alignment, norm_spread
 from ncscan.metrics.weights.table import WEIGHT_METRICS
-from ncscan.statistics import storage_tolerance, true_value, unit_exponent
+from ncscan.statistics import HOLDS_FOURTH_POWERS, storage_tolerance, true_value, unit_exponent
 
 __all__ = [
     "NORMS",
@@ -34,9 +34,6 @@ __all__ = [
     "measure_weights",
     "norm_spread",
 ]
-
-_FARTHEST = 1e-75
-"""Fourth powers of two linear maps can be compared where neither is smaller than the other by more than this factor."""
 
 _WIDEST_DENSE = 4096
 """Up to this width D is formed; beyond it only its products with vectors are."""
@@ -164,7 +161,7 @@ def _in_one_unit(
     own = 0.0 if bias is None else float(np.abs(bias).max(initial=0.0))
     exponent = unit_exponent(max(*sizes, own))
     least = min((size for size in sizes if size), default=1.0)
-    if unit_exponent(least) != exponent and least < max(*sizes, own) * _FARTHEST:
+    if unit_exponent(least) != exponent and least < max(*sizes, own) / HOLDS_FOURTH_POWERS:
         raise Undefined("weights of the pair differ in size by more than float64 can square")
     if not exponent:
         return first, following, bias, 0

@@ -12,10 +12,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from ncscan.report.verdict.judging import Entry, Number
-from ncscan.report.verdict.phrases import listed
 from ncscan.report.verdict.rules import CLEARLY_OF_FEW
 from ncscan.trajectory import COLLAPSED, FEWEST
-from ncscan.wording import number, percent
+from ncscan.wording import listed, number, percent
 
 Kind = Literal[
     "lacking classes",

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ncscan.report.verdict.judging import Number
-from ncscan.report.verdict.phrases import listed, times
+from ncscan.report.verdict.phrases import times
 from ncscan.report.verdict.rules import RULES
 from ncscan.report.verdict.run import Verdict
-from ncscan.wording import number, percent
+from ncscan.wording import listed, number, percent
 
 SHARES = ("error", "nc4_mismatch")
 """The metrics that are written as percentages."""

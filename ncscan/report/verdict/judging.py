@@ -11,10 +11,9 @@ from typing import Any
 import pandas as pd
 
 from ncscan.layer_graph import joined
-from ncscan.report.verdict.phrases import listed
 from ncscan.report.verdict.rules import ASPECTS, RULES, Judgement, Rule, judge, threshold_of
 from ncscan.rows import leading
-from ncscan.wording import number, percent
+from ncscan.wording import listed, number, percent
 
 
 @dataclass(frozen=True)

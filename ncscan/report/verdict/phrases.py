@@ -3,7 +3,7 @@
 In: numbers and names. Out: text. Names of layers and runs go in as they are: who shows a sentence makes them safe.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ncscan.wording import number
@@ -39,16 +39,6 @@ def span(steps: float | int, unit: str) -> str:
     """
     said = number(steps) if steps >= 1e9 else f"{steps:,.0f}" if steps >= 10 else f"{steps:.2g}"
     return f"{said} {_PLURAL.get(unit, 'steps')}"
-
-
-def listed(items: Sequence[str]) -> str:
-    """Return the items as `a, b and c`.
-
-    >>> listed([]), listed(["NC1"]), listed(["NC1", "NC2", "NC4"])
-    ('', 'NC1', 'NC1, NC2 and NC4')
-    """
-    *head, last = items or [""]
-    return f"{', '.join(head)} and {last}" if head else last
 
 
 def times(ratio: float | int) -> str:

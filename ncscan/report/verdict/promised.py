@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan.report.verdict.phrases import listed, times
+from ncscan.report.verdict.phrases import times
 from ncscan.rows import leading
-from ncscan.wording import number
+from ncscan.wording import listed, number
 
 _HYPOTHESES: dict[str, tuple[str, str, bool]] = {
     "theorem31_linear_head": (

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 
 from ncscan.statistics import (
+    HOLDS_SQUARES,
     ClassSums,
     NormSums,
     first_columns,
@@ -23,9 +24,6 @@ from ncscan.statistics.accumulation.row_blocks import (
 
 _MOST_SKETCHED = 64
 """A sketch is made for so many directions at most: of 1,000 classes it would be as wide as a Gram matrix."""
-
-_HUGE = 1e150
-"""Activations beyond this are as good as infinite in the unit they are in: their squares overflow."""
 
 _NONE = 2**62
 """Stands where no sample is meant; greater than any index."""
@@ -74,7 +72,7 @@ class FirstPass:
         self._counts.index_add_(0, y, torch.ones_like(y))
         # One norm a row finds NaN and infinities; a test per number would cost as much as the sums.
         norms = torch.linalg.vector_norm(rows, dim=1)
-        bad = ~(norms < _HUGE)
+        bad = ~(norms < HOLDS_SQUARES)
         if bad.any():
             self._add_bad(at, bad, torch.isfinite(rows).all(dim=1))
         self._norms += _norm_sums(norms.masked_fill(bad, 0.0))

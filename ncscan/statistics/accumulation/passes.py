@@ -36,9 +36,6 @@ from ncscan.statistics.accumulation.second_pass import SecondPass
 _FARTHEST = 1e100
 """Where samples differ in size by more, squares of what differs between the smallest leave float64 in any unit."""
 
-_SMALLEST, _LARGEST = 1e-50, 1e50
-"""Between these, float64 holds fourth powers of activations, and squares of what rounding leaves of them."""
-
 Chunks = Callable[[], Iterable[tuple[int, Chunk]]]
 """Opens a pass over the activations: (first row, rows)."""
 
@@ -69,7 +66,8 @@ def layer_stats(
 def _stats_of(chunks: Chunks, known: Members, options: AccumulationOptions) -> LayerStats:
     first = _first_pass(chunks, known, options)
     precision, exponent, sums = options.precision or first.dtype, 0, first.sums()
-    extreme = sums.overflowing > 0 or not _SMALLEST < sums.norms.mean < _LARGEST
+    mean = sums.norms.mean  # 0 also where squares vanish
+    extreme = sums.overflowing > 0 or mean == 0 or unit_exponent(mean) != 0
     if first.dtype == "float64" and extreme and not sums.nonfinite:
         # Squares of such numbers leave float64. Powers of two cost no digit, and so two more passes save them all.
         smallest, largest = extent(chunks())
