@@ -18,7 +18,7 @@ from ncscan.pipeline.events import Event
 from ncscan.pipeline.extract import extract
 from ncscan.pipeline.load import Flags, find_targets
 from ncscan.pipeline.measure import Options
-from ncscan.pipeline.report import Reported, measure
+from ncscan.pipeline.measurements import measure
 
 K, D = 3, 6
 TOML = """[model]
@@ -74,10 +74,10 @@ def tables_of(folder: Path, names: list[str]) -> tuple[int, dict[str, pd.DataFra
         torch.save({k: DIVERGED[name](W) for k, W in state(20).items()}, run / f"step_{NO_STEP + i}.pt")
     events: list[Event] = []
     made = extract(find_targets([run], Flags()).targets, Flags(gradients=24), folder / "dumps", events.append)
-    found, options = Reported(), Options(bootstrap=20, permutations=20)
-    measure(find_dumps([folder / "dumps"]).dumps, found, events.append, options)
+    options = Options(bootstrap=20, permutations=20)
+    found = measure(find_dumps([folder / "dumps"]).dumps, options, events.append)
     assert found.violations == []
-    return made.exit_code, found.tables
+    return made.exit_code, dict(found.tables)
 
 
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning:torch")

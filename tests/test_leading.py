@@ -19,7 +19,7 @@ from ncscan.compare.ranking import main_rows, most_moved
 from ncscan.data.dataset import Dataset, from_arrays
 from ncscan.errors import UsageError
 from ncscan.pipeline.measure import Options
-from ncscan.pipeline.report import Reported, measure
+from ncscan.pipeline.measurements import measure
 from ncscan.report.figures import numbers as figures
 from ncscan.report.figures.charted import charted
 from ncscan.report.html.series import carried
@@ -74,10 +74,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Tables:
             paths.append(folder / f"{run}-{j}.h5")
             facts: dict[str, Any] = {"run": run, "group": "s", "checkpoint": f"{j}.pt", "step": step}
             dump_to(paths[-1], model=Fork(10 * i + j).eval(), dataset=unequal(), tensors_sha256=f"{i}{j}", **facts)
-    outcome = Reported()
-    measured, _ = measure(paths, outcome, lambda _: None, Options())
-    assert len(RUNS) * 3 == len(measured)
-    return complete(outcome.tables)
+    found = measure(paths, Options(), lambda _: None)
+    assert len(RUNS) * 3 == len(found.measured)
+    return complete(found.tables)
 
 
 @pytest.fixture(scope="module", params=range(2))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -215,6 +216,37 @@ def test_an_unexpected_exception_skips_its_input_with_type_and_place(
     assert "ncscan/pipeline/measure.py" in skipped.reason
     assert "Traceback (most recent call last)" in skipped.trace
     assert (runs / "out" / "report.html").exists()
+
+
+def test_a_side_of_a_diff_names_its_run_with_a_wrong_toml(runs: Path) -> None:
+    wrong_toml(runs)
+    (runs / "both").mkdir()
+    (runs / "b").rename(runs / "both" / "b")
+    shutil.copytree(runs / "a", runs / "both" / "a")
+    done = ncscan("diff", "both", "a", "--data", f"npz:{runs / 'data.npz'}", cwd=runs)
+    assert done.exit_code == 4, done.stderr
+    said = [line for line in skipped_lines(done) if "unknown section" in line]
+    assert [line.partition("): ")[0] for line in said] == ["skipped A: both/b (all its checkpoints"]
+
+
+def test_what_was_measured_names_what_was_not(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ncscan.pipeline.extract import extract
+    from ncscan.pipeline.load import Flags, find_targets
+    from ncscan.pipeline.measure import Options
+    from ncscan.pipeline.measurements import measure
+
+    monkeypatch.chdir(runs)
+    events: list[Event] = []
+    extract(find_targets([runs / "b"], Flags()).targets, Flags(), runs / "dumps", events.append)
+    bad, before, events = runs / "bad.h5", Skipped("before", "why"), []
+    bad.write_bytes(b"no dump")
+    found = measure([*sorted((runs / "dumps" / "b").glob("*.h5")), bad], Options(), events.append, [before])
+    assert (2, 2) == (found.done, len(found.measured))
+    assert [before.label, str(bad)] == [each.label for each in found.skipped]
+    assert list(found.skipped) == [each for each in events if isinstance(each, Skipped)]
+    assert len(set(found.tables["metrics"]["checkpoint"])) == 2
+    none = measure([bad], Options(), events.append)
+    assert (0, [str(bad)], {}) == (none.done, [each.label for each in none.skipped], none.tables)
 
 
 def test_a_full_disk_stops_all_and_everything_else_one() -> None:

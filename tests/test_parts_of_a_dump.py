@@ -143,7 +143,7 @@ def test_a_part_of_a_dump_that_fails_unexpectedly_costs_itself_alone(
     of_network = function in ("measure_weights", "_claims")
     for name in names:
         monkeypatch.setattr(measuring, name, partial(part, name))
-    monkeypatch.setattr("ncscan.pipeline.report.measure_source", in_dump)
+    monkeypatch.setattr("ncscan.pipeline.measurements.measure_source", in_dump)
     code, told = ncscan("report", "--out", out, "--threads", "1")
     assert code == 4
     assert f"skipped {said}: unexpected LinAlgError: Singular matrix (ncscan/pipeline/measure.py:" in told
@@ -171,7 +171,7 @@ def test_what_no_input_is_to_blame_for_is_one_line(out: Path, ncscan: Ncscan, mo
 
 
 def test_what_became_of_one_run_is_lost_alone(out: Path, ncscan: Ncscan, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ncscan.pipeline import report
+    from ncscan.pipeline import measurements
 
     whole = trajectory_rows
 
@@ -180,7 +180,7 @@ def test_what_became_of_one_run_is_lost_alone(out: Path, ncscan: Ncscan, monkeyp
             raise FloatingPointError("underflow")
         return whole(metrics, *others)
 
-    monkeypatch.setattr(report, "trajectory_rows", broken)
+    monkeypatch.setattr(measurements, "trajectory_rows", broken)
     code, told = ncscan("report", "--out", out)
     (line,) = lines(told)
     assert code == 4

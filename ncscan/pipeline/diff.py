@@ -5,7 +5,7 @@ dump yet is extracted first, into a hidden folder that goes once it is measured:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,12 +16,13 @@ from ncscan.compare import DIFF_COLUMNS, Comparison, Gate, compare
 from ncscan.dumps import DUMP_SUFFIX, find_dumps, find_unfinished, told_unfinished
 from ncscan.errors import DumpError, ReportError, UsageError
 from ncscan.files import claimed, in_sight, pending, remove_left, replace_files, scratch
-from ncscan.pipeline.events import Event, Finished, Tell, passed_over, writing
+from ncscan.pipeline.events import Event, Finished, Skipped, Tell, passed_over, writing
 from ncscan.pipeline.extract import dump_of, extract
 from ncscan.pipeline.gating import judged
 from ncscan.pipeline.load import Flags, find_targets
 from ncscan.pipeline.measure import Options
-from ncscan.pipeline.report import Reported, measure
+from ncscan.pipeline.measurements import measure
+from ncscan.pipeline.report import Reported
 from ncscan.report import diff_page
 from ncscan.tables import REPORT_NAME, complete, csv_text, read_report
 from ncscan.theory import ALWAYS_TRUE
@@ -40,9 +41,7 @@ class Compared(Reported):
     comparison: Comparison | None = None
     names: tuple[str, str] = ("", "")
     """The names of A and B: the shortest ends of their paths that differ."""
-    unfinished: list[Path] = field(default_factory=list)
-    """Dumps of either side that are not whole."""
-    kinds: list[Kind] = field(default_factory=list)
+    kinds: Sequence[Kind] = ()
     """The kinds of input that A and B were taken for."""
 
     @property
@@ -71,24 +70,32 @@ def diff(
     kinds = [kind_of(a), kind_of(b)]
     if set(kinds) == {"report"} and options.bootstrap:
         raise UsageError("both sides are reports, so nothing is measured here: give --bootstrap to `ncscan report`")
-    outcome = Compared(names=_names(a, b), kinds=kinds)
+    names = _names(a, b)
     with claimed(out):
         remove_left(out, HIDDEN)
-        first, second = (
-            _tables(path, kind, side, out, outcome, tell, flags, options)
+        sides = [
+            _side(path, kind, side, out, tell, flags, options)
             for path, kind, side in zip((a, b), kinds, SIDES, strict=True)
-        )
-        outcome.comparison = found = compare(first, second)
-        outcome.gates = judged(gates, found.field, () if allow_unfinished else outcome.unfinished)
+        ]
+        first, second = sides
+        found = compare(first.tables, second.tables)
+        unfinished = [] if allow_unfinished else [path for side in sides for path in side.unfinished]
+        results = judged(gates, found.field, unfinished)
         table = csv_text(found.frame[[name for name, _ in DIFF_COLUMNS]])
-        files = {
-            "diff.csv": table.encode(),
-            "diff.html": diff_page(found, outcome.names, outcome.gates, table).encode(),
-        }
+        files = {"diff.csv": table.encode(), "diff.html": diff_page(found, names, results, table).encode()}
         with writing(out):
             replace_files(out, files, lambda _folder, _name: False)
-        outcome.files += [out / name for name in files]
-    return outcome
+    return Compared(
+        sum(side.done for side in sides),
+        [each for side in sides for each in side.skipped],
+        violations=[text for side in sides for text in side.violations],
+        gates=results,
+        warnings=[text for side in sides for text in side.warnings],
+        files=[out / name for name in files],
+        comparison=found,
+        names=names,
+        kinds=kinds,
+    )
 
 
 def kind_of(path: Path) -> Kind:
@@ -120,36 +127,46 @@ def _report_at(path: Path) -> Path | None:
     return next((place for place in map(pending, places) if place.is_file()), None)
 
 
-def _tables(
-    path: Path, kind: Kind, side: str, out: Path, outcome: Compared, tell: Tell, flags: Flags, options: Options
-) -> dict[str, pd.DataFrame]:
-    """Return the complete tables of one side; what is skipped on the way, doubtful or violated goes into `outcome`."""
+@dataclass(frozen=True)
+class _Side:
+    """One side, ready to be compared."""
+
+    tables: dict[str, pd.DataFrame]
+    """The complete tables."""
+    done: int
+    skipped: Sequence[Skipped] = ()
+    warnings: Sequence[str] = ()
+    violations: Sequence[str] = ()
+    unfinished: Sequence[Path] = ()
+    """Dumps that are not whole."""
+
+
+def _side(path: Path, kind: Kind, side: str, out: Path, tell: Tell, flags: Flags, options: Options) -> _Side:
+    """Return one side: a report as it is read, anything else as it is measured."""
     report = _report_at(path)
     if report is not None:
         tables = read_report(report)
-        outcome.done += 1
-        outcome.violations += [f"{side}: {text}" for text in _violated(tables["theory"])]
-        return tables
-    own = Reported()
+        return _Side(tables, 1, violations=[f"{side}: {text}" for text in _violated(tables["theory"])])
+    halves: Sequence[Path] = ()
+    skipped: Sequence[Skipped] = ()
     if kind == "dumps":
         dumps, troubles = find_dumps([path])
-        for each in passed_over(troubles):
-            own.skip(each, _of_side(side, tell))
-        measured, _ = measure(dumps, own, _of_side(side, tell), options)
+        found = measure(dumps, options, _of_side(side, tell), passed_over(troubles))
         halves = find_unfinished([path])
-        own.warnings += told_unfinished(halves)
-        outcome.unfinished += halves
     else:
         with scratch(out, HIDDEN) as folder:
-            dumps = _extracted(path, side, folder, outcome, tell, flags)
-            measured, _ = measure(dumps, own, _of_side(side, tell), options)
-    outcome.done += own.done
-    outcome.skipped += own.skipped
-    outcome.warnings += [f"{side}: {text}" for text in own.warnings]
-    outcome.violations += [f"{side}: {text}" for text in own.violations]
-    if not measured:
+            dumps, skipped = _extracted(path, side, folder, tell, flags)
+            found = measure(dumps, options, _of_side(side, tell))
+    if not found.measured:
         raise DumpError(f"{path}: nothing of it could be measured, so there is nothing to compare")
-    return complete(own.tables)
+    return _Side(
+        complete(found.tables),
+        found.done,
+        [*skipped, *found.skipped],
+        [f"{side}: {text}" for text in (*found.warnings, *told_unfinished(halves))],
+        [f"{side}: {text}" for text in found.violations],
+        halves,
+    )
 
 
 def _of_side(side: str, tell: Tell) -> Tell:
@@ -157,11 +174,12 @@ def _of_side(side: str, tell: Tell) -> Tell:
     return lambda event: tell(replace(event, label=f"{side}: {event.label}"))
 
 
-def _extracted(path: Path, side: str, folder: Path, outcome: Compared, tell: Tell, flags: Flags) -> list[Path]:
-    """Extract and return the dumps of the checkpoints of one side."""
-    targets, skipped = find_targets([path], flags)
+def _extracted(path: Path, side: str, folder: Path, tell: Tell, flags: Flags) -> tuple[list[Path], list[Skipped]]:
+    """Extract the checkpoints of one side; return their dumps, and what was skipped."""
+    targets, without = find_targets([path], flags)
+    skipped = [replace(each, label=f"{side}: {each.label}") for each in without]
     for each in skipped:
-        outcome.skip(replace(each, label=f"{side}: {each.label}"), tell)
+        tell(each)
     done = set()
 
     def hear(event: Event) -> None:
@@ -171,11 +189,10 @@ def _extracted(path: Path, side: str, folder: Path, outcome: Compared, tell: Tel
             _of_side(side, tell)(event)
 
     made = extract(targets, flags, folder, hear)
-    outcome.skipped += made.skipped
     if not made.done:
         kind = UsageError if made.exit_code == UsageError.exit_code else DumpError
         raise kind(f"{path}: no checkpoint of it could be replayed, so there is nothing to compare")
-    return [dump_of(target, folder) for target in targets if target.label in done]
+    return [dump_of(target, folder) for target in targets if target.label in done], [*skipped, *made.skipped]
 
 
 def _violated(theory: pd.DataFrame) -> list[str]:

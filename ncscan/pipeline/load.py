@@ -135,7 +135,11 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
             folder = nearest_config(file) or root
             if folder not in runs:
                 try:
-                    runs[folder] = _run(folder, root, flags, folders)
+                    run, config = _run(folder, root, flags)
+                    if (other := folders.get(run, folder.resolve())) != folder.resolve():
+                        said = f"two runs are called {run}: {other} and {folder}"
+                        raise UsageError(f"{said}; name the folder above both")
+                    folders[run], runs[folder] = folder.resolve(), (run, config)
                 except Exception as error:  # an ncscan.toml from a stranger is an input like any other
                     runs[folder] = None
                     troubles.append((f"{folder} (all its checkpoints)", error))
@@ -148,8 +152,8 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
     return Targets(targets, [Skipped.because(label, error) for label, error in troubles])
 
 
-def _run(folder: Path, root: Path, flags: Flags, folders: dict[str, Path]) -> tuple[str, RunConfig]:
-    """Return a run's name, which no other of the `folders` may have, and its settings: ncscan.toml and the flags."""
+def _run(folder: Path, root: Path, flags: Flags) -> tuple[str, RunConfig]:
+    """Return a run's name and its settings: ncscan.toml and the flags."""
     config = with_flags(
         read_config(folder),
         model=flags.model,
@@ -161,8 +165,6 @@ def _run(folder: Path, root: Path, flags: Flags, folders: dict[str, Path]) -> tu
     )
     below = folder != root and folder.is_relative_to(root)
     run = folder.relative_to(root).as_posix() if below else folder.resolve().name
-    if folders.setdefault(run, folder.resolve()) != folder.resolve():
-        raise UsageError(f"two runs are called {run}: {folders[run]} and {folder}; name the folder above both")
     return run, config
 
 
