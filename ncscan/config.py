@@ -17,6 +17,7 @@ from typing import Any
 
 from ncscan import files
 from ncscan.errors import UsageError
+from ncscan.sources import DATA_SOURCES, MODEL_SOURCES, SourceForm, choices, form_of
 from ncscan.wording import listed
 
 CONFIG_NAME = "ncscan.toml"
@@ -55,31 +56,21 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 GATED = ("report", "diff")
 """The sections that may give the conditions under which the command of this name fails."""
 
-FILE_KINDS = ("npz", "idx")
-"""The words that stand before the colon where a data set is a file; anything else there is a module of code."""
-
-MODEL_CHOICES = "mlp or module:function"
-DATA_CHOICES = "npz:FILE, idx:DIR or module:function"
-
 
 @dataclass(frozen=True)
 class Source:
     """The origin of a model or a data set, and the folder that relative paths and modules in it start from."""
 
     spec: str
+    form: SourceForm
     base: Path
     trusted: bool
     """True when the user typed it; False when a file gave it."""
 
     @property
     def is_code(self) -> bool:
-        """Return whether it names code, `module:function`, rather than a file or a built-in model.
-
-        >>> [Source(spec, Path(), trusted=True).is_code for spec in ("train:make_model", "mlp", "npz:digits.npz")]
-        [True, False, False]
-        """
-        head, colon, _ = self.spec.partition(":")
-        return bool(colon) and head not in FILE_KINDS
+        """Return whether it names code, `module:function`, rather than a file or a built-in model."""
+        return self.form.is_code
 
 
 @dataclass(frozen=True)
@@ -232,15 +223,22 @@ def _texts(values: list[Any] | None, section: str, path: Path) -> tuple[str, ...
 
 
 def _model(spec: str | None, base: Path, where: str, *, trusted: bool) -> Source | None:
-    if spec is not None and spec != "mlp" and not _has_two_parts(spec):
-        raise UsageError(f"{where}: the model must be {MODEL_CHOICES}, not {_short(spec)}")
-    return None if spec is None else Source(spec, base, trusted)
+    return _source("model", MODEL_SOURCES, spec, base, where, trusted=trusted)
 
 
 def _data(spec: str | None, base: Path, where: str, *, trusted: bool) -> Source | None:
-    if spec is not None and not _has_two_parts(spec):
-        raise UsageError(f"{where}: the data must be {DATA_CHOICES}, not {_short(spec)}")
-    return None if spec is None else Source(spec, base, trusted)
+    return _source("data", DATA_SOURCES, spec, base, where, trusted=trusted)
+
+
+def _source(
+    what: str, forms: tuple[SourceForm, ...], spec: str | None, base: Path, where: str, *, trusted: bool
+) -> Source | None:
+    if spec is None:
+        return None
+    form = form_of(spec, forms)
+    if form is None:
+        raise UsageError(f"{where}: the {what} must be {choices(forms)}, not {_short(spec)}")
+    return Source(spec, form, base, trusted)
 
 
 def _short(value: object) -> str:
@@ -250,7 +248,3 @@ def _short(value: object) -> str:
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "a table"
     return f"{value!r:.80}" + ("…" if isinstance(value, str) and len(value) > 80 else "")
-
-
-def _has_two_parts(spec: str) -> bool:
-    return all(spec.partition(":"))

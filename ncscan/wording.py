@@ -33,14 +33,14 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}".removesuffix(".0") + " %"
 
 
-def listed(items: Sequence[str]) -> str:
+def listed(items: Sequence[str], last_word: str = "and") -> str:
     """Return the items as `a, b and c`.
 
-    >>> listed([]), listed(["NC1"]), listed(["NC1", "NC2", "NC4"])
-    ('', 'NC1', 'NC1, NC2 and NC4')
+    >>> listed([]), listed(["NC1"]), listed(["NC1", "NC2", "NC4"]), listed(["mlp", "module:function"], "or")
+    ('', 'NC1', 'NC1, NC2 and NC4', 'mlp or module:function')
     """
     *head, last = items or [""]
-    return f"{', '.join(head)} and {last}" if head else last
+    return f"{', '.join(head)} {last_word} {last}" if head else last
 
 
 def listed_up_to(most: int, items: Sequence[str]) -> str:

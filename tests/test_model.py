@@ -281,7 +281,7 @@ def test_a_model_without_memory_is_filled(state: State, build: Build) -> None:
     ("source", "problem"),
     [
         ("resnet18", "expected mlp or module:function"),
-        ("usernets:", "not written as module:function"),
+        ("usernets:", "expected mlp or module:function"),
         ("usernets:Net()", "not written as module:function"),
         ("../usernets:Net", "not written as module:function"),
         ("absent:Net", "absent:Net failed: ModuleNotFoundError: No module named 'absent'"),

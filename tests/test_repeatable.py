@@ -16,7 +16,8 @@ from torch import nn
 
 from ncscan.activations.repeatability import Repeated, _among, _checked, _chosen, digits_of, require_repeatable
 from ncscan.activations.tracer import trace
-from ncscan.data.dataset import Dataset, Inputs, from_arrays
+from ncscan.data.convert import Inputs
+from ncscan.data.dataset import Dataset, from_arrays
 from ncscan.errors import ModelError
 from ncscan.layer_graph import select
 

@@ -17,7 +17,8 @@ from torch import nn
 
 from ncscan.activations.batches import CPU_BATCH, Batch, default_batch_size, pick_device, replay
 from ncscan.activations.tracer import trace
-from ncscan.data.dataset import Dataset, Inputs, Source, from_arrays
+from ncscan.data.convert import Inputs, StoredSamples
+from ncscan.data.dataset import Dataset, from_arrays
 from ncscan.errors import DataError, NcscanError, TapError, UsageError
 from ncscan.layer_graph import select
 
@@ -46,7 +47,7 @@ def joined(batches: list[Batch]) -> tuple[torch.Tensor, list[torch.Tensor]]:
 
 def changed(dataset: Dataset, batch: object) -> Dataset:
     """The dataset with other rows."""
-    return replace(dataset, source=Source(batch, dataset.n_samples, dataset.class_names))  # type: ignore[arg-type]  # any function
+    return replace(dataset, source=StoredSamples(batch, dataset.n_samples, dataset.class_names))  # type: ignore[arg-type]  # any function
 
 
 @pytest.mark.usefixtures("_threads")

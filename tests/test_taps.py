@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from ncscan.activations.tracer import REDUCTIONS, Trace, reduce, reduction_of, trace, watch, width
-from ncscan.data.dataset import Inputs
+from ncscan.data.convert import Inputs
 from ncscan.dumps.description import from_plain
 from ncscan.errors import TapError, UsageError
 from ncscan.layer_graph import Tap, TapGraph, select

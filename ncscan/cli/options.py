@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from ncscan.sources import DATA_SOURCES, MODEL_SOURCES, choices
+
 MOST = 1_000_000
 """The largest number of resamples, permutations or samples of a batch."""
 MOST_THREADS = 1024
@@ -61,11 +63,11 @@ Layers = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", metavar="SOURCE", help="mlp, or module:function that returns the nn.Module."),
+    typer.Option("--model", metavar="SOURCE", help=f"{choices(MODEL_SOURCES)}; the function returns the nn.Module."),
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="SPEC", help="The training set: npz:FILE, idx:DIR or module:function."),
+    typer.Option("--data", metavar="SPEC", help=f"The training set: {choices(DATA_SOURCES)}."),
 ]
 Test = Annotated[
     str | None,

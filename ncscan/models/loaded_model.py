@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ncscan import user_code
 from ncscan.checkpoints import Checkpoint
 from ncscan.errors import ModelError, one_line
-from ncscan.models.sources import mlp
+from ncscan.models.request import ModelRequest
+from ncscan.sources import MODEL_SOURCES, choices, form_of
 from ncscan.wording import listed_up_to
 
 CONTAINERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -73,7 +73,7 @@ def build(
     float32 and a CPU rounds half products in its own way; a model that is itself built in that precision keeps it.
 
     Args:
-        source: `mlp`, rebuilt from the tensors alone, or `module:function`, which is called without arguments.
+        source: one of the forms of MODEL_SOURCES.
         checkpoint: what fills it.
         activation: what stands between the layers of an `mlp`: a name of mlp.ACTIVATIONS.
         linear_head: how many layers at the end of an `mlp` have no activation between them; the last alone is 1.
@@ -88,39 +88,17 @@ def build(
                 f"{checkpoint.path}: {name} is {_form(tensor)}, a type that torch stores but does not compute with; "
                 "save the weights as bfloat16 or float32, multiplied by their scales if they have any"
             )
-    if source == "mlp":
-        module = _rebuilt(checkpoint, activation, linear_head)
-    elif ":" in source:
-        module = _returned(source, base)
-    else:
-        raise ModelError(f"model {source!a:.100}: expected {' or '.join(MODELS)}")
+    form = form_of(source, MODEL_SOURCES)
+    if form is None:
+        raise ModelError(f"model {source!a:.100}: expected {choices(MODEL_SOURCES)}")
+    # The names of a checkpoint, less what data parallelism or compilation put around them.
+    tensors = {without_containers(name): tensor for name, tensor in checkpoint.tensors.items()}
+    module = form.open()(ModelRequest(source, checkpoint.path, tensors, activation, linear_head, base))
     own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, torch.Tensor)}
     for name, value in own.items():
         if nn.parameter.is_lazy(value):
             raise ModelError(f"{source}: {name} has no shape yet; run one forward pass inside the function")
     return _fill(module, own, _best_match(checkpoint, own, source), checkpoint, source, allow_partial=allow_partial)
-
-
-MODELS: tuple[str, ...] = ("mlp", "module:function")
-"""The forms that `source` can have."""
-
-
-def _rebuilt(checkpoint: Checkpoint, activation: str | None, linear_head: int | None) -> nn.Module:
-    """Build an mlp under the checkpoint's names, less what data parallelism or compilation put around them."""
-    try:
-        tensors = {_without_containers(name): tensor for name, tensor in checkpoint.tensors.items()}
-        return mlp.rebuild(tensors, activation, linear_head)
-    except ModelError as error:
-        raise ModelError(f"{checkpoint.path}: {error}") from error
-
-
-def _returned(source: str, base: Path | None) -> nn.Module:
-    module = user_code.call(source, base, ModelError)
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ModelError(f"{source}: returned a TorchScript module, whose layers cannot be seen; return the nn.Module")
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"{source}: returned a {type(module).__name__}, not an nn.Module")
-    return module
 
 
 def _best_match(checkpoint: Checkpoint, own: Mapping[str, torch.Tensor], source: str) -> Match:
@@ -165,7 +143,7 @@ def _spellings(
 ) -> list[tuple[dict[str, str], dict[str, str], tuple[tuple[str, str], ...]]]:
     """Return names by spelling on both sides, with what the spelling dropped: as they are, and without containers."""
     plain = ({name: name for name in theirs}, {name: name for name in ours}, ())
-    bare = tuple({_without_containers(name): name for name in side} for side in plain[:2])
+    bare = tuple({without_containers(name): name for name in side} for side in plain[:2])
     dropped = tuple(
         (f"….{part}." if _inside(part, plain[0]) else "….", f"….{part}." if _inside(part, plain[1]) else "….")
         for part in CONTAINERS
@@ -175,7 +153,7 @@ def _spellings(
     return [plain, (bare[0], bare[1], dropped)] if dropped and one_to_one else [plain]
 
 
-def _without_containers(name: str) -> str:
+def without_containers(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in CONTAINERS)
 
 

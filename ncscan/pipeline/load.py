@@ -19,8 +19,6 @@ from ncscan.activations import Trace, default_batch_size, pick_device, tensors_i
 from ncscan.checkpoints import Checkpoint
 from ncscan.config import (
     CONFIG_NAME,
-    DATA_CHOICES,
-    MODEL_CHOICES,
     Normalisation,
     RunConfig,
     Source,
@@ -34,6 +32,7 @@ from ncscan.errors import ModelError, TapError, UsageError
 from ncscan.layer_graph import check_selectors, select
 from ncscan.models import LoadedModel, build
 from ncscan.pipeline.events import Skipped
+from ncscan.sources import DATA_SOURCES, MODEL_SOURCES, choices
 from ncscan.splits import HELD_OUT, OUTSIDE, SPLITS, TRAINING
 
 TRACED_SAMPLES = 3
@@ -171,7 +170,7 @@ def _run(folder: Path, root: Path, flags: Flags) -> tuple[str, RunConfig]:
 def load(target: Target, flags: Flags) -> Loaded:
     """Load one checkpoint as a traced model, and the data that it will see; nothing is replayed yet."""
     config = target.config
-    source = _said(target, config.model, "model", MODEL_CHOICES)
+    source = _said(target, config.model, "model", choices(MODEL_SOURCES))
     dataset = _dataset(target)
     checkpoint = checkpoints.load(target.path)
     model = build(
@@ -221,12 +220,12 @@ def require_sources(target: Target) -> None:
 
     Raises: UsageError when nothing names a model or data; DataError when the data cannot be used.
     """
-    _said(target, target.config.model, "model", MODEL_CHOICES)
+    _said(target, target.config.model, "model", choices(MODEL_SOURCES))
     _dataset(target)
 
 
 def _dataset(target: Target) -> Dataset:
-    training = _said(target, target.config.data, "data", DATA_CHOICES)
+    training = _said(target, target.config.data, "data", choices(DATA_SOURCES))
     known = _open(training.spec, training.base, target.config.normalize, TRAINING)
     if target.source is None or target.split == TRAINING:
         return known

@@ -14,9 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from ncscan import files
-from ncscan.data.sources.arrays import Arrays
+from ncscan.data.convert import Arrays, DataRequest, StoredSamples, of_arrays
 from ncscan.errors import DataError
 from ncscan.files import zip_archive
+from ncscan.splits import HELD_OUT, OUTSIDE, TRAINING
+
+SPLITS = {TRAINING: "train", HELD_OUT: "t10k", OUTSIDE: "t10k"}
+"""The names that MNIST's files have for their splits."""
+
+
+def from_idx(request: DataRequest) -> StoredSamples:
+    """Return the samples of MNIST's files: the training split, or the test split where another is asked for."""
+    return of_arrays(*read_idx(request.path, SPLITS[request.split]), str(request.path))
 
 
 def read_idx(folder: Path, split: str = "train") -> Arrays:

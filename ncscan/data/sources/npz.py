@@ -15,13 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from ncscan import files
-from ncscan.data.sources.arrays import Arrays
+from ncscan.data.convert import Arrays, DataRequest, StoredSamples, of_arrays
 from ncscan.errors import DataError
 from ncscan.files import zip_archive
 
 INPUT_KEYS = ("inputs", "input", "x", "images", "image", "data", "features")
 LABEL_KEYS = ("labels", "label", "y", "targets", "target")
 """Names of arrays in an .npz, in any case, alone or with `train` (`X_train`, `train_images`)."""
+
+
+def from_npz(request: DataRequest) -> StoredSamples:
+    """Return the samples of an .npz file."""
+    return of_arrays(*read_npz(request.path), str(request.path))
 
 
 def read_npz(path: Path) -> Arrays:

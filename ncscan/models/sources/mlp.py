@@ -13,6 +13,7 @@ from torch import nn
 
 from ncscan.checkpoints import natural
 from ncscan.errors import ModelError
+from ncscan.models.request import ModelRequest
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module] | None] = {
     "relu": nn.ReLU,
@@ -63,6 +64,14 @@ class LinearChain(nn.Module):
             raise KeyError(f"'{name}' is the name of two modules")
         parent.add_module(last, module)
         self.path.append(name)
+
+
+def from_tensors(request: ModelRequest) -> LinearChain:
+    """Return the chain that the tensors of a checkpoint form; ModelError, with its path, where they form none."""
+    try:
+        return rebuild(request.tensors, request.activation, request.linear_head)
+    except ModelError as error:
+        raise ModelError(f"{request.path}: {error}") from error
 
 
 def rebuild(tensors: Mapping[str, torch.Tensor], activation: str | None, linear_head: int | None) -> LinearChain:
