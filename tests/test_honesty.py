@@ -1,5 +1,6 @@
 """Everything beside a number at once: each row finds its own floor, interval, chance and estimate."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,8 @@ from ncscan.metrics.evaluate import Classifier, LayerView, measure
 from ncscan.statistics.accumulation import gram
 from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
+from ncscan.uncertainty.bootstrap import resamples
+from ncscan.uncertainty.chance import permuted_views
 from ncscan.uncertainty.evaluate import Honest, chance_levels, honest
 
 
@@ -100,3 +103,16 @@ def test_a_broken_layer_has_reasons_and_nothing_beside() -> None:
     for one in honest(LayerView(stats), resamples=3):
         assert one == Honest(one.row)
         assert one.row.value is None
+
+
+def test_resamples_and_permutations_have_the_tolerance_of_what_is_stored() -> None:
+    view = layer(dtype="float16")
+    assert view.stats.samples is not None
+    assert view.stats.permuted is not None
+    copies = [*resamples(view, view.stats.samples, 2, 0), *permuted_views(view, view.stats.permuted)]
+    assert len(copies) == 22
+    for copy in copies:
+        assert copy.stats.tolerance == view.stats.tolerance
+        assert (
+            replace(copy.stats, resolution=None).tolerance != view.stats.tolerance
+        )  # which their means would not give
