@@ -26,7 +26,7 @@ MAX_CONFIG = 2**14
 MAX_TEXT = 1000
 """Characters of a text in it."""
 
-Plain = None | bool | int | float | str
+Setting = None | bool | int | float | str
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation, one number each or one a channel."""
 
@@ -58,7 +58,7 @@ GATED = ("report", "diff")
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceSpec:
     """The origin of a model or a data set, and the folder that relative paths and modules in it start from."""
 
     spec: str
@@ -78,14 +78,14 @@ class RunConfig:
     """One run: a folder of checkpoints of one training, and the settings that its ncscan.toml and the flags give it."""
 
     folder: Path
-    model: Source | None = None
+    model: SourceSpec | None = None
     activation: str | None = None
     linear_head: int | None = None
-    data: Source | None = None
+    data: SourceSpec | None = None
     normalize: Normalisation | None = None
-    test: Source | None = None
-    ood: Source | None = None
-    train: Mapping[str, Plain] = field(default_factory=dict)
+    test: SourceSpec | None = None
+    ood: SourceSpec | None = None
+    train: Mapping[str, Setting] = field(default_factory=dict)
     group: str = ""
     fail_if: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The gates of `report` and of `diff`, as they were written."""
@@ -185,7 +185,7 @@ def with_flags(
     )
     sources = (("model", "model"), ("data", "data"), ("data", "test"), ("data", "ood"))
     for section, flag in sources:
-        source: Source | None = getattr(merged, flag)
+        source: SourceSpec | None = getattr(merged, flag)
         if source is not None and source.is_code and not source.trusted and not trust_code:
             raise UsageError(
                 f"{config.folder / CONFIG_NAME}: [{section}] names code to run, {source.spec}; "
@@ -222,23 +222,23 @@ def _texts(values: list[Any] | None, section: str, path: Path) -> tuple[str, ...
     return tuple(values or ())
 
 
-def _model(spec: str | None, base: Path, where: str, *, trusted: bool) -> Source | None:
+def _model(spec: str | None, base: Path, where: str, *, trusted: bool) -> SourceSpec | None:
     return _source("model", MODEL_SOURCES, spec, base, where, trusted=trusted)
 
 
-def _data(spec: str | None, base: Path, where: str, *, trusted: bool) -> Source | None:
+def _data(spec: str | None, base: Path, where: str, *, trusted: bool) -> SourceSpec | None:
     return _source("data", DATA_SOURCES, spec, base, where, trusted=trusted)
 
 
 def _source(
     what: str, forms: tuple[SourceForm, ...], spec: str | None, base: Path, where: str, *, trusted: bool
-) -> Source | None:
+) -> SourceSpec | None:
     if spec is None:
         return None
     form = form_of(spec, forms)
     if form is None:
         raise UsageError(f"{where}: the {what} must be {choices(forms)}, not {_short(spec)}")
-    return Source(spec, form, base, trusted)
+    return SourceSpec(spec, form, base, trusted)
 
 
 def _short(value: object) -> str:

@@ -19,7 +19,7 @@ from typing import Literal, get_args
 from ncscan.errors import UsageError
 from ncscan.wording import visible
 
-Kind = Literal[
+LayerKind = Literal[
     "input",
     "linear",
     "convolution",
@@ -32,7 +32,7 @@ Kind = Literal[
     "block",
     "other",
 ]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[LayerKind, ...] = get_args(LayerKind)
 """The kinds of operations that compute a value; the closed list of the `kind` column."""
 
 
@@ -76,7 +76,7 @@ class Tap:
     """Innermost name: `layer1.0.relu` for a module, `layer1.0/relu` for a call, `…:1` for a second call."""
     aliases: tuple[str, ...]
     """Other names of the same value: the modules that returned it unchanged, inner to outer."""
-    kind: Kind
+    kind: LayerKind
     depth: int
     """Rank in execution order among the taps of the graph; 0 is the input, unless the input is token numbers."""
     shape: tuple[int, ...]
@@ -122,7 +122,7 @@ class Link:
 
     first: str
     next: str
-    between: tuple[Kind, ...]
+    between: tuple[LayerKind, ...]
     """The kinds of what stands between on the shortest way, in order; views and dropout do not count. Empty: the
     product W₂W₁ is exact. A way stops at its second residual sum: what is carried past it belongs to later blocks."""
 

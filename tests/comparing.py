@@ -9,7 +9,7 @@ from report_samples import Row, WeightRow
 from ncscan.tables.columns import METRIC_COLUMNS, THEORY_COLUMNS, TRAJECTORY_COLUMNS, WEIGHT_COLUMNS
 from ncscan.tables.frames import complete, tidy
 from ncscan.theory.claims import Claim
-from ncscan.trajectory.findings import Found
+from ncscan.trajectory.findings import Finding
 
 LAYERS = ("input", "fc1", "relu", "fc2", "out")
 READ = "fc2"
@@ -79,7 +79,7 @@ def tables(
             theory.append((here, Claim("nc1_upper", "simplex", READ, 1.0, 2.0, holds, 2.0, "")))
         why = "" if onset is not None else "the error never is 0"
         reached = None if onset is None else float(onset)
-        found = Found("", onset, "out", "terminal_phase", "error", "onset", reached, why)
+        found = Finding("", onset, "out", "terminal_phase", "error", "onset", reached, why)
         findings.append(({"run": run, "group": group, "step_unit": "iteration"}, found))
     return complete(
         {

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ncscan.layer_graph import Kind, LinearMap, Link, Tap, TapGraph
+from ncscan.layer_graph import LayerKind, LinearMap, Link, Tap, TapGraph
 from ncscan.metrics.evaluate import Classifier, LayerView, Row
 from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.passes import layer_stats
@@ -155,7 +155,7 @@ def naive_nearest(Z: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.array([np.argmin([np.sum((h - m) ** 2) for m in M]) for h in Z])
 
 
-def chain(shapes: Sequence[tuple[int, int]], between: Sequence[tuple[Kind, ...]], head: int = 1) -> TapGraph:
+def chain(shapes: Sequence[tuple[int, int]], between: Sequence[tuple[LayerKind, ...]], head: int = 1) -> TapGraph:
     """The graph of linear maps `0`, `1`, … one after the other, with what stands between."""
     names = [str(i) for i in range(len(shapes))]
     sizes = [shapes[0][1], *(out for out, _ in shapes)]

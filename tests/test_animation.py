@@ -24,7 +24,7 @@ from ncscan.report.etf_animation.animation import (
     MOST_STEPS,
     MOVING,
     STILL,
-    Frame,
+    Picture,
     _datasets,
     _first_of_groups,
     _frames,
@@ -165,11 +165,11 @@ def test_four_classes_turn_and_what_is_near_is_larger_and_drawn_last() -> None:
     angles = [angle for _, angle, _ in _frames([track], _timeline([track]))]
     assert angles == sorted(angles)
     assert len(set(angles)) == len(angles)
-    frame = Frame(track.moments[-1].at, "", "", terminal=True)
+    frame = Picture(track.moments[-1].at, "", "", terminal=True)
     sizes = [row["size"] for row in _datasets([track], [frame], 0.3, 1.5)["means0"]]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) == 4
-    flat = _datasets([track_of_three()], [Frame(track_of_three().moments[-1].at, "", "", terminal=True)], 0.3, 1.5)
+    flat = _datasets([track_of_three()], [Picture(track_of_three().moments[-1].at, "", "", terminal=True)], 0.3, 1.5)
     assert {110.0} == {row["size"] for row in flat["means0"]}
 
 

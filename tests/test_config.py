@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ncscan.config import CONFIG_NAME, RunConfig, Source, nearest_config, parse_normalisation, read_config, with_flags
+from ncscan.config import (
+    CONFIG_NAME,
+    RunConfig,
+    SourceSpec,
+    nearest_config,
+    parse_normalisation,
+    read_config,
+    with_flags,
+)
 from ncscan.errors import UsageError
 from ncscan.sources import DATA_SOURCES, MODEL_SOURCES
 
@@ -37,10 +45,10 @@ def test_read_config_when_everything_is_said(tmp_path: Path) -> None:
     config = read_config(write(tmp_path, FULL))
     expected = RunConfig(
         folder=tmp_path,
-        model=Source("mlp", MODEL_SOURCES[0], tmp_path, trusted=False),
+        model=SourceSpec("mlp", MODEL_SOURCES[0], tmp_path, trusted=False),
         activation="relu",
         linear_head=3,
-        data=Source("npz:../digits.npz", DATA_SOURCES[0], tmp_path, trusted=False),
+        data=SourceSpec("npz:../digits.npz", DATA_SOURCES[0], tmp_path, trusted=False),
         normalize=((0.5,), (0.25,)),
         train={"loss": "mse", "lr": 0.1, "weight_decay": 1},
         group="decay",
@@ -100,7 +108,7 @@ def test_code_named_by_a_file_needs_trust(tmp_path: Path) -> None:
 
 def test_code_named_by_the_user_is_theirs(tmp_path: Path) -> None:
     config = with_flags(read_config(write(tmp_path, "[model]\nsource = 'evil:boom'\n")), model="mine:make")
-    assert Source("mine:make", MODEL_SOURCES[-1], Path.cwd(), trusted=True) == config.model
+    assert SourceSpec("mine:make", MODEL_SOURCES[-1], Path.cwd(), trusted=True) == config.model
 
 
 @pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "0.5,0", "0.5/0.5,1", "0.5,-1", "nan,1", "1,inf"])

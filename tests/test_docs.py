@@ -14,8 +14,8 @@ from ncscan.compare.landmarks import LAYER_WORDS, STEP_WORDS
 from ncscan.compare.noise_floor import SOURCES
 from ncscan.report.html.diff_page import MOST_ROWS
 from ncscan.report.json_report import SUMMARY, SUMMARY_VERSION
-from ncscan.report.verdict.caveats import Kind
-from ncscan.report.verdict.evaluate import Verdict
+from ncscan.report.verdict.caveats import DoubtKind
+from ncscan.report.verdict.evaluate import RunVerdict
 from ncscan.report.verdict.rules import CLEARLY_OF_FEW, RULES, threshold_of
 from ncscan.tables.columns import REPORT, REPORT_VERSION, TABLES
 from ncscan.tables.conventions import CONVENTIONS
@@ -81,8 +81,8 @@ def test_rules_of_the_verdict_are_told() -> None:
     assert all(
         f"with {K} classes {'it is ' if K == 4 else ''}{share:g}" in reports for K, share in CLEARLY_OF_FEW.items()
     )
-    assert all(f"`{kind}`" in reports for kind in get_args(Kind))
-    assert all(f"`{field.name}`" in reports for field in fields(Verdict))
+    assert all(f"`{kind}`" in reports for kind in get_args(DoubtKind))
+    assert all(f"`{field.name}`" in reports for field in fields(RunVerdict))
 
 
 def test_versions_of_the_documents_are_told() -> None:

@@ -241,7 +241,7 @@ def test_many_groups_and_layers_are_thinned_to_what_can_be_told_apart() -> None:
             "depth": [i for i in range(9) for _ in "ab"],
         }
     ).assign(step=[0, 1] * 9, step_unit="epoch", mean=1.0, std=np.nan, runs=1)
-    spec = lines("t", "s", of.Numbers(rows), Look({"g": "g"})).to_dict()
+    spec = lines("t", "s", of.PanelNumbers(rows), Look({"g": "g"})).to_dict()
     (line,) = layers_of(spec, "line")
     assert [f"layer{8 - i}" for i in range(len(DASHES))] == line["encoding"]["strokeDash"]["scale"]["domain"]
 

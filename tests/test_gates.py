@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ncscan.compare.align import compare
 from ncscan.compare.gate_parser import KEYS, OF, OPERATORS, Gate, Over, Pattern, parse
-from ncscan.compare.gates import MOST_ROWS, Result, field_of, judge, judge_all
+from ncscan.compare.gates import MOST_ROWS, GateResult, field_of, judge, judge_all
 from ncscan.errors import UsageError
 
 quoted = st.tuples(st.text(min_size=1, max_size=12), st.just(value=True))
@@ -119,7 +119,7 @@ def test_globs_mean_what_they_say_and_quotes_take_them_literally() -> None:
     assert [False, True] == [Pattern("a.(*").fits()(name) for name in ("ab(1", "a.(1")]
 
 
-def result(text: str, own: dict[str, pd.DataFrame] | None = None) -> Result:
+def result(text: str, own: dict[str, pd.DataFrame] | None = None) -> GateResult:
     return judge(parse(text), field_of(tables() if own is None else own))
 
 

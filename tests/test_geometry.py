@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import naive_means, random_layer, simplex_layer, stats_of
 
-from ncscan.metrics.class_mean_coordinates import MOST_CLASSES, MOST_SAMPLES, Place, pictured, places
+from ncscan.metrics.class_mean_coordinates import MOST_CLASSES, MOST_SAMPLES, PicturedVector, pictured, places
 
 ROUNDING = 1e-12
 
@@ -16,7 +16,7 @@ def whole(features: np.ndarray, size: int = 7) -> Iterator[tuple[int, np.ndarray
         yield start, features[start : start + size]
 
 
-def vectors(found: list[Place], item: str) -> np.ndarray:
+def vectors(found: list[PicturedVector], item: str) -> np.ndarray:
     return np.array([place.coordinates for place in found if place.item == item])
 
 

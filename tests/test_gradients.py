@@ -15,7 +15,7 @@ from torch import nn
 
 from ncscan.activations.source import Gradients
 from ncscan.activations.tracer import trace
-from ncscan.config import Plain
+from ncscan.config import Setting
 from ncscan.data.dataset import Dataset, from_arrays
 from ncscan.errors import Undefined
 from ncscan.metrics.gradients.differentiable import drawn, explained
@@ -23,7 +23,7 @@ from ncscan.metrics.gradients.evaluate import Objective, measure_gradients
 from ncscan.metrics.gradients.feature_ansatz import MAX_PROBES, ansatz
 from ncscan.metrics.gradients.sharpness import top_eigenvalue
 
-TRAIN: Mapping[str, Plain] = {
+TRAIN: Mapping[str, Setting] = {
     "loss": "mse",
     "loss_scale": 2.0,
     "optimizer": "sgd",
@@ -65,11 +65,11 @@ def deep_linear(*, bias: bool = False) -> nn.Sequential:
 def measured(
     model: nn.Module,
     dataset: Dataset,
-    train: Mapping[str, Plain] = TRAIN,
+    train: Mapping[str, Setting] = TRAIN,
     *,
     n_samples: int = FULL,
     batch_size: int = 7,
-    notes: Mapping[str, Plain] | None = None,
+    notes: Mapping[str, Setting] | None = None,
 ) -> Gradients:
     traced = trace(model, dataset.batch(0, 3))
     objective = Objective(train, notes or {})
@@ -471,7 +471,7 @@ class Overwrites(Detached):
     ],
 )
 def test_row_says_why_when_there_is_no_number(
-    model: Callable[[], nn.Module], train: Mapping[str, Plain], where: tuple[str, str, str], why: str
+    model: Callable[[], nn.Module], train: Mapping[str, Setting], where: tuple[str, str, str], why: str
 ) -> None:
     torch.manual_seed(0)
     dataset = data(5)

@@ -7,11 +7,11 @@ import pytest
 
 from ncscan.dumps.description import from_plain
 from ncscan.errors import UsageError
-from ncscan.layer_graph import Kind, LinearMap, Link, Tap, TapGraph, select
+from ncscan.layer_graph import LayerKind, LinearMap, Link, Tap, TapGraph, select
 
 
 def tap(
-    name: str, kind: Kind, *aliases: str, types: tuple[str, ...] = (), minor: bool = False, is_output: bool = False
+    name: str, kind: LayerKind, *aliases: str, types: tuple[str, ...] = (), minor: bool = False, is_output: bool = False
 ) -> Tap:
     return Tap(
         name=name,

@@ -82,3 +82,18 @@ def test_nothing_writes_into_an_object_past_its_class(module: Path) -> None:
 )
 def test_a_write_into_an_object_past_its_class_is_found(line: str) -> None:
     assert list(writes_past_a_class(ast.parse(line)))
+
+
+def test_a_name_of_a_type_has_one_meaning() -> None:
+    """Classes and aliases of all files have names of their own; variables of generic functions are none."""
+    owners: dict[str, set[str]] = {}
+    for path in modules():
+        for node in ast.parse((ROOT.parent / path).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                owners.setdefault(node.name, set()).add(str(path))
+            elif isinstance(node, ast.Assign) and not (isinstance(node.value, ast.Call)):
+                names = [each.id for each in node.targets if isinstance(each, ast.Name)]
+                for name in names:
+                    if name[0].isupper() and not name.isupper():
+                        owners.setdefault(name, set()).add(str(path))
+    assert {name: paths for name, paths in owners.items() if len(paths) > 1} == {}

@@ -28,7 +28,7 @@ from report_samples import (
     write_report,
 )
 
-from ncscan.compare.gates import Judged, Result
+from ncscan.compare.gates import GateResult, Judged
 from ncscan.metrics.evaluate import METRICS, NETWORK
 from ncscan.metrics.gradient_table import GRADIENT_DEFINITIONS
 from ncscan.metrics.held_out import HELD_OUT
@@ -168,7 +168,7 @@ def test_many_runs_are_told_in_a_line_each() -> None:
 
 def test_gates_say_what_failed_and_where() -> None:
     row = Judged("<b>run</b>/c.pt, layer 9, nc1_pinv", 0.2, "")
-    gates = [Result("nc1_pinv > 0.1", passed=False, rows=(row,)), Result("error > 0.5", passed=True)]
+    gates = [GateResult("nc1_pinv > 0.1", passed=False, rows=(row,)), GateResult("error > 0.5", passed=True)]
     known = checkpoints(RUNS[:1], (0,))
     tables = complete({"metrics": metrics_frame(entries(known))})
     page = Page(output.page_text(tables, known, [], [], gates=gates))

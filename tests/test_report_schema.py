@@ -13,7 +13,7 @@ from jsonschema.exceptions import ValidationError
 from test_cli import TOML, fitted, ncscan, save, write_data
 from verdict_samples import Run, checkpoints, tables
 
-from ncscan.compare.gates import Judged, Result
+from ncscan.compare.gates import GateResult, Judged
 from ncscan.report.json_report import json_text, summary_text
 from ncscan.report.json_schema import of_table, report_schema, summary_schema, text
 from ncscan.report.verdict.evaluate import NOTHING, verdicts
@@ -68,8 +68,8 @@ def test_sample_and_empty_reports_are_valid() -> None:
 
 
 def test_gates_are_told_and_a_broken_one_is_not_valid() -> None:
-    failed = Result("nc1_pinv > 0.1", passed=False, matched=1, broken=1, rows=(Judged("a/b", 0.2, ""),))
-    unclear = Result("odd > 1", passed=False, problem="no metric odd")
+    failed = GateResult("nc1_pinv > 0.1", passed=False, matched=1, broken=1, rows=(Judged("a/b", 0.2, ""),))
+    unclear = GateResult("odd > 1", passed=False, problem="no metric odd")
     document = json.loads(json_text(complete({}), [], [], [], gates=[failed, unclear]))
     REPORT.validate(document)
     assert [(gate["gate"], gate["passed"]) for gate in document["gates"]] == [
@@ -157,7 +157,7 @@ def test_summary_is_valid_and_a_broken_one_is_not() -> None:
     said = {
         "warnings": ["odd"],
         "violations": [],
-        "gates": [Result("nc1_pinv > 0.1", passed=False, matched=1, broken=1, rows=(Judged("a/b", None, "why"),))],
+        "gates": [GateResult("nc1_pinv > 0.1", passed=False, matched=1, broken=1, rows=(Judged("a/b", None, "why"),))],
         "troubles": ["odd"],
         "files": [Path("a/report.json")],
         "exit_code": 4,

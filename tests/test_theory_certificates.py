@@ -15,7 +15,7 @@ from theory_heads import KINDS, Maps, balanced, collapsed_head, fitted, random_h
 import ncscan.theory.certificates as certificates_module
 from ncscan.theory.certificates import TIGHTER, certify
 from ncscan.theory.claims import CLAIMS, Claim, at_least, at_most
-from ncscan.theory.head_geometry import Reading
+from ncscan.theory.head_geometry import ReadLayer
 from ncscan.theory.linear_head import HeadStats
 
 HEADS = {
@@ -112,11 +112,11 @@ def test_certificates_are_tight_near_balance() -> None:
 def test_a_wrong_formula_is_seen(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken == "bound":
         # The forgotten term: as if nothing leaked through imbalance.
-        monkeypatch.setattr(Reading, "a", property(lambda self: 0.0))
+        monkeypatch.setattr(ReadLayer, "a", property(lambda self: 0.0))
     elif broken == "weights":
         monkeypatch.setattr(certificates_module, "_eta", lambda head: 1e-3)
     else:
-        monkeypatch.setattr(Reading, "from_outputs", lambda self, factor: float(np.sum(factor**2)))
+        monkeypatch.setattr(ReadLayer, "from_outputs", lambda self, factor: float(np.sum(factor**2)))
     assert violated(claim for head in random_heads("biased", 40) for claim in certify(head))
 
 

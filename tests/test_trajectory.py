@@ -3,7 +3,7 @@
 import pytest
 
 from ncscan.pipeline.fit import accuracy_doubts
-from ncscan.trajectory.evaluate import Moment, Placed, integrity, place
+from ncscan.trajectory.evaluate import CheckpointPlace, Moment, integrity, place
 
 
 def moment(
@@ -21,21 +21,21 @@ def moment(
 
 def test_place_takes_iterations_when_every_checkpoint_of_the_run_knows_them() -> None:
     run = [moment("x.pt", step=500, epoch=5), moment("y.pt", step=1000, epoch=10)]
-    assert [Placed(500, "iteration"), Placed(1000, "iteration")] == place(run)
+    assert [CheckpointPlace(500, "iteration"), CheckpointPlace(1000, "iteration")] == place(run)
 
 
 def test_place_falls_back_to_one_unit_for_the_whole_run() -> None:
     run = [moment("x.pt", epoch=5, number=5), moment("y.pt", step=1000, number=10)]
-    assert [Placed(5, "file"), Placed(10, "file")] == place(run)
+    assert [CheckpointPlace(5, "file"), CheckpointPlace(10, "file")] == place(run)
 
 
 def test_place_counts_when_nothing_says_a_number() -> None:
-    assert [Placed(0, "order"), Placed(1, "order")] == place([moment("best.pt"), moment("last.pt")])
+    assert [CheckpointPlace(0, "order"), CheckpointPlace(1, "order")] == place([moment("best.pt"), moment("last.pt")])
 
 
 def test_place_chooses_a_unit_for_each_run_by_itself() -> None:
     mixed = [moment("x.pt", run="a", step=7), moment("x.pt", run="b", epoch=3), moment("y.pt", run="b", epoch=4)]
-    assert [Placed(7, "iteration"), Placed(3, "epoch"), Placed(4, "epoch")] == place(mixed)
+    assert [CheckpointPlace(7, "iteration"), CheckpointPlace(3, "epoch"), CheckpointPlace(4, "epoch")] == place(mixed)
 
 
 def test_integrity_is_silent_on_a_sound_run() -> None:

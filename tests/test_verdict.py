@@ -13,7 +13,7 @@ from report_samples import checkpoints as sample_checkpoints
 from report_samples import entries as sample_entries
 from verdict_samples import Run, checkpoints, claim, tables
 
-from ncscan.report.verdict.evaluate import NOTHING, Verdict, Verdicts, as_plain, verdicts
+from ncscan.report.verdict.evaluate import NOTHING, RunVerdict, Verdicts, as_plain, verdicts
 from ncscan.report.verdict.rules import CLEARLY, CLEARLY_OF_FEW, RULES, judge, overall, threshold_of
 from ncscan.tables.frames import complete
 from ncscan.trajectory.evaluate import COLLAPSED, THRESHOLDS
@@ -26,16 +26,16 @@ def of(*runs: Run, warnings: tuple[str, ...] = ()) -> Verdicts:
     return verdicts(tables(*runs), checkpoints(*runs), warnings)
 
 
-def one(run: Run, *warnings: str) -> Verdict:
+def one(run: Run, *warnings: str) -> RunVerdict:
     (found,) = of(run, warnings=warnings).runs
     return found
 
 
-def judgements(found: Verdict) -> dict[str, str]:
+def judgements(found: RunVerdict) -> dict[str, str]:
     return {entry.aspect: entry.judgement for entry in found.entries}
 
 
-def doubted(found: Verdict) -> dict[str, str]:
+def doubted(found: RunVerdict) -> dict[str, str]:
     return {doubt.kind: doubt.sentence for doubt in found.doubts}
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncscan.errors import Undefined
-from ncscan.layer_graph import Kind, TapGraph
+from ncscan.layer_graph import LayerKind, TapGraph
 from ncscan.metrics.weights import evaluate as weights_module
 from ncscan.metrics.weights.evaluate import NORMS, SIZES, WeightRow, alignment, balance, condition, measure_weights
 
@@ -103,7 +103,7 @@ def test_wide_pairs_have_the_same_norms_without_the_wide_matrix(monkeypatch: pyt
         (("residual",), "residual between"),
     ],
 )
-def test_balancedness_says_what_stands_between(between: tuple[Kind, ...], reason: str) -> None:
+def test_balancedness_says_what_stands_between(between: tuple[LayerKind, ...], reason: str) -> None:
     graph = chain(SHAPES[:2], [between])
     rows = rows_of(random_weights(SHAPES[:2]), graph)
     for quantity in NORMS:
@@ -152,7 +152,7 @@ def test_weights_that_are_not_finite_say_so() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e100])
 @pytest.mark.parametrize("between", [(), ("activation",)])
-def test_a_bias_that_is_not_finite_says_so(bad: float, between: tuple[Kind, ...]) -> None:
+def test_a_bias_that_is_not_finite_says_so(bad: float, between: tuple[LayerKind, ...]) -> None:
     weights = {**random_weights(SHAPES[:2]), "0": (np.ones(SHAPES[0]), np.full(SHAPES[0][0], bad))}
     rows = rows_of(weights, chain(SHAPES[:2], [between]))
     metric = "balancedness_diagonal" if between else "balancedness_bias"
@@ -192,7 +192,7 @@ def test_a_pair_has_no_balance_when_no_unit_holds_the_squares_of_both() -> None:
 
 @pytest.mark.parametrize("between", [(), ("activation",)])
 @pytest.mark.parametrize("scale", [2.0**-1000, 2.0**-600, 2.0**-250, 2.0**250, 2.0**600, 2.0**1000])
-def test_weights_of_any_size_have_the_same_numbers(scale: float, between: tuple[Kind, ...]) -> None:
+def test_weights_of_any_size_have_the_same_numbers(scale: float, between: tuple[LayerKind, ...]) -> None:
     shapes = SHAPES[:2]
     weights = {name: (W, np.ones(len(W)) if name == "0" else None) for name, (W, _) in random_weights(shapes).items()}
     scaled = {name: (W * scale, None if b is None else b * scale) for name, (W, b) in weights.items()}
@@ -309,7 +309,9 @@ def test_alignment_is_undefined_without_strongest_directions() -> None:
         alignment(np.zeros((4, 3)), np.eye(4), 2)
 
 
-def spread_row(weights: dict[str, tuple[np.ndarray, np.ndarray | None]], between: list[tuple[Kind, ...]]) -> WeightRow:
+def spread_row(
+    weights: dict[str, tuple[np.ndarray, np.ndarray | None]], between: list[tuple[LayerKind, ...]]
+) -> WeightRow:
     shapes = [W.shape for W, _ in weights.values()]
     (row,) = [r for r in measure_weights(weights, chain(shapes, between)) if r.metric == "norm_spread"]
     return row
@@ -317,7 +319,7 @@ def spread_row(weights: dict[str, tuple[np.ndarray, np.ndarray | None]], between
 
 def test_norm_spread_is_over_maps_whose_scale_reaches_the_output() -> None:
     W = [k * np.ones((3, 3)) for k in (1.0, 2.0, 4.0)]
-    relu: list[tuple[Kind, ...]] = [("activation",), ("activation",)]
+    relu: list[tuple[LayerKind, ...]] = [("activation",), ("activation",)]
     row = spread_row({str(i): (w, None) for i, w in enumerate(W)}, relu)
     sizes = np.array([3.0, 6.0, 12.0])
     assert row.map == "0..2"

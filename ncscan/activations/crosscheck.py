@@ -17,7 +17,7 @@ from torch import nn
 from ncscan.activations.batches import Batch, moved, replay
 from ncscan.activations.repeatability import (
     NEIGHBOURS_DECIDE,
-    Comparison,
+    PassComparison,
     Rounding,
     allowances,
     copied_model,
@@ -163,7 +163,7 @@ class CrossCheck:
         """Raise ModelError naming the first layer, kept or not, that depends on the batch, where two passes show it."""
         seen = [tap for tap in self._traced.graph.taps if tap.kind != "input"]
         rows = self._rows[suspects[: samples_for(seen)]]
-        comparison = Comparison(seen, self._traced.graph.output.name, self._taps)
+        comparison = PassComparison(seen, self._traced.graph.output.name, self._taps)
         with watch(model, self._traced, seen, comparison.take) as forward, torch.no_grad():
             for batch in (chunk, np.arange(start, end)):
                 comparison.begin([int(np.flatnonzero(batch == row)[0]) for row in rows], range(len(rows)))

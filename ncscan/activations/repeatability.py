@@ -123,7 +123,7 @@ def _checked(
     """Run the passes one after the other, compare each with the first, and return what they show."""
     seen = [tap for tap in traced.graph.taps if tap.kind != "input"]
     rows, others = _chosen(dataset.n_samples, samples_for(seen))
-    comparison = Comparison(seen, traced.graph.output.name, taps)
+    comparison = PassComparison(seen, traced.graph.output.name, taps)
     doubts: list[str] = []
     with watch(model, traced, seen, comparison.take) as forward, torch.no_grad():
 
@@ -256,7 +256,7 @@ _ASIDE = (
 
 
 def refuse(
-    comparison: "Comparison",
+    comparison: "PassComparison",
     moved_by: Sequence[float],
     which: str,
     why: str,
@@ -325,7 +325,7 @@ def allowances(dtypes: Sequence[torch.dtype], which: str) -> list[float]:
     return [*accumulate((getattr(TOLERANCES.get(dtype, EXACT), which) for dtype in dtypes), max)]
 
 
-class Comparison:
+class PassComparison:
     """Keeps the features of the first pass, and how far those of the present one are from them, tap by tap."""
 
     def __init__(self, taps: Sequence[Tap], output: str, kept: Sequence[Tap]) -> None:

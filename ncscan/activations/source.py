@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from ncscan.config import Plain
+from ncscan.config import Setting
 from ncscan.layer_graph import Tap, TapGraph
 
 
@@ -27,7 +27,7 @@ class Provenance:
     step: int | None
     epoch: int | None
     file_number: int | None
-    notes: Mapping[str, Plain]
+    notes: Mapping[str, Setting]
     model_source: str
     activation: str
     """The activation of a rebuilt `mlp`; else empty."""
@@ -52,7 +52,7 @@ class Provenance:
     device: str
     batch_size: int
     versions: Mapping[str, str]
-    train: Mapping[str, Plain]
+    train: Mapping[str, Setting]
     """The [train] section of ncscan.toml."""
 
 

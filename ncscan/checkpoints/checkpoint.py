@@ -14,7 +14,7 @@ import torch
 
 from ncscan.checkpoints import metadata
 from ncscan.checkpoints.formats.table import FORMATS, HEAD, Format, no_format
-from ncscan.checkpoints.metadata import Plain
+from ncscan.checkpoints.metadata import MetadataValue
 from ncscan.checkpoints.state_dict import check_tensors, tensors_sha256
 from ncscan.errors import CheckpointError
 from ncscan.files import opened, read_rest
@@ -36,7 +36,7 @@ class Checkpoint:
     """On the CPU, as stored, names untouched, in the file's order."""
     tensors_sha256: str
     """The hash over names, types, shapes and values: equal for two files that hold the same tensors."""
-    notes: Mapping[str, Plain]
+    notes: Mapping[str, MetadataValue]
     step: int | None
     epoch: int | None
     file_number: int | None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-Plain = str | int | float | bool
+MetadataValue = str | int | float | bool
 """The types that a note can have: it goes into CSV, JSON and HDF5 as it is."""
 
 MAX_NOTES = 1_000
@@ -36,7 +36,7 @@ _GROUP_NOTES = ("lr", "initial_lr", "weight_decay", "momentum", "nesterov", "dam
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def plain(value: object) -> Plain | None:
+def plain(value: object) -> MetadataValue | None:
     """Return a note's value: a tensor of one element becomes its number, text is cut to 1,000 printable characters.
 
     None for anything that is no plain value, and for integers that no table holds (beyond 64 bits).
@@ -56,14 +56,14 @@ def plain(value: object) -> Plain | None:
     return None
 
 
-def of_content(content: Mapping[object, object], state: object) -> dict[str, Plain]:
+def of_content(content: Mapping[object, object], state: object) -> dict[str, MetadataValue]:
     """Return the notes of a loaded file: every plain value outside the model's state, and the optimizer's settings.
 
     Nested names are joined by dots (`hyper_parameters.lr`); shallow ones come first when there are too many.
     An optimizer's groups that agree give `lr`, `momentum`, `weight_decay`, …; where they differ, each keeps its
     own (`optimizer.0.lr`). Where training was counted by Adam alone, `step` is its count.
     """
-    notes: dict[str, Plain] = {}
+    notes: dict[str, MetadataValue] = {}
     optimizers: dict[int, Mapping[object, object]] = {}
     large: set[int] = set()
     waiting: deque[tuple[str, object, int]] = deque([("", content, 0)])
@@ -96,9 +96,9 @@ def of_content(content: Mapping[object, object], state: object) -> dict[str, Pla
     return notes
 
 
-def of_metadata(metadata: Mapping[str, str]) -> dict[str, Plain]:
+def of_metadata(metadata: Mapping[str, str]) -> dict[str, MetadataValue]:
     """Return the notes of a safetensors header, which knows only text: what is written like a number is one."""
-    notes: dict[str, Plain] = {}
+    notes: dict[str, MetadataValue] = {}
     for name, text in list(metadata.items())[:MAX_NOTES]:
         value: object = text
         if len(text) < 30 and _NUMBER.fullmatch(text):
@@ -108,7 +108,7 @@ def of_metadata(metadata: Mapping[str, str]) -> dict[str, Plain]:
     return notes
 
 
-def step_and_epoch(notes: Mapping[str, Plain], path: Path) -> tuple[int | None, int | None]:
+def step_and_epoch(notes: Mapping[str, MetadataValue], path: Path) -> tuple[int | None, int | None]:
     """Return iteration and epoch: from the notes, else the file's name, else its folder's (`step1000/x.bin`)."""
     step, epoch = _first(notes, _STEPS), _first(notes, _EPOCHS)
     for name in (path.stem, path.parent.name):
@@ -139,16 +139,16 @@ def _is_tensors(value: Mapping[object, object]) -> bool:
     )
 
 
-def _of_optimizers(optimizers: Iterable[Mapping[object, object]]) -> dict[str, Plain]:
+def _of_optimizers(optimizers: Iterable[Mapping[object, object]]) -> dict[str, MetadataValue]:
     groups: list[Mapping[object, object]] = []
     for optimizer in optimizers:
         listed = optimizer["param_groups"]
         if isinstance(listed, list):
             found = (group for group in listed if isinstance(group, Mapping))
             groups += itertools.islice(found, MAX_LIST - len(groups))
-    notes: dict[str, Plain] = {}
+    notes: dict[str, MetadataValue] = {}
     for name in _GROUP_NOTES:
-        told: dict[str, Plain] = {}
+        told: dict[str, MetadataValue] = {}
         for index, group in enumerate(groups):
             value = group.get(name)
             pairs = value if isinstance(value, tuple | list) else None
@@ -157,7 +157,7 @@ def _of_optimizers(optimizers: Iterable[Mapping[object, object]]) -> dict[str, P
                 for place, item in enumerate((pairs if pairs is not None else (value,))[:MAX_LIST])
                 if (note := plain(item)) is not None
             }
-        agreed: dict[str, Plain] = {}
+        agreed: dict[str, MetadataValue] = {}
         for key, note in told.items():
             agreed.setdefault(key.partition(".")[2], note)
         # Values are compared as text because NaN differs from itself.
@@ -176,7 +176,7 @@ def _adam_step(optimizers: Iterable[Mapping[object, object]]) -> int | None:
     return max((count for count in told if count is not None), default=None)
 
 
-def _first(notes: Mapping[str, Plain], names: tuple[str, ...]) -> int | None:
+def _first(notes: Mapping[str, MetadataValue], names: tuple[str, ...]) -> int | None:
     for place in _PLACES:
         for name in names:
             if (count := _whole(notes.get(place + name))) is not None:
@@ -184,7 +184,7 @@ def _first(notes: Mapping[str, Plain], names: tuple[str, ...]) -> int | None:
     return None
 
 
-def _whole(value: Plain | None) -> int | None:
+def _whole(value: MetadataValue | None) -> int | None:
     """Return a count; `True` is none, 3.0 is one."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         return None

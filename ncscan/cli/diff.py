@@ -25,7 +25,7 @@ from ncscan.cli.options import (
     Seed,
     StoredAsOption,
     Threads,
-    Trace,
+    Traceback,
     TrustCode,
 )
 from ncscan.cli.outcomes import print_doubts, print_gates
@@ -55,7 +55,7 @@ def diff(
     trust_code: TrustCode = False,
     threads: Threads = None,
     quiet: Quiet = False,
-    trace: Trace = False,
+    trace: Traceback = False,
 ) -> None:
     """Compare two reports, dumps or checkpoints, number by number, with the noise floor of each.
 

@@ -24,7 +24,7 @@ from ncscan.cli.options import (
     StoredAsOption,
     Test,
     Threads,
-    Trace,
+    Traceback,
     TrustCode,
 )
 from ncscan.cli.running import flags_of, set_threads, troubles
@@ -60,7 +60,7 @@ def extract(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and stop.")] = False,
     threads: Threads = None,
     quiet: Quiet = False,
-    trace: Trace = False,
+    trace: Traceback = False,
 ) -> None:
     """Replay the training set through checkpoints and keep every layer's activations.
 

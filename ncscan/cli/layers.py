@@ -17,7 +17,7 @@ from ncscan.cli.options import (
     Reduction,
     ReductionOption,
     StoredAsOption,
-    Trace,
+    Traceback,
     TrustCode,
 )
 from ncscan.cli.running import flags_of, troubles
@@ -38,7 +38,7 @@ def layers(
     device: Device = "auto",
     allow_partial: AllowPartial = False,
     trust_code: TrustCode = False,
-    trace: Trace = False,
+    trace: Traceback = False,
 ) -> None:
     """Show what a forward pass computes, which of it are layers, and what a dump would take."""
     with troubles("load", trace=trace):

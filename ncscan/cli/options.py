@@ -111,7 +111,7 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, max=MOST, help="Samples in one batch.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, max=MOST_THREADS, help="Threads for arithmetic.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Troubles only.")]
-Trace = Annotated[bool, typer.Option("--traceback", help="Also show the traceback of an unexpected error.")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Also show the traceback of an unexpected error.")]
 Dumps = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -124,7 +124,7 @@ Permutations = Annotated[
         "--permutations", metavar="P", min=0, max=MOST, help="Permuted labels for baselines: none, or 20 and more."
     ),
 ]
-Convention = Annotated[
+Conventions = Annotated[
     list[str],
     typer.Option(
         "--convention",

@@ -12,7 +12,7 @@ from ncscan.cli.options import (
     AsJson,
     Bootstrap,
     Classes,
-    Convention,
+    Conventions,
     Dumps,
     FailIf,
     Figure,
@@ -24,7 +24,7 @@ from ncscan.cli.options import (
     Seed,
     TableFormat,
     Threads,
-    Trace,
+    Traceback,
 )
 from ncscan.cli.outcomes import print_doubts, print_gates
 from ncscan.cli.running import check_resamples, set_threads, troubles
@@ -39,7 +39,7 @@ def report(
     bootstrap: Bootstrap = 0,
     permutations: Permutations = 0,
     seed: Seed = 0,
-    convention: Convention = [],  # noqa: B006 - typer reads it, nobody changes it
+    convention: Conventions = [],  # noqa: B006 - typer reads it, nobody changes it
     figure: Figure = [],  # noqa: B006 - typer reads it, nobody changes it
     figures: Figures = None,
     animation: Animation = "",
@@ -50,7 +50,7 @@ def report(
     allow_unfinished: AllowUnfinished = False,
     threads: Threads = None,
     quiet: Quiet = False,
-    trace: Trace = False,
+    trace: Traceback = False,
 ) -> None:
     """Measure dumps, and write the tables and the page."""
     check_resamples(("--bootstrap", bootstrap), ("--permutations", permutations))

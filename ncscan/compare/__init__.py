@@ -2,7 +2,7 @@
 
 from ncscan.compare.align import DIFF_COLUMNS, Comparison, compare
 from ncscan.compare.gate_parser import Gate, parse
-from ncscan.compare.gates import MOST_ROWS, Field, Judged, Result, field_of, judge_all
+from ncscan.compare.gates import MOST_ROWS, Field, GateResult, Judged, field_of, judge_all
 from ncscan.compare.ranking import (
     KINDS,
     LOST,
@@ -25,8 +25,8 @@ __all__ = [
     "Comparison",
     "Field",
     "Gate",
+    "GateResult",
     "Judged",
-    "Result",
     "compare",
     "counts",
     "field_of",

@@ -52,7 +52,7 @@ _few = partial(listed_up_to, 5)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ChangedClaim:
     """A claim of the theory that is judged otherwise in B than in A."""
 
     where: str
@@ -70,7 +70,7 @@ class Comparison:
 
     frame: pd.DataFrame
     """Has the columns of DIFF_COLUMNS, and group_a, group_b and leads."""
-    verdicts: list[Verdict]
+    verdicts: list[ChangedClaim]
     notes: list[str]
     """Describes what is on one side alone as a whole, a run or a checkpoint, and was left out."""
     field: Field
@@ -189,7 +189,7 @@ def _reasons(frame: pd.DataFrame) -> pd.Series:
     return reasons.mask(frame["_merge"] == "left_only", ONLY["a"]).mask(frame["_merge"] == "right_only", ONLY["b"])
 
 
-def _verdicts(a: pd.DataFrame, b: pd.DataFrame, places: pd.DataFrame) -> Iterator[Verdict]:
+def _verdicts(a: pd.DataFrame, b: pd.DataFrame, places: pd.DataFrame) -> Iterator[ChangedClaim]:
     """Yield the claims on both sides whose verdict differs."""
     keys = ["claim", "layer", "quantity"]
     sides = []
@@ -202,7 +202,7 @@ def _verdicts(a: pd.DataFrame, b: pd.DataFrame, places: pd.DataFrame) -> Iterato
         before, after = (_verdict(row[f"holds_{end}"]) for end in "ab")
         if before != after:
             named = " ".join(part for part in (row["claim"], row["quantity"], row["layer"]) if part)
-            yield Verdict(visible(_moment(row)), visible(named), before, after)
+            yield ChangedClaim(visible(_moment(row)), visible(named), before, after)
 
 
 def _verdict(holds: Any) -> str:

@@ -68,7 +68,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Result:
+class GateResult:
     """What became of one gate."""
 
     gate: str
@@ -84,18 +84,18 @@ class Result:
     """Why it cannot be judged; then it has not passed."""
 
 
-def judge_all(gates: Sequence[Gate], on: Field) -> list[Result]:
+def judge_all(gates: Sequence[Gate], on: Field) -> list[GateResult]:
     """Return the result of every gate; one that cannot be judged gives its reason, and the others are judged."""
     results = []
     for gate in gates:
         try:
             results.append(judge(gate, on))
         except UsageError as error:
-            results.append(Result(visible(str(gate)), passed=False, problem=str(error)))
+            results.append(GateResult(visible(str(gate)), passed=False, problem=str(error)))
     return results
 
 
-def judge(gate: Gate, on: Field) -> Result:
+def judge(gate: Gate, on: Field) -> GateResult:
     """Return what becomes of one gate: it passes where its condition does not hold and every value is there.
 
     With `all` its condition has to hold for every row to fail, with `any` for one; a row without a value always fails.
@@ -115,7 +115,7 @@ def judge(gate: Gate, on: Field) -> Result:
     shown = rows[broken] if failed else rows
     severity = _severity(gate, values).mask(missing, float("inf"))[shown.index]
     worst = severity.sort_values(ascending=False, kind="stable").index[: MOST_ROWS if failed else 1]
-    return Result(
+    return GateResult(
         gate=visible(str(gate)),
         passed=not failed,
         matched=len(rows),

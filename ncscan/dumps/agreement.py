@@ -21,12 +21,12 @@ MAX_WIDTH = 2**40
 """Values of one sample: more than any memory holds."""
 Array = tuple[np.dtype, tuple[int, ...]]
 """Type and shape of an array in a file."""
-Named = tuple[str, np.dtype, tuple[int, ...]]
+StoredType = tuple[str, np.dtype, tuple[int, ...]]
 """The type as the file names it (`bfloat16`), that of the stored values, and their shape."""
 
 
 @dataclass(frozen=True)
-class Described:
+class DescribedDump:
     """The description that a dump holds of itself."""
 
     provenance: Provenance
@@ -40,15 +40,15 @@ class Described:
 class Stored:
     """The content of a dump, as the file declares it."""
 
-    logits: Named
+    logits: StoredType
     activations: tuple[Array, ...]
     """The arrays in the order of the layers."""
-    maps: tuple[Mapping[str, Named], ...]
+    maps: tuple[Mapping[str, StoredType], ...]
     """`weight` and, where there is one, `bias`, in the order of the linear maps."""
     sample_ids: Array
 
 
-def disagreements(described: Described, stored: Stored) -> Iterator[str]:
+def disagreements(described: DescribedDump, stored: Stored) -> Iterator[str]:
     """Yield each contradiction among the parts of a dump, in one sentence; none in a dump that ncscan wrote."""
     yield from _of_provenance(described.provenance, described.n_samples)
     yield from _of_taps(described.graph)
@@ -98,7 +98,7 @@ def _of_taps(graph: TapGraph) -> Iterator[str]:
             yield f"layer {tap.name!a:.60} has its features in dimension {tap.channel_dim} of {_shape(tap.shape)}"
 
 
-def _of_maps(graph: TapGraph, stored: Sequence[Mapping[str, Named]]) -> Iterator[str]:
+def _of_maps(graph: TapGraph, stored: Sequence[Mapping[str, StoredType]]) -> Iterator[str]:
     taps, names = {tap.name for tap in graph.taps}, [linear.name for linear in graph.maps]
     if twice := _twice(names):
         yield f"two linear maps write {twice!a:.60}"
@@ -116,7 +116,7 @@ def _of_maps(graph: TapGraph, stored: Sequence[Mapping[str, Named]]) -> Iterator
                 yield f"a link joins {name!a:.60}, which is no linear map"
 
 
-def _of_tensors(linear: LinearMap, tensors: Mapping[str, Named]) -> Iterator[str]:
+def _of_tensors(linear: LinearMap, tensors: Mapping[str, StoredType]) -> Iterator[str]:
     if "weight" not in tensors:
         yield f"the weight of linear map {linear.name!a:.60} is missing"
     for name, (dtype, kind, shape) in tensors.items():
@@ -143,7 +143,7 @@ def _of_head(graph: TapGraph) -> Iterator[str]:
         yield "its linear head has a map that is no matrix"
 
 
-def _of_tables(described: Described, stored: Stored) -> Iterator[str]:
+def _of_tables(described: DescribedDump, stored: Stored) -> Iterator[str]:
     dtype, kind, shape = stored.logits
     output = next(tap for tap in described.graph.taps if tap.is_output)
     if shape[-1:] != output.shape[-1:] or not shape[-1]:

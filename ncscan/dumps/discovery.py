@@ -15,7 +15,7 @@ from ncscan.files import in_sight, is_folder
 DUMP_SUFFIX = ".h5"
 
 
-class Found(NamedTuple):
+class FoundDumps(NamedTuple):
     """The dumps under some paths."""
 
     dumps: list[Path]
@@ -23,7 +23,7 @@ class Found(NamedTuple):
     """Paths without a dump, and folders that cannot be read."""
 
 
-def find_dumps(paths: Sequence[Path]) -> Found:
+def find_dumps(paths: Sequence[Path]) -> FoundDumps:
     """Return the dumps under the paths, but for hidden ones and those in hidden folders.
 
     Raises: DumpError, the first trouble that was met, when there is no dump at all.
@@ -48,7 +48,7 @@ def find_dumps(paths: Sequence[Path]) -> Found:
         found.update(dict.fromkeys(inside))
     if not found and troubles:
         raise troubles[0][1]
-    return Found(list(found), troubles)
+    return FoundDumps(list(found), troubles)
 
 
 def find_unfinished(paths: Sequence[Path]) -> list[Path]:

@@ -19,7 +19,7 @@ from jaxtyping import Float64, Int64
 from ncscan import files
 from ncscan.activations import Gradients, Layer, Provenance
 from ncscan.dumps import hdf5, row_tables
-from ncscan.dumps.agreement import Described, Stored, disagreements
+from ncscan.dumps.agreement import DescribedDump, Stored, disagreements
 from ncscan.dumps.checksums import CHECKSUMS
 from ncscan.dumps.description import STORED_AS, from_plain
 from ncscan.errors import DumpError, RefusedPlan
@@ -85,7 +85,7 @@ class Dump:
         block, checksum = max(1, self._count("batch_rows")), CHECKSUMS[version]
         self.tables = row_tables.find(self._file, names, self.n_samples, block, checksum)
         """Holds the logits' rows, then those of each layer."""
-        described = Described(self.provenance, self.graph, self.layers, self.gradients, self.n_samples)
+        described = DescribedDump(self.provenance, self.graph, self.layers, self.gradients, self.n_samples)
         for sentence in disagreements(described, self._stored()):
             raise DumpError(f"{self.path}: damaged or made by hand: {sentence}; extract it again")
 

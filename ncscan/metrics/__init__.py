@@ -1,6 +1,6 @@
 """Turn sums into the numbers of the field."""
 
-from ncscan.metrics.class_mean_coordinates import Place, pictured, places
+from ncscan.metrics.class_mean_coordinates import PicturedVector, pictured, places
 from ncscan.metrics.evaluate import Key, Row, key_of, measure, network_rows, rows_of
 from ncscan.metrics.gradient_table import GRADIENT_DEFINITIONS
 from ncscan.metrics.head_readers import Weights, head_classifiers, of_members, readers
@@ -41,7 +41,7 @@ __all__ = [
     "Definition",
     "Key",
     "LayerView",
-    "Place",
+    "PicturedVector",
     "Reader",
     "Row",
     "WeightRow",

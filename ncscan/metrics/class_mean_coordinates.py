@@ -18,14 +18,14 @@ MOST_CLASSES = 10
 MOST_SAMPLES = 16
 """Samples of each, the first ones of the data: the same at every checkpoint, so that each can be followed."""
 
-Item = Literal["mean", "classifier", "sample"]
+VectorKind = Literal["mean", "classifier", "sample"]
 
 
 @dataclass(frozen=True)
-class Place:
+class PicturedVector:
     """The position of one vector."""
 
-    item: Item
+    item: VectorKind
     class_index: int
     sample: int | None
     """Its number in the data set; None for what is no sample."""
@@ -49,7 +49,7 @@ def places(
     labels: Int64[np.ndarray, "N"],
     classifier: Float64[np.ndarray, "outputs d"] | None,
     classes: Sequence[int],
-) -> list[Place]:
+) -> list[PicturedVector]:
     """Return the means of these classes, the classifier's rows for them and a few of their samples.
 
     Args:
@@ -86,14 +86,14 @@ def _basis(centred: Float64[np.ndarray, "k d"]) -> Float64[np.ndarray, "r d"]:
 
 
 def _placed(
-    item: Item,
+    item: VectorKind,
     vectors: Float64[np.ndarray, "n d"],
     basis: Float64[np.ndarray, "r d"],
     classes: Sequence[int],
     samples: Sequence[int | None] = (),
-) -> list[Place]:
+) -> list[PicturedVector]:
     coordinates, norms = vectors @ basis.T, lengths(vectors)
     return [
-        Place(item, c, sample, float(norm), tuple(map(float, x)))
+        PicturedVector(item, c, sample, float(norm), tuple(map(float, x)))
         for c, sample, norm, x in zip(classes, samples or [None] * len(norms), norms, coordinates, strict=True)
     ]

@@ -70,7 +70,7 @@ MEANS_OF_TRAINING = ("ncc_error", "nc4_mismatch")
 
 
 @dataclass(frozen=True)
-class Placed:
+class HeldOut:
     """Tells where samples lie among the class means of the training set."""
 
     nearest: Int64[np.ndarray, "N"]
@@ -82,7 +82,7 @@ class Placed:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows has its reason
-def placed(chunks: Callable[[], Iterable[tuple[int, Float[np.ndarray, "n d"]]]], train: LayerStats) -> Placed:
+def placed(chunks: Callable[[], Iterable[tuple[int, Float[np.ndarray, "n d"]]]], train: LayerStats) -> HeldOut:
     """Return where samples lie among the class means of the training set, in one pass.
 
     Args:
@@ -116,7 +116,7 @@ def placed(chunks: Callable[[], Iterable[tuple[int, Float[np.ndarray, "n d"]]]],
                 far = "squares of distances from the class means exceed float64"
                 raise Undefined(far if np.isfinite(x).all() else "activations are not finite")
     distances = np.sqrt(np.concatenate(squares)) / radius
-    return Placed(np.concatenate(nearest).astype(np.int64), distances, total / n_samples)
+    return HeldOut(np.concatenate(nearest).astype(np.int64), distances, total / n_samples)
 
 
 def _nearest(
@@ -137,7 +137,7 @@ def _nearest(
 
 
 def held_out_rows(
-    there: Placed,
+    there: HeldOut,
     train: LayerStats,
     labels: Int64[np.ndarray, "N"],
     decisions: Int64[np.ndarray, "N"] | None,
@@ -155,12 +155,12 @@ def held_out_rows(
     return rows + distance_rows(there)
 
 
-def distance_rows(there: Placed) -> list[Row]:
+def distance_rows(there: HeldOut) -> list[Row]:
     """Return the distribution of distances to the nearest class mean."""
     return [_row("nearest_distance", name, value) for name, value in _distribution(there.distances).items()]
 
 
-def outside_rows(outside: Placed, inside: Placed, train: LayerStats) -> list[Row]:
+def outside_rows(outside: HeldOut, inside: HeldOut, train: LayerStats) -> list[Row]:
     """Return the rows of data of another distribution at a layer."""
     return [
         _row("ood_orthogonality", "", _orthogonality(outside.mean, train)),

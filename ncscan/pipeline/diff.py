@@ -27,7 +27,7 @@ from ncscan.report import diff_page
 from ncscan.tables import REPORT_NAME, complete, csv_text, read_report
 from ncscan.theory import ALWAYS_TRUE
 
-Kind = Literal["report", "dumps", "checkpoints"]
+SideKind = Literal["report", "dumps", "checkpoints"]
 
 SIDES = ("A", "B")
 HIDDEN = ".dumps-"
@@ -41,7 +41,7 @@ class Compared(Reported):
     comparison: Comparison | None = None
     names: tuple[str, str] = ("", "")
     """The names of A and B: the shortest ends of their paths that differ."""
-    kinds: Sequence[Kind] = ()
+    kinds: Sequence[SideKind] = ()
     """The kinds of input that A and B were taken for."""
 
     @property
@@ -98,7 +98,7 @@ def diff(
     )
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: Path) -> SideKind:
     """Return what a path stands for: a report where there is one, else dumps, else checkpoints.
 
     Raises: ReportError when there is nothing.
@@ -141,7 +141,7 @@ class _Side:
     """Dumps that are not whole."""
 
 
-def _side(path: Path, kind: Kind, side: str, out: Path, tell: Tell, flags: Flags, options: Options) -> _Side:
+def _side(path: Path, kind: SideKind, side: str, out: Path, tell: Tell, flags: Flags, options: Options) -> _Side:
     """Return one side: a report as it is read, anything else as it is measured."""
     report = _report_at(path)
     if report is not None:

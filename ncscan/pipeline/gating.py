@@ -7,7 +7,7 @@ measured.
 from collections.abc import Sequence
 from pathlib import Path
 
-from ncscan.compare import MOST_ROWS, Field, Gate, Judged, Result, judge_all, parse
+from ncscan.compare import MOST_ROWS, Field, Gate, GateResult, Judged, judge_all, parse
 from ncscan.config import CONFIG_NAME, nearest_config, read_config
 from ncscan.errors import UsageError
 from ncscan.wording import visible
@@ -34,7 +34,7 @@ def asked(section: str, flags: Sequence[str]) -> list[Gate]:
     return gates
 
 
-def judged(gates: Sequence[Gate], on: Field, unfinished: Sequence[Path]) -> list[Result]:
+def judged(gates: Sequence[Gate], on: Field, unfinished: Sequence[Path]) -> list[GateResult]:
     """Judge every gate; for dumps that are unfinished beside those that were measured, add a failed one."""
     if not gates:
         return []
@@ -42,11 +42,11 @@ def judged(gates: Sequence[Gate], on: Field, unfinished: Sequence[Path]) -> list
     if unfinished:
         why = "unfinished: extract again, or pass --allow-unfinished"
         rows = tuple(Judged(visible(str(path)), None, why) for path in unfinished[:MOST_ROWS])
-        results.append(Result(EVERY_DUMP, passed=False, matched=len(unfinished), broken=len(unfinished), rows=rows))
+        results.append(GateResult(EVERY_DUMP, passed=False, matched=len(unfinished), broken=len(unfinished), rows=rows))
     return results
 
 
-def gated(results: Sequence[Result]) -> int:
+def gated(results: Sequence[GateResult]) -> int:
     """Return the exit code that gates ask for: 2 where one cannot be judged, 3 where one fails, 0 where all pass."""
     if any(result.problem for result in results):
         return UNCLEAR

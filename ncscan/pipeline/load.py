@@ -21,7 +21,7 @@ from ncscan.config import (
     CONFIG_NAME,
     Normalisation,
     RunConfig,
-    Source,
+    SourceSpec,
     nearest_config,
     read_config,
     with_flags,
@@ -79,7 +79,7 @@ class Target:
         return f"{self.run}/{self.name}" + ("" if self.split == TRAINING else f" ({self.split})")
 
     @property
-    def source(self) -> Source | None:
+    def source(self) -> SourceSpec | None:
         """Return the source of its samples."""
         config = self.config
         return {TRAINING: config.data, HELD_OUT: config.test, OUTSIDE: config.ood}[self.split]
@@ -236,7 +236,7 @@ def _dataset(target: Target) -> Dataset:
     return replace(other, class_names=(*known.class_names, *other.class_names[known.n_classes :]))
 
 
-def _said(target: Target, source: Source | None, section: str, choices: str) -> Source:
+def _said(target: Target, source: SourceSpec | None, section: str, choices: str) -> SourceSpec:
     if source is None:
         raise UsageError(
             f"{target.run}: nothing says the {section}; pass --{section} ({choices}), "

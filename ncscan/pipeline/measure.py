@@ -19,7 +19,7 @@ from ncscan.metrics import (
     Classifier,
     ClassRow,
     LayerView,
-    Place,
+    PicturedVector,
     Reader,
     Row,
     WeightRow,
@@ -77,7 +77,7 @@ class Pictured(NamedTuple):
     """One vector in the picture of the layer that the classifier reads."""
 
     tap: Tap
-    place: Place
+    place: PicturedVector
 
 
 class ClassNumber(NamedTuple):
@@ -271,7 +271,7 @@ def _measure_layer(
     numbers = attempt_part(where, lambda: list(_numbers(view, layer, options, source.rounding(layer))))
     by_class = attempt_part(f"{where}, class by class", lambda: _by_class(view))
     doubts = [f"layer {tap}: {stats.obstacle}"] if stats.obstacle else []
-    picture: Sequence[Place] | Skipped = ()
+    picture: Sequence[PicturedVector] | Skipped = ()
     if own is not None and own.name == source.graph.head[-1] and not stats.obstacle:
         if doubt := rank_doubt(stats, "class"):
             doubts.append(f"layer {tap}: {doubt}")

@@ -30,7 +30,7 @@ from ncscan.tables import (
     tidy,
 )
 from ncscan.training_settings import with_notes
-from ncscan.trajectory import Placed, integrity, place, trajectory_rows
+from ncscan.trajectory import CheckpointPlace, integrity, place, trajectory_rows
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _measure_other(source: ActivationSource, both: Beside, tell: Tell, options: 
     return replace(one, finished=replace(one.finished, doubts=(*one.finished.doubts, *both.doubts)))
 
 
-def _context(provenance: Provenance, at: Placed) -> dict[str, Any]:
+def _context(provenance: Provenance, at: CheckpointPlace) -> dict[str, Any]:
     """Return the cells of the tables that describe a checkpoint in each of its rows."""
     return {
         "run": provenance.run,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan.compare import Gate, Result, field_of
+from ncscan.compare import Gate, GateResult, field_of
 from ncscan.dumps import told_unfinished
 from ncscan.errors import NcscanError
 from ncscan.files import claimed
@@ -40,7 +40,7 @@ class Reported(Outcome):
     """The tidy tables by name."""
     violations: Sequence[str] = ()
     """Certificates that do not hold."""
-    gates: Sequence[Result] = ()
+    gates: Sequence[GateResult] = ()
     """What became of each gate."""
     troubles: Sequence[NcscanError] = ()
     """Pictures that could not be drawn; everything else is there."""

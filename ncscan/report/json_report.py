@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan.compare import Result
+from ncscan.compare import GateResult
 from ncscan.report.verdict.evaluate import Verdicts, as_plain, verdicts
 from ncscan.tables import REPORT, REPORT_VERSION, inert, plain
 from ncscan.version import __version__
@@ -29,7 +29,7 @@ def json_text(
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
     judged: Verdicts | None = None,
-    gates: Sequence[Result] = (),
+    gates: Sequence[GateResult] = (),
     files: Mapping[str, bytes] | None = None,
 ) -> str:
     """Return all of a report as strict JSON: a table is its column names and one list per row.
@@ -75,7 +75,7 @@ def summary_text(
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
     violations: Sequence[str],
-    gates: Sequence[Result],
+    gates: Sequence[GateResult],
     troubles: Sequence[str],
     files: Sequence[PurePath],
     exit_code: int,
@@ -113,7 +113,7 @@ def _skipped(skipped: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     return [{"input": plain(name), "reason": plain(reason)} for name, reason in skipped]
 
 
-def _gates(gates: Sequence[Result]) -> list[dict[str, Any]]:
+def _gates(gates: Sequence[GateResult]) -> list[dict[str, Any]]:
     return [plain(asdict(result)) for result in gates]
 
 

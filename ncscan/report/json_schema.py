@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ncscan.compare import Result
+from ncscan.compare import GateResult
 from ncscan.report.json_report import SUMMARY, SUMMARY_VERSION
 from ncscan.report.verdict.evaluate import Verdicts
 from ncscan.splits import TRAINING
@@ -59,7 +59,7 @@ _TROUBLES: Mapping[str, Schema] = {
 
 def report_schema() -> Schema:
     """Return the schema of report.json."""
-    (verdict, gates), defs = _of_types(Verdicts, tuple[Result, ...])
+    (verdict, gates), defs = _of_types(Verdicts, tuple[GateResult, ...])
     properties: dict[str, Schema] = {
         "schema": {"const": REPORT},
         "schema_version": {"const": REPORT_VERSION},
@@ -79,7 +79,7 @@ def report_schema() -> Schema:
 
 def summary_schema() -> Schema:
     """Return the schema of what `ncscan report --json` prints."""
-    (_, gates), defs = _of_types(Verdicts, tuple[Result, ...])
+    (_, gates), defs = _of_types(Verdicts, tuple[GateResult, ...])
     properties: dict[str, Schema] = {
         "schema": {"const": SUMMARY},
         "schema_version": {"const": SUMMARY_VERSION},

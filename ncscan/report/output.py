@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ncscan.compare import Result
+from ncscan.compare import GateResult
 from ncscan.files import replace_files
 from ncscan.report.html.page import page_text
 from ncscan.report.json_report import id_of, json_text
@@ -60,7 +60,7 @@ def files_of(
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
     judged: Verdicts | None = None,
-    gates: Sequence[Result] = (),
+    gates: Sequence[GateResult] = (),
     formats: Sequence[str] = ("csv",),
 ) -> Files:
     """Return every file of a report. The same arguments give the same bytes.

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ncscan.report.verdict.evaluate import Verdicts
-from ncscan.report.verdict.judging import Entry, Number
+from ncscan.report.verdict.judging import Aspect, RunNumber
 from ncscan.report.verdict.rules import ASPECTS
-from ncscan.report.verdict.run import Verdict
+from ncscan.report.verdict.run import RunVerdict
 from ncscan.wording import number, percent, visible
 
 WIDTH = 100
@@ -86,7 +86,7 @@ def _bar(value: float, low: float, high: float) -> str:
     return BARS[min(len(BARS) - 1, int((value - low) / (high - low) * len(BARS)))]
 
 
-def _run(verdict: Verdict, width: int) -> Iterator[RenderableType]:
+def _run(verdict: RunVerdict, width: int) -> Iterator[RenderableType]:
     yield Text.assemble((visible(verdict.run), "bold"), "  ", (_OVERALL[verdict.judgement], _STYLES[verdict.judgement]))
     for line in _story(verdict):
         yield _indented(line)
@@ -98,7 +98,7 @@ def _run(verdict: Verdict, width: int) -> Iterator[RenderableType]:
     yield _numbers(verdict, width)
 
 
-def _story(verdict: Verdict) -> Iterator[str]:
+def _story(verdict: RunVerdict) -> Iterator[str]:
     """Yield the verdict in a few lines."""
     where = ""
     if verdict.reads:
@@ -115,7 +115,7 @@ def _story(verdict: Verdict) -> Iterator[str]:
             yield line
 
 
-def _numbers(verdict: Verdict, width: int) -> Table:
+def _numbers(verdict: RunVerdict, width: int) -> Table:
     """Return a row for every number, over the steps."""
     wide = width >= WIDTH
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -128,9 +128,9 @@ def _numbers(verdict: Verdict, width: int) -> Table:
     if wide:
         table.add_column("chance", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    numbers: list[Number | None] = [verdict.error, *verdict.entries, verdict.head_condition]
+    numbers: list[RunNumber | None] = [verdict.error, *verdict.entries, verdict.head_condition]
     for each in numbers:
-        if each is None or (each.first is None and not isinstance(each, Entry)):
+        if each is None or (each.first is None and not isinstance(each, Aspect)):
             continue
         cells = [_text(f"  {_name(each)}")]
         if several:
@@ -138,33 +138,33 @@ def _numbers(verdict: Verdict, width: int) -> Table:
         cells.append(_text(_first_to_last(each, several=several)))
         cells.append(_text("" if each.at_collapse is None else _said(each, each.at_collapse)))
         if wide:
-            baseline = each.baseline if isinstance(each, Entry) else None
+            baseline = each.baseline if isinstance(each, Aspect) else None
             cells.append(_text("" if baseline is None else _said(each, baseline)))
-        judgement = each.judgement if isinstance(each, Entry) else ""
-        balanced = isinstance(each, Entry) and judgement == "collapsed" and each.aspect not in ASPECTS
+        judgement = each.judgement if isinstance(each, Aspect) else ""
+        balanced = isinstance(each, Aspect) and judgement == "collapsed" and each.aspect not in ASPECTS
         word = "balanced" if balanced else judgement
         table.add_row(*cells, _text(word, _STYLES.get(judgement, "")))
     return table
 
 
-def _first_to_last(each: Number, *, several: bool) -> str:
+def _first_to_last(each: RunNumber, *, several: bool) -> str:
     if each.last is None:
         return "no value" if each.first is None else f"{_said(each, each.first)} → no value"
     last = _said(each, each.last)
     return f"{_said(each, each.first)} → {last}" if several and each.first is not None else last
 
 
-def _name(each: Number) -> str:
-    if isinstance(each, Entry) and each.aspect != "balance":
+def _name(each: RunNumber) -> str:
+    if isinstance(each, Aspect) and each.aspect != "balance":
         return f"{each.aspect} {each.metric}"
     return {"error": "training error", "balancedness": "balancedness", "head_condition": "κ of the head"}[each.metric]
 
 
-def _said(each: Number, value: float) -> str:
+def _said(each: RunNumber, value: float) -> str:
     return percent(value) if each.metric in _SHARES else number(value)
 
 
-def _lines(runs: Sequence[Verdict]) -> Table:
+def _lines(runs: Sequence[RunVerdict]) -> Table:
     """Return a line for every run: its judgement, and what each aspect is judged by."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=34)

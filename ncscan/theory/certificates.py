@@ -19,9 +19,9 @@ from ncscan.theory.claims import TOLERANCE, Claim, at_least, at_most, claims_of,
 from ncscan.theory.head_geometry import (
     RESOLVED,
     ROUNDING,
-    Form,
-    Frame,
-    Reading,
+    MeansAgainstHead,
+    ReadLayer,
+    TargetFrame,
     centred_rows,
     condition_of,
     cosines,
@@ -31,7 +31,7 @@ from ncscan.theory.head_geometry import (
 )
 from ncscan.theory.linear_head import HeadStats
 
-FORMS: tuple[Form, ...] = ("orthogonal", "simplex")
+FORMS: tuple[TargetFrame, ...] = ("orthogonal", "simplex")
 
 TIGHTER = "the tighter of two forms"
 
@@ -57,7 +57,7 @@ def certify(head: HeadStats) -> list[Claim]:
             continue
         for reading in found:
             claims += claims_of(partial(_layer, reading), NC1, quantity=form, layer=reading.layer.name)
-        frames.append(Frame(head, found[0]))
+        frames.append(MeansAgainstHead(head, found[0]))
     for frame in frames:
         claims += claims_of(
             partial(_frame, frame), (*FRAME, BY_CLASS[0]), quantity=frame.reading.form, layer=head.features.name
@@ -81,7 +81,7 @@ NC1 = (
 """The claims about every inner layer."""
 
 
-def _layer(reading: Reading) -> Iterator[Claim]:
+def _layer(reading: ReadLayer) -> Iterator[Claim]:
     """Yield certificates (0), (1), (2), (6) of one inner layer."""
     head, form, layer, below = reading.head, reading.form, reading.layer, reading.below
     where: dict[str, Any] = {"quantity": form, "layer": layer.name}
@@ -126,7 +126,7 @@ def _layer(reading: Reading) -> Iterator[Claim]:
         yield undefined("nc1_interpolation", why, **where)
 
 
-def _interpolation(reading: Reading) -> float:
+def _interpolation(reading: ReadLayer) -> float:
     """Return NC1 bounded by ‖Q(Z_L − Y)‖_F and the largest and smallest singular value of V alone."""
     head, form, s = reading.head, reading.form, reading.s
     N = head.n_samples
@@ -139,7 +139,7 @@ def _interpolation(reading: Reading) -> float:
     return float(top / (shown**2 / (N * s[0] ** 2)))
 
 
-def _shown(head: HeadStats, form: Form) -> float:
+def _shown(head: HeadStats, form: TargetFrame) -> float:
     """Return ‖QY(Π−J)‖_F − ‖Q(Z_L−Y)‖_F, as (a² − b²)/(a + b): the two are nearly equal where outputs are small.
 
     With p = n_c/N and f_c the mean output of class c,
@@ -171,10 +171,10 @@ FRAME = ("nc2_target_free", "nc2_upper", "nc2_lower")
 BY_CLASS = ("nc3_class", "nc3_samples")
 
 
-def _frame(frame: Frame) -> Iterator[Claim]:
+def _frame(frame: MeansAgainstHead) -> Iterator[Claim]:
     """Yield certificates (3) and (4) in one form."""
     where: dict[str, Any] = {"quantity": frame.reading.form, "layer": frame.head.features.name}
-    bounds: tuple[tuple[str, Callable[[Frame], float]], ...] = (
+    bounds: tuple[tuple[str, Callable[[MeansAgainstHead], float]], ...] = (
         ("nc2_target_free", _target_free),
         ("nc2_upper", _upper),
         ("nc2_lower", _lower),
@@ -192,26 +192,26 @@ def _frame(frame: Frame) -> Iterator[Claim]:
         yield undefined("nc3_class", why, **where)
 
 
-def _target_free(frame: Frame) -> float:
+def _target_free(frame: MeansAgainstHead) -> float:
     """Return (s_1/s_k(T)) hypot(s_1(T)/s_k, β)."""
     t = np.linalg.svd(frame.class_outputs, compute_uv=False)
     require(t[frame.k - 1] > RESOLVED * frame.entered, "the class outputs have a lower rank")
     return float(frame.s[0] / t[frame.k - 1] * np.hypot(t[0] / frame.s[-1], frame.beta))
 
 
-def _upper(frame: Frame) -> float:
+def _upper(frame: MeansAgainstHead) -> float:
     """Return s_1/(1−e)·hypot((1+e)/s_k, β')."""
     s, e = frame.s, frame.e
     return float(s[0] / (1 - e) * np.hypot((1 + e) / s[-1], frame.beta / frame.alpha))
 
 
-def _lower(frame: Frame) -> float:
+def _lower(frame: MeansAgainstHead) -> float:
     """Return (1−e)/s_k / hypot((1+e)/s_1, β')."""
     s, e = frame.s, frame.e
     return float((1 - e) / s[-1] / np.hypot((1 + e) / s[0], frame.beta / frame.alpha))
 
 
-def _classes(name: str, frame: Frame, least: Float64[np.ndarray, "K"]) -> Iterator[Claim]:
+def _classes(name: str, frame: MeansAgainstHead, least: Float64[np.ndarray, "K"]) -> Iterator[Claim]:
     for c, (cosine, bound) in enumerate(zip(frame.duality(), least, strict=True)):
         quantity, layer = f"{frame.reading.form} class {c}", frame.head.features.name
         rounding = frame.duality_rounding
@@ -237,7 +237,7 @@ HEAD = ("head_power", "head_condition", "nc2_head", "nc3_head")
 """The claims about the head as one linear map: (5), orthogonal form."""
 
 
-def _head(head: HeadStats, frame: Frame | None) -> Iterator[Claim]:
+def _head(head: HeadStats, frame: MeansAgainstHead | None) -> Iterator[Claim]:
     """Yield certificate (5): between balanced neighbours κ(W_L) is the L2-th root of the head's κ as one linear map."""
     last, layer = head.classifier, head.features.name
     kappas = []

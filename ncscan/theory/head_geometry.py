@@ -1,7 +1,7 @@
 """How the outputs read the layers of a linear head, and what passes by them unread.
 
-In: HeadStats and a form. Out: `Reading` of each inner layer and `Frame` of the class means, all that the certificates
-are made of. The only file that decides which directions W_L…W_{l+1} reads.
+In: HeadStats and a target frame. Out: `ReadLayer` of each inner layer and `MeansAgainstHead` of the class means, all
+that the certificates are made of. The only file that decides which directions W_L…W_{l+1} reads.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from ncscan.errors import Undefined
 from ncscan.theory.linear_head import HeadLayer, HeadStats, squared_singular_values
 
-Form = Literal["orthogonal", "simplex"]
+TargetFrame = Literal["orthogonal", "simplex"]
 """Q = I, or Q = C = I − 11ᵀ/K, which no last bias and no common shift of the outputs can disturb."""
 
 RESOLVED = 1e-7
@@ -25,11 +25,11 @@ ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadLayer:
     """What the outputs read of one inner layer: V = Q W_L…W_{l+1}, its singular values, and what passes by it."""
 
     head: HeadStats
-    form: Form
+    form: TargetFrame
     index: int
     """The index of the layer Z_l in `head.layers`."""
     U: Float64[np.ndarray, "K r"]
@@ -83,9 +83,9 @@ class Reading:
         return float(np.sum((self.U.T @ centred_rows(factor, self.form) / self.s[:, None]) ** 2))
 
 
-def readings_of(head: HeadStats, form: Form) -> list[Reading]:
+def readings_of(head: HeadStats, form: TargetFrame) -> list[ReadLayer]:
     """Return how the outputs read each inner layer, from the last one down."""
-    readings: list[Reading] = []
+    readings: list[ReadLayer] = []
     T, size, stored = None, 1.0, 0.0  # the identity, which of many classes is a large matrix
     entered = 1.0
     for index in range(head.depth - 1, 0, -1):
@@ -105,28 +105,28 @@ def readings_of(head: HeadStats, form: Form) -> list[Reading]:
         else:
             read = readings[-1].s
             beyond = readings[-1].beyond + ((left / float(read[-1])) ** 2 if len(read) else 0.0)
-        readings.append(Reading(head, form, index, U[:, :rank], s[:rank], axes[:rank], beyond))
+        readings.append(ReadLayer(head, form, index, U[:, :rank], s[:rank], axes[:rank], beyond))
     return readings
 
 
-def common_row(head: HeadStats, form: Form) -> float:
+def common_row(head: HeadStats, form: TargetFrame) -> float:
     """Return ρ = ‖W_Lᵀ1‖/√K in the simplex form, else 0."""
     if form == "orthogonal":
         return 0.0
     return float(np.linalg.norm(head.classifier.weight.sum(axis=0)) / np.sqrt(head.n_classes))
 
 
-def centred_rows(X: Float64[np.ndarray, "K n"], form: Form) -> Float64[np.ndarray, "K n"]:
+def centred_rows(X: Float64[np.ndarray, "K n"], form: TargetFrame) -> Float64[np.ndarray, "K n"]:
     """Return QX."""
     return np.asarray(X - X.mean(axis=0)) if form == "simplex" else X
 
 
 @dataclass(frozen=True)
-class Frame:
+class MeansAgainstHead:
     """The class means that W_L reads, against what it makes of them."""
 
     head: HeadStats
-    reading: Reading
+    reading: ReadLayer
 
     @cached_property
     def k(self) -> int:

@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from ncscan.errors import DataError, Undefined
 from ncscan.statistics import HOLDS_FOURTH_POWERS, VANISHING, float_format, storage_tolerance
 
-Chunks = Callable[[], Iterable[tuple[int, np.ndarray]]]
+RowChunks = Callable[[], Iterable[tuple[int, np.ndarray]]]
 """Opens a pass over the activations: (first row, rows (n, d)), in the order of the labels."""
 
 WIDEST = 4096
@@ -213,7 +213,7 @@ class HeadStats:
 
 
 def head_stats(
-    chunks: Chunks,
+    chunks: RowChunks,
     labels: Int64[np.ndarray, "N"],
     n_classes: int,
     weights: Sequence[tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."] | None]],
@@ -286,7 +286,7 @@ class _PerSample:
 
 
 def _class_means(
-    chunks: Chunks, labels: Int64[np.ndarray, "N"], counts: Int64[np.ndarray, "K"], width: int
+    chunks: RowChunks, labels: Int64[np.ndarray, "N"], counts: Int64[np.ndarray, "K"], width: int
 ) -> Float64[np.ndarray, "K d"]:
     sums = np.zeros((len(counts), width))
     seen, largest = 0, 0.0
@@ -308,7 +308,7 @@ def _class_means(
 
 
 def _residuals(
-    chunks: Chunks,
+    chunks: RowChunks,
     labels: Int64[np.ndarray, "N"],
     counts: Int64[np.ndarray, "K"],
     means: Float64[np.ndarray, "K d"],

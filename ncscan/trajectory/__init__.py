@@ -3,7 +3,7 @@
 from ncscan.trajectory.evaluate import trajectory_rows
 from ncscan.trajectory.findings import COLLAPSED, DECAYING, MAIN, THRESHOLDS
 from ncscan.trajectory.over_depth import stages
-from ncscan.trajectory.placing import Moment, Placed, integrity, place
+from ncscan.trajectory.placing import CheckpointPlace, Moment, integrity, place
 from ncscan.trajectory.seed_groups import group_frame
 from ncscan.trajectory.series import FEWEST
 
@@ -13,8 +13,8 @@ __all__ = [
     "FEWEST",
     "MAIN",
     "THRESHOLDS",
+    "CheckpointPlace",
     "Moment",
-    "Placed",
     "group_frame",
     "integrity",
     "place",

@@ -10,10 +10,10 @@ import pandas as pd
 
 from ncscan.rows import of_main_split
 from ncscan.training_settings import Train
-from ncscan.trajectory.findings import COLLAPSED, FINDINGS, MAIN, THRESHOLDS, Finding
+from ncscan.trajectory.findings import COLLAPSED, FINDINGS, MAIN, THRESHOLDS, FindingDefinition
 from ncscan.trajectory.over_depth import depth_findings, stages
 from ncscan.trajectory.over_steps import step_findings
-from ncscan.trajectory.placing import Moment, Placed, integrity, place
+from ncscan.trajectory.placing import CheckpointPlace, Moment, integrity, place
 from ncscan.trajectory.seed_groups import group_frame
 from ncscan.trajectory.series import series_of
 
@@ -22,9 +22,9 @@ __all__ = [
     "FINDINGS",
     "MAIN",
     "THRESHOLDS",
-    "Finding",
+    "CheckpointPlace",
+    "FindingDefinition",
     "Moment",
-    "Placed",
     "group_frame",
     "integrity",
     "place",

@@ -1,6 +1,6 @@
 """The closed list of what is found of a run, and the numbers that decide it.
 
-In: nothing. Out: FINDINGS and the tables of thresholds, which docs/reports.md tells to others, and `Found`, a row.
+In: nothing. Out: FINDINGS and the tables of thresholds, which docs/reports.md tells to others, and `Finding`, a row.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ncscan.errors import Undefined
 
 
-class Finding(NamedTuple):
+class FindingDefinition(NamedTuple):
     """One row of the list of findings."""
 
     name: str
@@ -19,39 +19,39 @@ class Finding(NamedTuple):
     """The conditions under which there is no value."""
 
 
-FINDINGS: tuple[Finding, ...] = (
-    Finding(
+FINDINGS: tuple[FindingDefinition, ...] = (
+    FindingDefinition(
         "terminal_phase",
         ("onset", "relapses"),
         "`onset`: the step of the first checkpoint with training error 0; `relapses`: how many later ones have another",
         "the training error never is 0; it was not measured on the training set",
     ),
-    Finding(
+    FindingDefinition(
         "at_onset",
         ("of the metric",),
         "the value of each main metric at that first checkpoint",
         "there is no terminal phase; the metric has no value there",
     ),
-    Finding(
+    FindingDefinition(
         "at_end",
         ("of the metric",),
         "the value of each main metric at the last checkpoint of the run",
         "the metric has no value there",
     ),
-    Finding(
+    FindingDefinition(
         "first_under",
         ("`< threshold`",),
         "the step of the first checkpoint at which the metric is under the threshold; it may rise again",
         "it never is",
     ),
-    Finding(
+    FindingDefinition(
         "decay",
         ("rate", "half_life", "r2", "points"),
         "log value = a − rate·step by least squares over the terminal phase, from its onset to the last checkpoint; "
         "`half_life` is log 2/rate, in steps; read them with r² and the number of points",
         "there is no terminal phase; fewer than 3 points; a value that is not above 0; steps that are only an order",
     ),
-    Finding(
+    FindingDefinition(
         "balance_decay",
         ("rate", "half_life", "r2", "points", "predicted", "ratio"),
         "the same fit to the balancedness of two maps (operator norm) over the whole run, as long as its relative "
@@ -60,34 +60,34 @@ FINDINGS: tuple[Finding, ...] = (
         "as decay; for predicted and ratio: another optimizer than SGD, settings that are not noted, steps that are no "
         "iterations; a bias that the form leaves out",
     ),
-    Finding(
+    FindingDefinition(
         "separation_law",
         ("log_rho", "r2", "points"),
         "log D_ℓ = a + ℓ log ρ by least squares over the stages of the network without its outputs, D the metric "
         "`separation` and ℓ the number of the stage, 0 for the input",
         "fewer than 3 points; a value that is not above 0; outputs or stages that were not measured",
     ),
-    Finding(
+    FindingDefinition(
         "monotone_collapse",
         ("violations", "largest"),
         "from one stage to the next the metric should not rise: how often it does, and the largest ratio of a stage's "
         "value to that before it, whose layer is named; a ratio above 1 + 1e-6 is a rise",
         "fewer than 2 stages with a value; a value of 0 before one that is not",
     ),
-    Finding(
+    FindingDefinition(
         "effective_depth",
         ("stage",),
         "the first stage whose ncc_error is at most the error of the network + 1 %",
         "there is none; either was not measured",
     ),
-    Finding(
+    FindingDefinition(
         "tunnel_start",
         ("stage",),
         "the first stage after which the metric changes no more up to the last one before the outputs: ncc_error stays "
         "within 1 % of its last value, numerical_rank within 1",
         "there is no tunnel: it changes up to the last stage; fewer than 2 stages with a value",
     ),
-    Finding(
+    FindingDefinition(
         "first_collapsed",
         ("stage",),
         "the first stage from which on nc1_pinv stays under 0.1, the outputs included",
@@ -158,7 +158,7 @@ EXCESS = 0.01
 
 
 @dataclass(frozen=True)
-class Found:
+class Finding:
     """One finding about a run or a checkpoint."""
 
     checkpoint: str
@@ -182,9 +182,9 @@ def found(
     layer: str = "",
     checkpoint: str = "",
     step: int | None = None,
-) -> Found:
+) -> Finding:
     """Return a row from a number, or from why there is none."""
-    return Found(
+    return Finding(
         checkpoint=checkpoint,
         step=step,
         layer=layer,

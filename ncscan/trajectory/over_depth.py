@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64
 
 from ncscan.errors import Undefined
 from ncscan.layer_graph import TapGraph
-from ncscan.trajectory.findings import COLLAPSED, EXCESS, MONOTONE, RISE, TUNNELS, Found, found
+from ncscan.trajectory.findings import COLLAPSED, EXCESS, MONOTONE, RISE, TUNNELS, Finding, found
 from ncscan.trajectory.series import Numbers, log_linear
 
 
@@ -42,7 +42,7 @@ class Profile:
         return at, self.values[at]
 
 
-def depth_findings(numbers: Numbers, stages: Sequence[str]) -> Iterator[Found]:
+def depth_findings(numbers: Numbers, stages: Sequence[str]) -> Iterator[Finding]:
     """Yield all findings over depth, checkpoint by checkpoint."""
     errors = next((series for (_, metric, _), series in numbers.items() if metric == "error"), None)
     if not stages:

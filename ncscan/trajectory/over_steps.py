@@ -14,7 +14,7 @@ from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.splits import UNSAID
 from ncscan.training_settings import Train, balance_rate, effective_steps
-from ncscan.trajectory.findings import BALANCE_FLOOR, BALANCES, DECAYING, MAIN, THRESHOLDS, Found, found
+from ncscan.trajectory.findings import BALANCE_FLOOR, BALANCES, DECAYING, MAIN, THRESHOLDS, Finding, found
 from ncscan.trajectory.series import Fit, Numbers, Series, log_linear
 
 
@@ -28,7 +28,7 @@ class Onset:
     """The number of later checkpoints that have a training error again."""
 
 
-def step_findings(numbers: Numbers, train: Train, step_unit: str, split: str) -> Iterator[Found]:
+def step_findings(numbers: Numbers, train: Train, step_unit: str, split: str) -> Iterator[Finding]:
     """Yield all findings of one run over its steps."""
     errors = next((series for (_, metric, _), series in numbers.items() if metric == "error"), None)
     onset = attempt(lambda: _onset(errors, split))
@@ -66,7 +66,7 @@ def _onset(errors: Series | None, split: str) -> Onset:
     return Onset(int(errors.steps[first]), errors.checkpoints[first], int((errors.values[first:] > 0).sum()))
 
 
-def _terminal_phase(layer: str, onset: Onset | Undefined) -> Iterator[Found]:
+def _terminal_phase(layer: str, onset: Onset | Undefined) -> Iterator[Finding]:
     if isinstance(onset, Undefined):
         for quantity in ("onset", "relapses"):
             yield found("terminal_phase", "error", quantity, onset, layer=layer)
@@ -75,7 +75,7 @@ def _terminal_phase(layer: str, onset: Onset | Undefined) -> Iterator[Found]:
     yield found("terminal_phase", "error", "relapses", onset.relapses, layer=layer, step=onset.step)
 
 
-def _at_onset_and_end(series: Series, onset: Onset | Undefined) -> Iterator[Found]:
+def _at_onset_and_end(series: Series, onset: Onset | Undefined) -> Iterator[Finding]:
     names = (series.metric, series.quantity)
     if isinstance(onset, Onset):
         yield found("at_onset", *names, series.at(onset.checkpoint), layer=series.layer, step=onset.step)
@@ -85,7 +85,7 @@ def _at_onset_and_end(series: Series, onset: Onset | Undefined) -> Iterator[Foun
     yield found("at_end", *names, series.at(last), layer=series.layer, step=int(series.steps[-1]))
 
 
-def _first_under(series: Series, threshold: float) -> Found:
+def _first_under(series: Series, threshold: float) -> Finding:
     quantity = f"{series.quantity} < {threshold:g}".strip()
     under = np.flatnonzero(series.values < threshold)  # NaN is under nothing
     if len(under):
@@ -97,7 +97,7 @@ def _first_under(series: Series, threshold: float) -> Found:
     return found("first_under", series.metric, quantity, least, layer=series.layer)
 
 
-def _decay(series: Series, onset: Onset | Undefined, step_unit: str) -> Iterator[Found]:
+def _decay(series: Series, onset: Onset | Undefined, step_unit: str) -> Iterator[Finding]:
     def fit() -> Fit:
         if isinstance(onset, Undefined):
             raise Undefined("there is no terminal phase")
@@ -109,7 +109,7 @@ def _decay(series: Series, onset: Onset | Undefined, step_unit: str) -> Iterator
 
 def _balance_decay(
     series: Series, relative: Series, train: Train, step_unit: str, *, without_bias: bool
-) -> Iterator[Found]:
+) -> Iterator[Finding]:
     """Yield the fit as far as something is left to shrink, and beside it the rate that theory predicts."""
     resolved = relative.values > BALANCE_FLOOR
     until = len(resolved) if resolved.all() else int(np.argmin(resolved))
@@ -151,7 +151,7 @@ def _fit(phase: Series, time: Float64[np.ndarray, "n"], step_unit: str) -> Fit:
     return log_linear(time, phase.values)
 
 
-def _law(finding: str, series: Series, fit: Fit | Undefined) -> Iterator[Found]:
+def _law(finding: str, series: Series, fit: Fit | Undefined) -> Iterator[Finding]:
     """Yield the four numbers of an exponential law over steps."""
     values: dict[str, float | int | Undefined]
     if isinstance(fit, Undefined):

@@ -25,7 +25,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Placed:
+class CheckpointPlace:
     """A checkpoint's place in its run."""
 
     step: int
@@ -37,7 +37,7 @@ UNITS = (("step", "iteration"), ("epoch", "epoch"), ("file_number", "file"))
 """The units in which a step is looked for, the best first; the first that every checkpoint of a run has counts."""
 
 
-def place(moments: Sequence[Moment]) -> list[Placed]:
+def place(moments: Sequence[Moment]) -> list[CheckpointPlace]:
     """Return a step for each checkpoint, in the order given.
 
     A run uses one unit throughout, the best that all its checkpoints know, so that its axis means one thing.
@@ -57,7 +57,7 @@ def place(moments: Sequence[Moment]) -> list[Placed]:
     placed = []
     for moment in moments:
         key, unit = units[moment.run]
-        placed.append(Placed(getattr(moment, key) if key else seen[moment.run], unit))
+        placed.append(CheckpointPlace(getattr(moment, key) if key else seen[moment.run], unit))
         seen[moment.run] += 1
     return placed
 
@@ -69,7 +69,7 @@ def integrity(moments: Sequence[Moment]) -> list[str]:
     Runs that share their initialisation (the same tensors at step 0 of each) are as they should be.
     """
     placed = place(moments)
-    by_tensors: dict[str, list[tuple[Moment, Placed]]] = {}
+    by_tensors: dict[str, list[tuple[Moment, CheckpointPlace]]] = {}
     for moment, at in zip(moments, placed, strict=True):
         by_tensors.setdefault(moment.tensors_sha256, []).append((moment, at))
     warnings = []
@@ -83,7 +83,7 @@ def integrity(moments: Sequence[Moment]) -> list[str]:
     return warnings
 
 
-def _order(run: str, own: Sequence[tuple[Moment, Placed]]) -> list[str]:
+def _order(run: str, own: Sequence[tuple[Moment, CheckpointPlace]]) -> list[str]:
     unit = own[0][1].step_unit
     by_step: dict[int, list[str]] = {}
     for moment, at in own:

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from ncscan.metrics import Key, LayerView, key_of, measure
 from ncscan.statistics import LayerStats, Unexplained, between
 
-Source = Literal["storage", "arithmetic"]
+RoundingSource = Literal["storage", "arithmetic"]
 """The origin of the rounding: the numbers as they are stored, or the forward pass that made them."""
 
 AT_FLOOR = 10.0
@@ -24,7 +24,7 @@ class Floor(NamedTuple):
     """The value that rounding alone would give."""
 
     value: float
-    source: Source
+    source: RoundingSource
     bounded: bool = False
     """Whether the measure ends at 1."""
 
@@ -52,7 +52,7 @@ def floors(view: LayerView, arithmetic: Float64[np.ndarray, "d"] | None = None) 
 
     Returns: rows without a value have no floor either.
     """
-    noises: list[tuple[Source, Float64[np.ndarray, "K d"]]] = [("storage", storage_noise(view.stats))]
+    noises: list[tuple[RoundingSource, Float64[np.ndarray, "K d"]]] = [("storage", storage_noise(view.stats))]
     if arithmetic is not None:
         with np.errstate(over="ignore", under="ignore"):
             own = np.ldexp(arithmetic, -2 * view.stats.exponent)

@@ -16,14 +16,14 @@ from ncscan.activations.tracing.operations import SUMS, Form, leaf_kind
 from ncscan.activations.tracing.record import Call, Place, Recording
 from ncscan.activations.tracing.values import Fact, facts, operand_of
 from ncscan.errors import TapError
-from ncscan.layer_graph import Kind, LinearMap, Link, Tap, TapGraph
+from ncscan.layer_graph import LayerKind, LinearMap, Link, Tap, TapGraph
 
 
 @dataclass(frozen=True)
 class Step:
     """One step of the computation: a call, or all calls of a module that is one layer. Values are roots."""
 
-    kind: Kind
+    kind: LayerKind
     reads: frozenset[int]
     writes: tuple[int, ...]
     form: Form | None = None
@@ -257,7 +257,7 @@ def _taps(
             layout = replace(layout, channel=reading[home] % len(recording.shapes[home]))
         name, made_by = names[home if own else root]
         maker = makers.get(root)
-        kind: Kind = "other" if own else maker.kind if maker else "input" if root in inputs else "other"
+        kind: LayerKind = "other" if own else maker.kind if maker else "input" if root in inputs else "other"
         others = [(alias, module) for alias, module in returned[home] if alias != name]
         makes = (
             root in needed and (maker is not None or kind == "input") and not (root in scores and kind == "activation")
@@ -333,7 +333,7 @@ def _links(seen: _Pass, names: Mapping[int, tuple[str, str]]) -> Iterable[Link]:
         if first.form is None:
             continue
         visited, linked = set(first.writes), set[int]()
-        queue: deque[tuple[int, tuple[Kind, ...]]] = deque((value, ()) for value in first.writes)
+        queue: deque[tuple[int, tuple[LayerKind, ...]]] = deque((value, ()) for value in first.writes)
         while queue:
             value, between = queue.popleft()
             for step in readers[value]:

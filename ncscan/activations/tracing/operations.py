@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from ncscan.activations.tracing.record import Call
-from ncscan.layer_graph import Kind
+from ncscan.layer_graph import LayerKind
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-KINDS_BY_CALL: tuple[tuple[Kind, frozenset[str]], ...] = (
+KINDS_BY_CALL: tuple[tuple[LayerKind, frozenset[str]], ...] = (
     (
         "activation",
         _words("""
@@ -71,7 +71,7 @@ EMPTY = _words("""
 PRODUCTS = _words("matmul mm bmm baddbmm addmm rmatmul einsum")
 SUMS = frozenset({"add", "radd", "iadd"})
 
-LEAVES: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+LEAVES: tuple[tuple[LayerKind, re.Pattern[str]], ...] = (
     ("normalisation", re.compile(r"Norm(\dd)?$|Normalization$")),
     ("activation", re.compile(r"(ReLU\d?|GELU\w*|SiLU|Swish|Mish|[CS]?ELU|Softplus|Tanh|Sigmoid|Activation)$", re.I)),
     ("pooling", re.compile(r"Pool(ing)?(\dd)?$")),
@@ -96,14 +96,14 @@ class Form:
     """Dimension of the result that holds the outputs, where it is another than `features`."""
 
 
-def leaf_kind(module: nn.Module) -> Kind | None:
+def leaf_kind(module: nn.Module) -> LayerKind | None:
     """Return the kind of what such a module computes, if its class name shows it and it is built of no others."""
     if any(True for _ in module.children()):
         return None
     return next((kind for kind, pattern in LEAVES if pattern.search(type(module).__name__)), None)
 
 
-def kind_of(name: str) -> Kind | None:
+def kind_of(name: str) -> LayerKind | None:
     """Return the kind of a call by its function's name alone."""
     plain = name.removesuffix("_")
     return next((kind for kind, names in KINDS_BY_CALL if plain in names), None)

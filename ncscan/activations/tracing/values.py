@@ -23,7 +23,7 @@ from ncscan.activations.tracing.operations import (
     kind_of,
 )
 from ncscan.activations.tracing.record import Call, Recording, tensors_in
-from ncscan.layer_graph import Kind
+from ncscan.layer_graph import LayerKind
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Fact:
     """The first parameter or buffer behind it."""
     layout: Layout | None = None
     """How samples and features lie; None when it does not follow the batch."""
-    kind: Kind = "other"
+    kind: LayerKind = "other"
     form: Form | None = None
     """How it was made, when by a linear map."""
     call: Call | None = None
@@ -128,7 +128,7 @@ def _form(known: list[Fact], call: Call) -> Form | None:
     return form_of(call, is_data, is_weight)
 
 
-def _kind(recording: Recording, known: list[Fact], call: Call, value: int) -> Kind:
+def _kind(recording: Recording, known: list[Fact], call: Call, value: int) -> LayerKind:
     data = [number for number in call.reads if known[number].from_input]
     sizes = [recording.shapes[number] for number in data]
     name = call.name.removesuffix("_")

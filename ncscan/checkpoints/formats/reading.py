@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import torch
 
-from ncscan.checkpoints.metadata import Plain
+from ncscan.checkpoints.metadata import MetadataValue
 
 
-class Found(NamedTuple):
+class FileContent(NamedTuple):
     """The tensors and the content that a reader finds in a file's bytes."""
 
     wrapper: str
     tensors: Mapping[str, torch.Tensor]
-    notes: Mapping[str, Plain]
+    notes: Mapping[str, MetadataValue]

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from ncscan.checkpoints import metadata
-from ncscan.checkpoints.formats.reading import Found
+from ncscan.checkpoints.formats.reading import FileContent
 from ncscan.checkpoints.state_dict import named_tensors
 from ncscan.errors import CheckpointError, one_line
 from ncscan.files import parse_json
@@ -20,7 +20,7 @@ _MALFORMED = (RuntimeError, LookupError, TypeError, ValueError, AttributeError, 
 """The errors that safetensors has been seen to raise on bytes that are not what they claim."""
 
 
-def safetensors_file(data: bytes, path: Path) -> Found:
+def safetensors_file(data: bytes, path: Path) -> FileContent:
     """Read the bytes of a safetensors file; CheckpointError when they are damaged or made to harm."""
     try:
         # The library takes the last of two entries of one name, so the header is read here first.
@@ -35,7 +35,7 @@ def safetensors_file(data: bytes, path: Path) -> Found:
         ordered = sorted(tensors, key=lambda name: (header[name]["data_offsets"], name))
     except (safetensors.SafetensorError, *_MALFORMED) as error:
         raise CheckpointError(f"{path}: a damaged or hostile safetensors file ({one_line(error)})") from error
-    return Found("", named_tensors({name: tensors[name] for name in ordered}, path), told)
+    return FileContent("", named_tensors({name: tensors[name] for name in ordered}, path), told)
 
 
 def _loaded(data: bytes, header: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:

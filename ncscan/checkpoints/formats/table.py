@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ncscan.checkpoints.formats.reading import Found
+from ncscan.checkpoints.formats.reading import FileContent
 from ncscan.checkpoints.formats.refusals import NO_FORMATS, RESAVE
 from ncscan.checkpoints.formats.safetensors_file import header_length, safetensors_file
 from ncscan.checkpoints.formats.torch_zip import torch_zip
@@ -19,7 +19,7 @@ class Format(NamedTuple):
     name: str
     recognise: Callable[[bytes, int], bool]
     """Tells the format from the first bytes, `HEAD` of them, and the size of the file."""
-    read: Callable[[bytes, Path], Found]
+    read: Callable[[bytes, Path], FileContent]
 
 
 FORMATS: tuple[Format, ...] = (

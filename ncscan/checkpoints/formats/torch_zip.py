@@ -6,7 +6,7 @@ from pathlib import Path
 from ncscan.checkpoints import metadata
 from ncscan.checkpoints.formats import pickle_reader
 from ncscan.checkpoints.formats.pickle_values import BadPickle
-from ncscan.checkpoints.formats.reading import Found
+from ncscan.checkpoints.formats.reading import FileContent
 from ncscan.checkpoints.formats.refusals import RESAVE, refused
 from ncscan.checkpoints.formats.storages import Storages
 from ncscan.checkpoints.state_dict import model_state, named_tensors
@@ -14,7 +14,7 @@ from ncscan.errors import CheckpointError, one_line
 from ncscan.files import zip_archive
 
 
-def torch_zip(data: bytes, path: Path) -> Found:
+def torch_zip(data: bytes, path: Path) -> FileContent:
     """Read the bytes of a torch.save file; CheckpointError when they hold anything but tensors and plain values."""
     try:
         members = zip_archive.members(data)
@@ -38,7 +38,7 @@ def torch_zip(data: bytes, path: Path) -> Found:
     told = metadata.of_content(content, found)
     if others:
         told.setdefault("other_states", ", ".join(others)[: metadata.MAX_TEXT])
-    return Found(wrapper, named_tensors(found, path), told)
+    return FileContent(wrapper, named_tensors(found, path), told)
 
 
 def _folder(names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 from ncscan.activations import Trace
 from ncscan.errors import Undefined
 from ncscan.layer_graph import LinearMap, Link, joined
-from ncscan.metrics.gradients.differentiable import Found, Values, Work, explained
+from ncscan.metrics.gradients.differentiable import GradientResult, Values, Work, explained
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,28 @@ class Slope:
     parameters: Mapping[str, Float64[torch.Tensor, "..."]]
 
 
-def criticality(work: Work, model: nn.Module, traced: Trace) -> Iterator[Found]:
+def criticality(work: Work, model: nn.Module, traced: Trace) -> Iterator[GradientResult]:
     """Yield objective and gradient for the network, the gradient for each linear map, and the balance for each pair."""
     pairs = [link for link in traced.graph.links if not link.between]
     try:
         with explained():
             slope = slope_of(work)
     except Undefined as why:
-        yield Found("", "objective", why)
-        yield Found("", "gradient_norm", why)
-        yield from (Found(joined(link.first, link.next), "stationarity", why) for link in pairs)
+        yield GradientResult("", "objective", why)
+        yield GradientResult("", "gradient_norm", why)
+        yield from (GradientResult(joined(link.first, link.next), "stationarity", why) for link in pairs)
         return
     wd: float | Undefined
     try:
         wd = work.objective.weight_decay()
     except Undefined as why:
         wd = why
-    yield Found("", "objective", _values(slope, wd))
-    yield Found("", "gradient_norm", _norms(list(slope.gradient), slope, wd))
+    yield GradientResult("", "objective", _values(slope, wd))
+    yield GradientResult("", "gradient_norm", _norms(list(slope.gradient), slope, wd))
     for linear_map in traced.graph.maps:
-        yield Found(linear_map.name, "gradient_norm", _of_map(linear_map, slope, wd))
+        yield GradientResult(linear_map.name, "gradient_norm", _of_map(linear_map, slope, wd))
     for link in pairs:
-        yield Found(joined(link.first, link.next), "stationarity", _of_pair(link, traced, model, slope, wd))
+        yield GradientResult(joined(link.first, link.next), "stationarity", _of_pair(link, traced, model, slope, wd))
 
 
 def slope_of(work: Work) -> Slope:

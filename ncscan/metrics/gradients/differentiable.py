@@ -34,7 +34,7 @@ Values = Mapping[str, float | Undefined]
 
 
 @dataclass(frozen=True)
-class Found:
+class GradientResult:
     """The quantities of one metric at one place, or the reason why there is none of them."""
 
     place: str

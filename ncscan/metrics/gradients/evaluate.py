@@ -16,7 +16,7 @@ from ncscan.activations import GradientRow, Gradients, Trace
 from ncscan.data import Dataset
 from ncscan.errors import Undefined
 from ncscan.metrics.gradients.criticality import criticality
-from ncscan.metrics.gradients.differentiable import Found, drawn, exactly, explained, prepared
+from ncscan.metrics.gradients.differentiable import GradientResult, drawn, exactly, explained, prepared
 from ncscan.metrics.gradients.feature_ansatz import feature_ansatz
 from ncscan.metrics.gradients.objective import Objective
 from ncscan.metrics.gradients.sharpness import sharpness
@@ -66,7 +66,7 @@ def measure_gradients(
             with explained():
                 work = prepared(model, dataset, objective, rows, device, batch_size)
         except Undefined as why:
-            found = [Found("", metric, why) for metric, _ in GRADIENT_METRICS]
+            found = [GradientResult("", metric, why) for metric, _ in GRADIENT_METRICS]
         else:
             found = [*feature_ansatz(work, traced), *criticality(work, model, traced), sharpness(work)]
     quantities = dict(GRADIENT_METRICS)
@@ -78,7 +78,7 @@ def measure_gradients(
     )
 
 
-def _row(found: Found, quantity: str, n_samples: int, *, part: bool) -> GradientRow:
+def _row(found: GradientResult, quantity: str, n_samples: int, *, part: bool) -> GradientRow:
     value = found.values if isinstance(found.values, Undefined) else found.values[quantity]
     if isinstance(value, float) and not math.isfinite(value):
         value = Undefined("it is not finite")

@@ -19,7 +19,7 @@ from ncscan.computable import computable
 from ncscan.data import Inputs
 from ncscan.errors import Undefined
 from ncscan.layer_graph import LinearMap, Tap, TapGraph
-from ncscan.metrics.gradients.differentiable import Found, Values, Work, explained
+from ncscan.metrics.gradients.differentiable import GradientResult, Values, Work, explained
 
 WIDEST = 4096
 """Features of a layer whose gradient outer product, d×d in float64, is still formed."""
@@ -56,7 +56,7 @@ class Reading:
         return value.reshape(-1, self.d)
 
 
-def feature_ansatz(work: Work, traced: Trace) -> Iterator[Found]:
+def feature_ansatz(work: Work, traced: Trace) -> Iterator[GradientResult]:
     """Yield the ansatz at every linear map of the pass."""
     graph = traced.graph
     probed = graph.output.shape[-1] > MAX_PROBES
@@ -77,7 +77,7 @@ def feature_ansatz(work: Work, traced: Trace) -> Iterator[Found]:
                 values: Values | Undefined = ansatz(traced.weights[name][0].double().cpu().numpy(), product)
         except Undefined as why:
             values = why
-        yield Found(name, "feature_ansatz", values, probed)
+        yield GradientResult(name, "feature_ansatz", values, probed)
 
 
 def ansatz(W: Float64[np.ndarray, "n d"], G: Float64[np.ndarray, "d d"]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch.nn import functional
 
-from ncscan.config import Plain
+from ncscan.config import Setting
 from ncscan.errors import Undefined
 from ncscan.training_settings import SQUARE_LOSSES, effective_steps, number, optimizer_kind, text
 
@@ -37,8 +37,8 @@ LOSSES: tuple[tuple[tuple[str, ...], Callable[[torch.Tensor, torch.Tensor], torc
 class Objective:
     """loss_scale·loss + (wd/2)‖θ‖², over all parameters, and the steps that made it small."""
 
-    train: Mapping[str, Plain]
-    notes: Mapping[str, Plain]
+    train: Mapping[str, Setting]
+    notes: Mapping[str, Setting]
     """The notes of the checkpoint: where a schedule changed the learning rate, its optimizer's state knows it."""
     step: int | None = None
 

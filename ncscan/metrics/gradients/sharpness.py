@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ncscan.errors import Undefined
-from ncscan.metrics.gradients.differentiable import Found, Work, explained
+from ncscan.metrics.gradients.differentiable import GradientResult, Work, explained
 
 KRYLOV = 20
 """Vectors that Lanczos holds; a Hessian no wider is written out."""
@@ -23,7 +23,7 @@ SETTLED = 1e-5
 Product = Callable[[Float64[np.ndarray, "p"]], Float64[np.ndarray, "p"]]
 
 
-def sharpness(work: Work) -> Found:
+def sharpness(work: Work) -> GradientResult:
     """Return the top eigenvalue of the loss's Hessian, with weight decay the objective's; and the bounds of SGD.
 
     Weight decay adds wd to every eigenvalue. Plain gradient descent leaves a minimum above 2/lr, with momentum β above
@@ -36,7 +36,7 @@ def sharpness(work: Work) -> Found:
     objective = _with(loss, wd, lambda a, b: a + b)
     bound = _or_reason(work.objective.bound)
     bound_momentum = _or_reason(work.objective.momentum_bound)
-    return Found(
+    return GradientResult(
         "",
         "sharpness",
         {

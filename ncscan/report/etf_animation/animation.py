@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from PIL import Image
 
 from ncscan.errors import UsageError
-from ncscan.report.etf_animation.paths import Moment, Track, tracks
+from ncscan.report.etf_animation.paths import PlacedCheckpoint, Track, tracks
 from ncscan.report.etf_animation.simplex import Positions, seen, vertices
 from ncscan.report.figures.panels import PALETTE, inline, short
 from ncscan.report.figures.rendering import pixels
@@ -55,7 +55,7 @@ class Moving:
 
 
 @dataclass(frozen=True)
-class Frame:
+class Picture:
     """The content of one frame for one run."""
 
     at: Positions | None
@@ -127,7 +127,7 @@ def _timeline(shown: Sequence[Track]) -> list[list[int]]:
     return times
 
 
-def _frames(shown: Sequence[Track], timeline: list[list[int]]) -> Iterator[tuple[list[Frame], float, int]]:
+def _frames(shown: Sequence[Track], timeline: list[list[int]]) -> Iterator[tuple[list[Picture], float, int]]:
     """Yield what every frame shows, seen from which side, and for how long."""
     between = max(1, min(5, (MOST_FRAMES - len(timeline)) // (len(timeline) - 1)))
     total = (len(timeline) - 1) * (between + 1)
@@ -145,14 +145,14 @@ def _eased(share: float) -> float:
     return share * share * (3 - 2 * share)
 
 
-def _frame(track: Track, before: int, after: int, share: float) -> Frame:
+def _frame(track: Track, before: int, after: int, share: float) -> Picture:
     a, b = track.moments[before], track.moments[after]
     unit = f"{short(track.step_unit)} " if track.step_unit else "step "
     words = f"{unit}{a.step:,}" if share == 0 or before == after else f"{unit}{a.step:,} → {b.step:,}"
-    return Frame(_between(a, b, share), words, a.reason, track.onset is not None and a.step >= track.onset)
+    return Picture(_between(a, b, share), words, a.reason, track.onset is not None and a.step >= track.onset)
 
 
-def _between(a: Moment, b: Moment, share: float) -> Positions | None:
+def _between(a: PlacedCheckpoint, b: PlacedCheckpoint, share: float) -> Positions | None:
     if a.at is None or b.at is None:
         return a.at
     mixed = [
@@ -221,7 +221,7 @@ def _panel(number: int, track: Track, reach: float) -> Any:
     return whole.properties(width=SIZE, height=SIZE)
 
 
-def _datasets(shown: Sequence[Track], frames: Sequence[Frame], angle: float, reach: float) -> dict[str, Any]:
+def _datasets(shown: Sequence[Track], frames: Sequence[Picture], angle: float, reach: float) -> dict[str, Any]:
     """Return what the panels of one frame show, by the names in the template."""
     point = 2 * reach / SIZE
     found: dict[str, Any] = {}

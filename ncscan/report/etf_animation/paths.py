@@ -19,7 +19,7 @@ COORDINATES = [f"x{i}" for i in range(1, 10)]
 
 
 @dataclass(frozen=True)
-class Moment:
+class PlacedCheckpoint:
     """One checkpoint of a track."""
 
     step: int
@@ -40,7 +40,7 @@ class Track:
     """The names of the classes, in the order in which they were asked for."""
     owners: Int64[np.ndarray, "n"]
     """The class among them that each sample belongs to."""
-    moments: tuple[Moment, ...]
+    moments: tuple[PlacedCheckpoint, ...]
     onset: int | None
     """The step of the first checkpoint without training errors."""
 
@@ -94,9 +94,9 @@ def _track(run: str, rows: pd.DataFrame, classes: Sequence[int], known: Mapping[
     for _, at in own.sort_values("step", kind="stable").groupby("checkpoint", sort=False):
         step = int(at["step"].iloc[0])
         try:
-            moments.append(Moment(step, _positions(at, classes, order)))
+            moments.append(PlacedCheckpoint(step, _positions(at, classes, order)))
         except Undefined as why:
-            moments.append(Moment(step, None, str(why)))
+            moments.append(PlacedCheckpoint(step, None, str(why)))
     return Track(
         run=run,
         group=str(rows["group"].iloc[0]),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ncscan.report.figures.charts import CHARTS, PHASE, ROWS, WIDTH, Row, Spec, drawn, fit, template
+from ncscan.report.figures.charts import CHARTS, PHASE, ROWS, WIDTH, ChartRow, Spec, drawn, fit, template
 from ncscan.report.figures.palette import SHADES
 from ncscan.report.figures.scales import (
     Scale,
@@ -121,7 +121,7 @@ def _of_all_runs(
     """Yield a line per run or group, of the layer that the classifier reads; of several linear maps the worst."""
     groups = list(dict.fromkeys(frame["group"].where(frame["group"] != "", frame["run"])))
     averaged = set(seeds["group"])
-    rows: list[Row] = []
+    rows: list[ChartRow] = []
     for part, of_groups in ((seeds, True), (frame, False)):
         own = part[(part["metric"] == metric) & (part["quantity"] == quantity)]
         for (run, group), each in own.groupby(["run", "group"], sort=False):
@@ -199,7 +199,7 @@ def _class_name(own: pd.DataFrame, c: int) -> str:
     return str(named.iloc[0] if len(named) else own["other_name"][own["other_index"] == c].iloc[0])
 
 
-def _depth_row(row: Any, names: Mapping[str, str]) -> Row:
+def _depth_row(row: Any, names: Mapping[str, str]) -> ChartRow:
     return {
         "x": names[row.layer],
         "y": _value(row.value),
@@ -220,7 +220,7 @@ def _charted(
     name: str,
     kind: str,
     label: str,
-    datasets: Mapping[str, Sequence[Row]],
+    datasets: Mapping[str, Sequence[ChartRow]],
     told: str = "",
     *,
     height: int = 0,

@@ -16,7 +16,7 @@ import altair as alt
 from ncscan.report.figures.palette import BALANCE_RAMP, BLANK, DEPTH_RAMP, HEAT_RAMP, INK, SERIES, STEP_RAMP
 
 Spec = dict[str, Any]
-Row = Mapping[str, Any]
+ChartRow = Mapping[str, Any]
 Layered = alt.LayerChart | alt.FacetChart
 
 ROWS, PHASE, FRAME = "rows", "phase", "frame"
@@ -58,7 +58,7 @@ def fit(spec: Spec, axes: Mapping[str, Mapping[str, Any]]) -> Spec:
     return fitted
 
 
-def drawn(spec: Spec, datasets: Mapping[str, Sequence[Row]], *, width: int, height: int) -> Spec:
+def drawn(spec: Spec, datasets: Mapping[str, Sequence[ChartRow]], *, width: int, height: int) -> Spec:
     """Return a chart with its rows, ready to be rendered at a size."""
     sized = {"width": width, "height": height, "datasets": {name: list(rows) for name, rows in datasets.items()}}
     return {**spec, **sized}

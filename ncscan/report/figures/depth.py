@@ -6,7 +6,7 @@ In: the tables of a report. Out: rows of panels.
 import pandas as pd
 
 from ncscan.report.figures import numbers
-from ncscan.report.figures.numbers import Numbers, Tables
+from ncscan.report.figures.numbers import PanelNumbers, Tables
 from ncscan.report.figures.panels import Look, Panel, layer_axis, lines
 from ncscan.report.figures.scales import short_names
 
@@ -33,11 +33,11 @@ def figure_1(tables: Tables, look: Look) -> list[list[Panel]]:
     return [row]
 
 
-def _profile(rows: pd.DataFrame, names: dict[str, str]) -> Numbers:
+def _profile(rows: pd.DataFrame, names: dict[str, str]) -> PanelNumbers:
     """Return the last checkpoint of each run, and the first where it is another one."""
     last = numbers.at_end(rows)
     parts = [last.rows.assign(line=END)]
     if rows["step"].nunique() > 1:
         parts.append(numbers.at_start(rows).rows.assign(line=START))
     drawn = pd.concat(parts, ignore_index=True).sort_values("depth", kind="stable")
-    return Numbers(drawn.assign(x=drawn["place"].map(names)), last.reason)
+    return PanelNumbers(drawn.assign(x=drawn["place"].map(names)), last.reason)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ncscan.errors import Undefined
 from ncscan.report.figures import numbers
-from ncscan.report.figures.numbers import Head, Numbers, Tables
+from ncscan.report.figures.numbers import Head, PanelNumbers, Tables
 from ncscan.report.figures.panels import Look, Panel, empty, lines, matrix, points, short
 from ncscan.rows import of_training
 
@@ -38,7 +38,7 @@ def figure_1(tables: Tables, look: Look) -> Panels:
     balance = numbers.of_maps(tables, "balancedness", "op")
     pairs = numbers.over_steps(balance[balance["value"].notna()])
     if pairs.rows.empty and not pairs.reason.startswith("one step"):
-        pairs = Numbers(pairs.rows, "no two linear maps follow each other with nothing between them")
+        pairs = PanelNumbers(pairs.rows, "no two linear maps follow each other with nothing between them")
     top.append(lines("balancedness", "‖W₂ᵀW₂ − W₁W₁ᵀ‖", pairs, look))
     below_zero = numbers.named(tables, PAPER, "negativity")
     top.append(lines("negativity", "‖Z − σ(Z)‖ / ‖Z‖", numbers.over_steps(below_zero), look))
@@ -82,8 +82,8 @@ def figure_3(tables: Tables, look: Look) -> Panels:
     return [row]
 
 
-def _none(rows: pd.DataFrame) -> Numbers:
-    return Numbers(numbers.at_end(rows.iloc[:0]).rows, NO_HEAD)
+def _none(rows: pd.DataFrame) -> PanelNumbers:
+    return PanelNumbers(numbers.at_end(rows.iloc[:0]).rows, NO_HEAD)
 
 
 def _one_place(rows: pd.DataFrame) -> pd.DataFrame:
@@ -91,9 +91,9 @@ def _one_place(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(layer="", depth=0, kind="", classifier="")
 
 
-def _against(found: Numbers, count: dict[str, int]) -> Numbers:
+def _against(found: PanelNumbers, count: dict[str, int]) -> PanelNumbers:
     rows = found.rows[found.rows["group"].isin(list(count))]
-    return Numbers(rows.assign(x=rows["group"].map(count)), found.reason)
+    return PanelNumbers(rows.assign(x=rows["group"].map(count)), found.reason)
 
 
 def _matrices(tables: Tables, look: Look, head_of: dict[str, Head]) -> Panels:

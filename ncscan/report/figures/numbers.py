@@ -31,7 +31,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class PanelNumbers:
     """The numbers of one panel, or why there are none."""
 
     rows: pd.DataFrame
@@ -102,19 +102,19 @@ def of_head(rows: pd.DataFrame, head_of: Mapping[str, Head]) -> pd.DataFrame:
     return own[length == length.groupby([own["group"], own["layer"]]).transform("max")]
 
 
-def over_steps(rows: pd.DataFrame) -> Numbers:
+def over_steps(rows: pd.DataFrame) -> PanelNumbers:
     """Return mean and spread at every step."""
     if rows["step"].nunique() < 2 and len(rows):
-        return Numbers(_grouped(rows.iloc[:0]), "one step: nothing to draw over the training")
+        return PanelNumbers(_grouped(rows.iloc[:0]), "one step: nothing to draw over the training")
     return _numbers(rows)
 
 
-def at_end(rows: pd.DataFrame) -> Numbers:
+def at_end(rows: pd.DataFrame) -> PanelNumbers:
     """Return mean and spread over the last checkpoint of each run."""
     return _numbers(_at(rows, "max"))
 
 
-def at_start(rows: pd.DataFrame) -> Numbers:
+def at_start(rows: pd.DataFrame) -> PanelNumbers:
     """Return mean and spread over the first checkpoint of each run."""
     return _numbers(_at(rows, "min"))
 
@@ -140,13 +140,13 @@ def _at(rows: pd.DataFrame, which: Literal["min", "max"]) -> pd.DataFrame:
     return rows[rows["step"] == rows.groupby("run")["step"].transform(which)].assign(step=0)
 
 
-def _numbers(rows: pd.DataFrame) -> Numbers:
+def _numbers(rows: pd.DataFrame) -> PanelNumbers:
     if rows.empty:
-        return Numbers(_grouped(rows), "not measured here")
+        return PanelNumbers(_grouped(rows), "not measured here")
     grouped = _grouped(rows)
     known = grouped[grouped["mean"].notna()]
     reasons = [reason for reason in rows["reason"] if reason]
-    return Numbers(known, "" if len(known) else (reasons[0] if reasons else "no value"))
+    return PanelNumbers(known, "" if len(known) else (reasons[0] if reasons else "no value"))
 
 
 def _grouped(rows: pd.DataFrame) -> pd.DataFrame:

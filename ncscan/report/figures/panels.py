@@ -12,7 +12,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from ncscan.report.figures.numbers import Numbers
+from ncscan.report.figures.numbers import PanelNumbers
 from ncscan.report.figures.scales import Scale, scale_of, short_names, spread_out
 from ncscan.wording import visible
 
@@ -61,7 +61,13 @@ def look(runs: Mapping[str, int]) -> Look:
 
 
 def lines(
-    title: str, symbol: str, numbers: Numbers, look: Look, *, x: alt.X | None = None, onsets: pd.DataFrame | None = None
+    title: str,
+    symbol: str,
+    numbers: PanelNumbers,
+    look: Look,
+    *,
+    x: alt.X | None = None,
+    onsets: pd.DataFrame | None = None,
 ) -> Panel:
     """Draw a line per group and place, with a band of one standard deviation where a group has several runs.
 
@@ -120,7 +126,7 @@ def lines(
     return _sized(alt.layer(*drawn), title)
 
 
-def points(title: str, symbol: str, numbers: Numbers, look: Look, x_title: str) -> Panel:
+def points(title: str, symbol: str, numbers: PanelNumbers, look: Look, x_title: str) -> Panel:
     """Draw a point per group at whole numbers `x`, with a bar of one standard deviation; filled at the first place."""
     rows = numbers.rows[numbers.rows["group"].isin(list(look.labels))]
     if rows.empty:

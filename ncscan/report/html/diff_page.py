@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ncscan.compare import KINDS, LOST, NO_VALUE, Comparison, Result, counts, missing, moment, most_moved, to_show
+from ncscan.compare import KINDS, LOST, NO_VALUE, Comparison, GateResult, counts, missing, moment, most_moved, to_show
 from ncscan.report.figures.palette import RAMPS
 from ncscan.report.html.packing import inline_script, policy
 from ncscan.report.html.page import PRINTED_ROWS
@@ -64,7 +64,7 @@ class Line:
     """Tells where the noise floor comes from, or why there is no value."""
 
 
-def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[Result] = (), table: str = "") -> str:
+def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[GateResult] = (), table: str = "") -> str:
     """Return the whole page.
 
     `table` is the text of the diff.csv that lies beside it, which the page names by its checksum.

@@ -15,7 +15,7 @@ import pandas as pd
 import vl_convert
 from markupsafe import Markup, escape
 
-from ncscan.compare import Result
+from ncscan.compare import GateResult
 from ncscan.metrics import CLASS_METRICS, GRADIENT_DEFINITIONS, HELD_OUT, METRICS, NETWORK, WEIGHT_METRICS, Definition
 from ncscan.report.etf_animation.simplex import TILT, vertices
 from ncscan.report.figures.charts import CHARTS, template
@@ -24,7 +24,7 @@ from ncscan.report.figures.scales import scale_of
 from ncscan.report.html.classes import matrices, pictures, single_classes
 from ncscan.report.html.packing import inline_json, inline_script, policy
 from ncscan.report.html.provenance import origin
-from ncscan.report.html.series import MOST_RUNS, Number, carried
+from ncscan.report.html.series import MOST_RUNS, PageNumber, carried
 from ncscan.report.html.theory import claims, findings
 from ncscan.report.verdict.evaluate import Verdicts, verdicts
 from ncscan.report.verdict.rules import ASPECTS
@@ -80,7 +80,7 @@ def page_text(
     skipped: Sequence[tuple[str, str]],
     warnings: Sequence[str],
     judged: Verdicts | None = None,
-    gates: Sequence[Result] = (),
+    gates: Sequence[GateResult] = (),
     report_id: str = "",
 ) -> str:
     """Return the whole report as HTML, from the complete tables."""
@@ -153,7 +153,7 @@ def definitions() -> dict[str, tuple[str, Definition]]:
 
 
 def _data(
-    tables: Mapping[str, pd.DataFrame], numbers: Sequence[Number], runs: list[dict[str, Any]], left_out: list[str]
+    tables: Mapping[str, pd.DataFrame], numbers: Sequence[PageNumber], runs: list[dict[str, Any]], left_out: list[str]
 ) -> dict[str, Any]:
     names = [str(name) for name in dict.fromkeys(tables["metrics"]["run"])]
     first = sum(run["seeds"] > 0 for run in runs)
@@ -182,14 +182,14 @@ def _data(
     }
 
 
-def _number_of(numbers: Sequence[Number], metric: str, quantity: str) -> int | None:
+def _number_of(numbers: Sequence[PageNumber], metric: str, quantity: str) -> int | None:
     """Return the place of a number in the list: of that quantity, else the first of its metric."""
     own = [i for i, n in enumerate(numbers) if n.metric == metric]
     return next((i for i in own if numbers[i].quantity == quantity), next(iter(own), None))
 
 
 def _choices(
-    numbers: Sequence[Number], known: Mapping[str, tuple[str, Definition]]
+    numbers: Sequence[PageNumber], known: Mapping[str, tuple[str, Definition]]
 ) -> list[tuple[str, list[tuple[int, str]]]]:
     """Return the list of numbers, in its groups."""
     keys = {key for key, _ in FAMILIES}

@@ -26,7 +26,7 @@ NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
-class Number:
+class PageNumber:
     """One number that layers or linear maps have: a metric with its quantity and convention."""
 
     table: str
@@ -64,7 +64,7 @@ class Number:
         }
 
 
-def carried(frame: pd.DataFrame, signed: frozenset[str]) -> tuple[list[Number], list[dict[str, Any]], list[str]]:
+def carried(frame: pd.DataFrame, signed: frozenset[str]) -> tuple[list[PageNumber], list[dict[str, Any]], list[str]]:
     """Return the numbers of a page, its runs with their arrays, and what was left out.
 
     Args:
@@ -113,11 +113,11 @@ def _thinned(frame: pd.DataFrame, leads: pd.DataFrame) -> tuple[pd.DataFrame, li
     return frame, said
 
 
-def _number(key: Any, rows: pd.DataFrame, signed: frozenset[str], *, leads: bool) -> Number:
+def _number(key: Any, rows: pd.DataFrame, signed: frozenset[str], *, leads: bool) -> PageNumber:
     table, metric, quantity, weighting = map(str, key)
     centred = rows["centred"].iloc[0]
     scale = scale_of(rows["value"].dropna(), decades=np.inf if metric in signed else 1.0)
-    return Number(table, metric, quantity, weighting, None if pd.isna(centred) else bool(centred), scale, leads)
+    return PageNumber(table, metric, quantity, weighting, None if pd.isna(centred) else bool(centred), scale, leads)
 
 
 def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dict[str, Any]:

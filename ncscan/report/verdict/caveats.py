@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ncscan.report.verdict.judging import Entry, Number
+from ncscan.report.verdict.judging import Aspect, RunNumber
 from ncscan.report.verdict.rules import CLEARLY_OF_FEW
 from ncscan.trajectory import COLLAPSED, FEWEST
 from ncscan.wording import listed, number, percent
 
-Kind = Literal[
+DoubtKind = Literal[
     "lacking classes",
     "integrity",
     "replay",
@@ -33,7 +33,7 @@ Kind = Literal[
     "steps",
 ]
 
-_KINDS: tuple[tuple[str, Kind], ...] = (
+_KINDS: tuple[tuple[str, DoubtKind], ...] = (
     ("of the network's", "lacking classes"),
     ("the class means differ in", "rank"),
 )
@@ -50,7 +50,7 @@ NAMED = 3
 class Doubt:
     """One reason to read the numbers with care."""
 
-    kind: Kind
+    kind: DoubtKind
     sentence: str
 
 
@@ -58,8 +58,8 @@ def doubts(
     run: str,
     checkpoints: Sequence[Mapping[str, Any]],
     layers: pd.DataFrame,
-    judged: Sequence[Entry],
-    error: Number | None,
+    judged: Sequence[Aspect],
+    error: RunNumber | None,
     warnings: Sequence[str],
 ) -> tuple[Doubt, ...]:
     """Return everything that is doubtful about one run, what matters most first."""
@@ -100,12 +100,12 @@ def _of_checkpoints(checkpoints: Sequence[Mapping[str, Any]]) -> Iterator[Doubt]
         more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
         every = "at every checkpoint" if len(names) == len(checkpoints) > 1 else f"at {listed(names[:NAMED] + more)}"
         text = found[-1][1]
-        kind: Kind = next((kind for part, kind in _KINDS if part in text), "replay")
+        kind: DoubtKind = next((kind for part, kind in _KINDS if part in text), "replay")
         like = ", or alike" if len({text for _, text in found}) > 1 else ""
         yield Doubt(kind, _sentence(f"{text} ({every}{like})"))
 
 
-def _fit(error: Number | None) -> Iterator[Doubt]:
+def _fit(error: RunNumber | None) -> Iterator[Doubt]:
     if error is None or error.last is None:
         yield Doubt("fit", "The training error is not known: whether the network fits its data cannot be told.")
     elif error.last > 0:
@@ -129,7 +129,7 @@ def _classes(checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame) -> 
 
 
 def _from_the_start(
-    checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame, judged: Sequence[Entry]
+    checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame, judged: Sequence[Aspect]
 ) -> Iterator[Doubt]:
     """Yield a doubt about what training need not have caused: it was in the data, or at the first checkpoint."""
     metric, threshold = COLLAPSED
@@ -144,7 +144,7 @@ def _from_the_start(
         yield Doubt("from the start", f"At the first checkpoint {names} already read as at collapse.")
 
 
-def _numbers(judged: Sequence[Entry]) -> Iterator[Doubt]:
+def _numbers(judged: Sequence[Aspect]) -> Iterator[Doubt]:
     floored = [entry.metric for entry in judged if entry.at_floor and entry.last is not None]
     if floored:
         verb = "stands" if len(floored) == 1 else "stand"
@@ -159,7 +159,7 @@ def _numbers(judged: Sequence[Entry]) -> Iterator[Doubt]:
 
 
 def _undefined(
-    checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame, judged: Sequence[Entry]
+    checkpoints: Sequence[Mapping[str, Any]], layers: pd.DataFrame, judged: Sequence[Aspect]
 ) -> Iterator[Doubt]:
     for entry in judged:
         if entry.last is None and entry.aspect != "balance":

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 
 from ncscan.report.verdict.caveats import Doubt
-from ncscan.report.verdict.groups import Average, Comparison, Group, compare, comparison, groups
-from ncscan.report.verdict.judging import Entry, Number
+from ncscan.report.verdict.groups import Average, Group, GroupComparison, compare, comparison, groups
+from ncscan.report.verdict.judging import Aspect, RunNumber
 from ncscan.report.verdict.phrases import when
 from ncscan.report.verdict.promised import Certificate, Hypothesis
 from ncscan.report.verdict.rules import ASPECTS, RULES, Judgement
-from ncscan.report.verdict.run import Verdict, verdict
+from ncscan.report.verdict.run import RunVerdict, verdict
 from ncscan.report.verdict.story import Told
 from ncscan.tables import plain
 
@@ -25,17 +25,17 @@ __all__ = [
     "ASPECTS",
     "NOTHING",
     "RULES",
+    "Aspect",
     "Average",
     "Certificate",
-    "Comparison",
     "Doubt",
-    "Entry",
     "Group",
+    "GroupComparison",
     "Hypothesis",
     "Judgement",
-    "Number",
+    "RunNumber",
+    "RunVerdict",
     "Told",
-    "Verdict",
     "Verdicts",
     "as_plain",
     "verdict",
@@ -48,9 +48,9 @@ __all__ = [
 class Verdicts:
     """What all runs of a report come to."""
 
-    runs: tuple[Verdict, ...]
+    runs: tuple[RunVerdict, ...]
     groups: tuple[Group, ...]
-    compared: tuple[Comparison, ...]
+    compared: tuple[GroupComparison, ...]
     comparison: str
     """The groups against each other in one sentence; empty where there is one group."""
 

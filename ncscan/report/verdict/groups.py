@@ -1,16 +1,16 @@
 """Runs that differ by their seed alone, as one sentence; and what sets one group apart from another.
 
-In: the verdicts of runs. Out: `Group` and `Comparison`.
+In: the verdicts of runs. Out: `Group` and `GroupComparison`.
 """
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ncscan.report.verdict.judging import Number
+from ncscan.report.verdict.judging import RunNumber
 from ncscan.report.verdict.phrases import times
 from ncscan.report.verdict.rules import RULES
-from ncscan.report.verdict.run import Verdict
+from ncscan.report.verdict.run import RunVerdict
 from ncscan.wording import listed, number, percent
 
 SHARES = ("error", "nc4_mismatch")
@@ -44,7 +44,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GroupComparison:
     """One number of all groups."""
 
     metric: str
@@ -62,30 +62,30 @@ NUMBERS = (("error", ""), *((rule.metric, rule.quantity) for rule in RULES))
 """The numbers by which groups are compared: the error, and what each aspect is judged by."""
 
 
-def groups(verdicts: Sequence[Verdict]) -> tuple[Group, ...]:
+def groups(verdicts: Sequence[RunVerdict]) -> tuple[Group, ...]:
     """Return one entry for each group that has a name, in the order of the runs."""
-    by: dict[str, list[Verdict]] = {}
+    by: dict[str, list[RunVerdict]] = {}
     for verdict in verdicts:
         if verdict.group:
             by.setdefault(verdict.group, []).append(verdict)
     return tuple(_group(name, own) for name, own in by.items())
 
 
-def compare(found: Sequence[Group]) -> tuple[Comparison, ...]:
+def compare(found: Sequence[Group]) -> tuple[GroupComparison, ...]:
     """Return what sets the groups apart, number by number; nothing where there is one group."""
     if len(found) < 2:
         return ()
     return tuple(each for i in range(len(NUMBERS)) if (each := _compared([(g.group, g.averages[i]) for g in found])))
 
 
-def comparison(compared: Sequence[Comparison]) -> str:
+def comparison(compared: Sequence[GroupComparison]) -> str:
     """Return the comparison in one sentence; empty where there is nothing to compare."""
     if not compared:
         return ""
     return f"At their last checkpoints {'; '.join(each.sentence for each in compared)}."
 
 
-def _group(name: str, own: Sequence[Verdict]) -> Group:
+def _group(name: str, own: Sequence[RunVerdict]) -> Group:
     averages = tuple(_average(metric, quantity, own) for metric, quantity in NUMBERS)
     said = [f"{_named(average)} {_with_spread(average)}" for average in averages if average.mean is not None]
     apart = ", at different last steps" if len({each.step for each in own}) > 1 else ""
@@ -103,8 +103,8 @@ def _group(name: str, own: Sequence[Verdict]) -> Group:
     return Group(name, tuple(each.run for each in own), averages, f"{name} ({count}{spread}), {outcome}{numbers}.")
 
 
-def _average(metric: str, quantity: str, own: Sequence[Verdict]) -> Average:
-    numbers: list[Number | None] = [
+def _average(metric: str, quantity: str, own: Sequence[RunVerdict]) -> Average:
+    numbers: list[RunNumber | None] = [
         each.error if metric == "error" else next((e for e in each.entries if e.metric == metric), None) for each in own
     ]
     values = [found.last for found in numbers if found is not None and found.last is not None]
@@ -112,7 +112,7 @@ def _average(metric: str, quantity: str, own: Sequence[Verdict]) -> Average:
     return Average(metric, quantity, len(values), mean, statistics.stdev(values) if len(values) > 1 else None)
 
 
-def _named(average: Average | Comparison) -> str:
+def _named(average: Average | GroupComparison) -> str:
     if average.metric == "error":
         return "training error"
     return f"relative {average.metric}" if average.quantity.endswith("relative") else average.metric
@@ -124,7 +124,7 @@ def _with_spread(average: Average) -> str:
     return mean if not average.std else f"{mean} ± {said(average.std)}"
 
 
-def _compared(of: Sequence[tuple[str, Average]]) -> Comparison | None:
+def _compared(of: Sequence[tuple[str, Average]]) -> GroupComparison | None:
     known = sorted(
         ((average.mean, name, average) for name, average in of if average.mean is not None), key=lambda e: e[0]
     )
@@ -134,9 +134,9 @@ def _compared(of: Sequence[tuple[str, Average]]) -> Comparison | None:
     said = percent if under.metric in SHARES else number
     if low == high:
         sentence = f"{_named(under)} is {said(low)} in all groups"
-        return Comparison(under.metric, under.quantity, lowest, highest, low, high, apart=False, sentence=sentence)
+        return GroupComparison(under.metric, under.quantity, lowest, highest, low, high, apart=False, sentence=sentence)
     apart = None if under.std is None or over.std is None else high - low > APART * (under.std + over.std)
     ratio = f", {times(high / low)} times" if low > 0 else ""
     beyond = {True: "", False: ", within the spread of their seeds", None: ""}[apart]
     sentence = f"{_named(under)} is {said(low)} in {lowest} and {said(high)} in {highest}{ratio}{beyond}"
-    return Comparison(under.metric, under.quantity, lowest, highest, low, high, apart, sentence)
+    return GroupComparison(under.metric, under.quantity, lowest, highest, low, high, apart, sentence)

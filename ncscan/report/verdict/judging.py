@@ -1,6 +1,6 @@
 """Whether each aspect of neural collapse is there at the last checkpoint, as a sentence with its numbers.
 
-In: the rows of one run. Out: `Entry`, one for NC1 to NC4 and one for the balance of the weights; rules.py decides.
+In: the rows of one run. Out: `Aspect`, one for NC1 to NC4 and one for the balance of the weights; rules.py decides.
 """
 
 import math
@@ -17,7 +17,7 @@ from ncscan.wording import listed, number, percent
 
 
 @dataclass(frozen=True)
-class Number:
+class RunNumber:
     """One number of a run, over its checkpoints."""
 
     metric: str
@@ -36,7 +36,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Entry(Number):
+class Aspect(RunNumber):
     """One aspect of collapse, judged at the last checkpoint."""
 
     aspect: str
@@ -57,7 +57,7 @@ class Entry(Number):
 
 def entries(
     layers: pd.DataFrame, maps: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]], reads: str, obstacle: str
-) -> tuple[Entry, ...]:
+) -> tuple[Aspect, ...]:
     """Return every aspect, judged at the last checkpoint.
 
     Args:
@@ -122,7 +122,7 @@ def _entry(
     reads: str,
     obstacle: str,
     n_classes: int | None,
-) -> Entry:
+) -> Aspect:
     own = over_checkpoints(rows[(rows["metric"] == rule.metric) & (rows["quantity"] == rule.quantity)], checkpoints)
     absent = "no two linear maps with nothing between them" if rule.aspect == "balance" else "not measured"
     facts = number_over(
@@ -135,7 +135,7 @@ def _entry(
     floor, estimate = known.get("at_floor"), known.get("estimate")
     judgement, clear = judge(rule, facts["last"], baseline, n_classes)
     at_floor = None if floor is None or pd.isna(floor) else bool(floor)
-    return Entry(
+    return Aspect(
         **facts,
         aspect=rule.aspect,
         judgement=judgement,
@@ -200,7 +200,7 @@ def _topic(rule: Rule) -> str:
     }[rule.aspect]
 
 
-def headline(found: Sequence[Entry]) -> str:
+def headline(found: Sequence[Aspect]) -> str:
     """Return all judgements in one sentence, without numbers."""
     by: dict[str, list[str]] = {}
     for entry in found:

@@ -1,6 +1,6 @@
 """What one run comes to at its last checkpoint, part by part.
 
-In: the complete tables, what is known of the run's checkpoints, and warnings. Out: `Verdict`.
+In: the complete tables, what is known of the run's checkpoints, and warnings. Out: `RunVerdict`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ncscan.report.verdict.caveats import Doubt, doubts
-from ncscan.report.verdict.judging import Entry, Number, entries, headline, number_over, over_checkpoints
+from ncscan.report.verdict.judging import Aspect, RunNumber, entries, headline, number_over, over_checkpoints
 from ncscan.report.verdict.phrases import when
 from ncscan.report.verdict.promised import Certificate, Hypothesis, certificates, hypotheses, theorem
 from ncscan.report.verdict.rules import Judgement, overall
@@ -21,7 +21,7 @@ from ncscan.wording import percent
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RunVerdict:
     """What one run comes to."""
 
     run: str
@@ -41,10 +41,10 @@ class Verdict:
     """Describes what was looked at, as a sentence."""
     headline: str
     """All judgements in one sentence."""
-    error: Number | None
+    error: RunNumber | None
     """The training error."""
-    head_condition: Number | None
-    entries: tuple[Entry, ...]
+    head_condition: RunNumber | None
+    entries: tuple[Aspect, ...]
     """NC1, NC2, NC3, NC4 and the balance of the weights, in that order."""
     depth: tuple[Told, ...]
     since: tuple[Told, ...]
@@ -59,7 +59,7 @@ class Verdict:
 
 def verdict(
     tables: Mapping[str, pd.DataFrame], checkpoints: Sequence[Mapping[str, Any]], warnings: Sequence[str] = ()
-) -> Verdict:
+) -> RunVerdict:
     """Return the verdict on one run at its last checkpoint.
 
     Args:
@@ -80,7 +80,7 @@ def verdict(
     error, unit = _error(layers, checkpoints), str(last.get("step_unit", ""))
     assumed = hypotheses(theory)
     step = last.get("step")
-    return Verdict(
+    return RunVerdict(
         run=run,
         group=str(last.get("group", "")),
         checkpoint=str(last["checkpoint"]),
@@ -117,7 +117,7 @@ def _judged_at(layers: pd.DataFrame) -> tuple[str, bool]:
     return (str(rest["layer"].iloc[-1]), False) if len(rest) else ("", False)
 
 
-def _error(layers: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> Number | None:
+def _error(layers: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> RunNumber | None:
     """Return the error that was measured, else the one that follows from the replay's accuracy."""
     rows = over_checkpoints(layers[layers["metric"] == "error"], checkpoints)
     found = number_over("error", "", rows, checkpoints, 0.0)
@@ -129,7 +129,7 @@ def _error(layers: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> Nu
     if all(value is None for value in values):
         return None
     first = next(value for value in values if value is not None)
-    return Number(
+    return RunNumber(
         **found
         | {
             "values": values,
@@ -140,11 +140,13 @@ def _error(layers: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> Nu
     )
 
 
-def _head_condition(maps: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> Number | None:
+def _head_condition(maps: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> RunNumber | None:
     own = maps[(maps["metric"] == "head_condition") & (maps["quantity"] == "condition")]
     if not len(own):
         return None
-    return Number(**number_over("head_condition", "condition", over_checkpoints(own, checkpoints), checkpoints, None))
+    return RunNumber(
+        **number_over("head_condition", "condition", over_checkpoints(own, checkpoints), checkpoints, None)
+    )
 
 
 def _length(checkpoints: Sequence[Mapping[str, Any]]) -> int | None:
@@ -153,7 +155,7 @@ def _length(checkpoints: Sequence[Mapping[str, Any]]) -> int | None:
     return None if first is None or last is None else last - first
 
 
-def _scope(checkpoints: Sequence[Mapping[str, Any]], error: Number | None) -> str:
+def _scope(checkpoints: Sequence[Mapping[str, Any]], error: RunNumber | None) -> str:
     first, last = checkpoints[0], checkpoints[-1]
     what = (
         f"{len(checkpoints)} checkpoints, {when(first)} to {when(last)}"

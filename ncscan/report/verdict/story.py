@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ncscan.errors import Undefined
-from ncscan.report.verdict.judging import Entry
+from ncscan.report.verdict.judging import Aspect
 from ncscan.report.verdict.phrases import at_step, span, times
 from ncscan.report.verdict.rules import RULES, threshold_of
 from ncscan.tables import onset_rows, onsets
@@ -49,13 +49,13 @@ def depth(findings: pd.DataFrame, checkpoint: str) -> tuple[Told, ...]:
     )
 
 
-def since(findings: pd.DataFrame, judged: Sequence[Entry], unit: str) -> tuple[Told, ...]:
+def since(findings: pd.DataFrame, judged: Sequence[Aspect], unit: str) -> tuple[Told, ...]:
     """Return when the terminal phase began, and since when each aspect is under its threshold."""
     own = findings[findings["checkpoint"] == ""]
     return (*_phase(own, unit), *_first_under(own, judged, unit))
 
 
-def motion(findings: pd.DataFrame, judged: Sequence[Entry], unit: str, last_step: int | None) -> tuple[Told, ...]:
+def motion(findings: pd.DataFrame, judged: Sequence[Aspect], unit: str, last_step: int | None) -> tuple[Told, ...]:
     """Return whether each aspect still falls in the terminal phase, or has come to rest."""
     own = findings[findings["checkpoint"] == ""]
     begun = next(iter(onsets(own).values()), None)
@@ -156,7 +156,7 @@ def _relapsed(relapses: int) -> str:
     return "though a later checkpoint errs again" if relapses == 1 else f"though {relapses} later checkpoints err again"
 
 
-def _first_under(own: pd.DataFrame, judged: Sequence[Entry], unit: str) -> Iterator[Told]:
+def _first_under(own: pd.DataFrame, judged: Sequence[Aspect], unit: str) -> Iterator[Told]:
     for rule, entry in zip(RULES, judged, strict=True):
         limit = threshold_of(rule)
         row = _row(own, "first_under", rule.metric, f"{rule.quantity} < {limit:g}".strip(), entry.layer)
@@ -171,7 +171,7 @@ def _first_under(own: pd.DataFrame, judged: Sequence[Entry], unit: str) -> Itera
         yield Told("first_under", rule.metric, entry.layer, float(row["value"]), said)
 
 
-def _motion(own: pd.DataFrame, entry: Entry, unit: str, phase: int) -> Told | None:
+def _motion(own: pd.DataFrame, entry: Aspect, unit: str, phase: int) -> Told | None:
     rate = _value(own, "decay", entry.metric, "rate", entry.layer)
     where = f"{entry.metric} of {entry.layer}"
     if rate is None:
