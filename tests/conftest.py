@@ -6,9 +6,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hypothesis import settings
-from jaxtyping import install_import_hook
+from shapes import check_ncscan
 
-install_import_hook("ncscan", "beartype.beartype")
+check_ncscan()
 
 # Hypothesis's own profile for CI, everywhere: the same examples each time, no limit in seconds, nothing left in the
 # checkout. `--hypothesis-profile default` looks for other examples.

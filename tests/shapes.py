@@ -1,0 +1,158 @@
+"""Check types and shapes while tests run: every function of ncscan and every field of its dataclasses, as annotated.
+
+jaxtyping's own import hook checks each call three times over and takes two thirds of the suite's time. This one lets
+beartype check once, within one scope of jaxtyping's, so that a size has one value throughout a call.
+"""
+
+import ast
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Sequence, Set
+from functools import wraps
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType, ModuleType, SimpleNamespace
+from typing import Any, TypeVar, get_type_hints
+
+import jaxtyping
+from beartype import beartype
+
+Checked = TypeVar("Checked", bound=Callable[..., Any])
+
+
+def types_checked(function: Checked) -> Checked:
+    """Return a function whose arguments and result are checked."""
+    return beartype(_resolved(function))
+
+
+def shapes_checked(function: Checked) -> Checked:
+    """Return a function whose arguments and result are checked, their sizes against each other."""
+    checks: Callable[..., Any] = beartype(
+        _started(function) if inspect.isgeneratorfunction(function) else _resolved(function)
+    )
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with jaxtyping.jaxtyped("context"):
+            return checks(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def _started(function: Checked) -> Checked:
+    """Return a function that makes the generator: one whose own body is a generator is checked when that begins.
+
+    By then it is in the scope of whoever asks for the first value.
+    """
+
+    @wraps(function)
+    def start(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return _resolved(start)  # type: ignore[return-value]
+
+
+def _resolved(function: Checked) -> Checked:
+    """Return the function with annotations that can be checked; what only a reader of types understands is Any.
+
+    Such are names that are imported for the reader alone, a class inside itself, and `pd.Series[bool]`, which is
+    generic in stubs alone.
+    """
+    names = inspect.unwrap(function).__globals__
+    function.__annotations__ = {name: _hint(each, names) for name, each in function.__annotations__.items()}
+    return function
+
+
+def _hint(annotation: object, names: dict[str, Any]) -> object:
+    alone = SimpleNamespace(__annotations__={"hint": annotation})
+    try:
+        return get_type_hints(alone, names, include_extras=True)["hint"]
+    except (NameError, TypeError):
+        return Any
+
+
+def fields_checked(cls: type) -> type:
+    """Return the class; where it is a dataclass, its fields are checked against each other whenever one is made."""
+    if dataclasses.is_dataclass(cls) and "__init__" in vars(cls):
+        setattr(cls, "__init__", shapes_checked(vars(cls)["__init__"]))  # noqa: B010 - mypy knows no other way
+    return cls
+
+
+class Decorating(ast.NodeTransformer):
+    """Writes the decorators into a module's source."""
+
+    def __init__(self) -> None:
+        self.shapes: set[str] = set()
+        """What the module imports of jaxtyping."""
+        self.inside = 0
+        """How many functions the node is inside of."""
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
+        if node.module == "jaxtyping":
+            self.shapes |= {each.name for each in node.names}
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        inside, self.inside = self.inside, 0
+        self.generic_visit(node)
+        self.inside = inside
+        node.decorator_list.insert(0, _named(fields_checked, node))  # outside of @dataclass, which makes the fields
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.inside += 1
+        self.generic_visit(node)
+        self.inside -= 1
+        if _has_any(self.shapes, node):
+            node.decorator_list.append(_named(shapes_checked, node))
+        elif not self.inside:  # a closure is made again for every call, and mypy knows its types
+            node.decorator_list.append(_named(types_checked, node))
+        return node
+
+
+def _has_any(names: Set[str], node: ast.FunctionDef) -> bool:
+    """Return whether the signature is annotated by any of these names: `Float64[np.ndarray, "n d"]`."""
+    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+    annotations = [node.returns, *(each.annotation for each in arguments if each)]
+    parts = [part for annotation in annotations if annotation for part in ast.walk(annotation)]
+    return any(isinstance(part, ast.Name) and part.id in names for part in parts)
+
+
+def _named(decorator: Callable[..., Any], at: ast.stmt) -> ast.expr:
+    """Return a reference to a decorator that no name of the module can hide."""
+    written = ast.parse(f"__import__('sys').modules[{__name__!r}].{decorator.__name__}", mode="eval").body
+    for part in ast.walk(written):
+        ast.copy_location(part, at)
+    return written
+
+
+class Loader(SourceFileLoader):
+    """Compiles a module with its decorators."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compile the source each time: what is cached beside it has no decorators."""
+        path = self.get_filename(fullname)
+        tree = ast.fix_missing_locations(Decorating().visit(ast.parse(self.get_data(path), path)))
+        code: CodeType = compile(tree, path, "exec", dont_inherit=True)
+        return code
+
+
+class Finder(MetaPathFinder):
+    """Finds the modules of ncscan before Python's own finder does."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname.partition(".")[0] != "ncscan":
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def check_ncscan() -> None:
+    """Check all that is imported of ncscan from now on."""
+    assert not [name for name in sys.modules if name.partition(".")[0] == "ncscan"], "ncscan is imported already"
+    sys.meta_path.insert(0, Finder())
