@@ -1,10 +1,12 @@
 """Checks that hold in every test: shapes and types are as annotated, and no result depends on the machine's load."""
 
 import os
+from pathlib import Path
 
 # Small tensors: threads cost more than they give, and the tests run in two processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 from hypothesis import settings
 from shapes import check_ncscan
 
@@ -13,3 +15,17 @@ check_ncscan()
 # Hypothesis's own profile for CI, everywhere: the same examples each time, no limit in seconds, nothing left in the
 # checkout. `--hypothesis-profile default` looks for other examples.
 settings.load_profile("ci")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A folder with data.npz and ckpts/: an ncscan.toml and three checkpoints."""
+    from workspaces import TOML, fitted, save, write_data  # torch, which few tests need, is imported by those that do
+
+    write_data(tmp_path / "data.npz")
+    ckpts = tmp_path / "ckpts"
+    ckpts.mkdir()
+    (ckpts / "ncscan.toml").write_text(TOML, encoding="utf-8")
+    for step in (0, 5, 10):
+        save(ckpts / f"step_{step}.pt", fitted(step), step=step)
+    return tmp_path

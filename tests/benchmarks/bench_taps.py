@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import models
+import networks
 
 from ncscan.activations.tracer import Trace, reduce, trace, watch
 from ncscan.layer_graph import Tap, select
@@ -35,7 +35,7 @@ def mlp() -> nn.Module:
 
 
 def resnet18() -> nn.Module:
-    return models.ResNet((64, 128, 256, 512), blocks=2, classes=10)
+    return networks.ResNet((64, 128, 256, 512), blocks=2, classes=10)
 
 
 def seconds(work: Callable[[], object]) -> float:
