@@ -21,11 +21,10 @@ from ncscan.pipeline.extract import dump_of, extract
 from ncscan.pipeline.gating import judged
 from ncscan.pipeline.load import Flags, find_targets
 from ncscan.pipeline.measure import Options
-from ncscan.pipeline.measurements import measure
+from ncscan.pipeline.measurements import measure, violated
 from ncscan.pipeline.report import Reported
 from ncscan.report import diff_page
 from ncscan.tables import REPORT_NAME, complete, csv_text, read_report
-from ncscan.theory import ALWAYS_TRUE
 
 SideKind = Literal["report", "dumps", "checkpoints"]
 
@@ -146,7 +145,7 @@ def _side(path: Path, kind: SideKind, side: str, out: Path, tell: Tell, flags: F
     report = _report_at(path)
     if report is not None:
         tables = read_report(report)
-        return _Side(tables, 1, violations=[f"{side}: {text}" for text in _violated(tables["theory"])])
+        return _Side(tables, 1, violations=[f"{side}: {text}" for text in violated(tables["theory"])])
     halves: Sequence[Path] = ()
     skipped: Sequence[Skipped] = ()
     if kind == "dumps":
@@ -193,16 +192,6 @@ def _extracted(path: Path, side: str, folder: Path, tell: Tell, flags: Flags) ->
         kind = UsageError if made.exit_code == UsageError.exit_code else DumpError
         raise kind(f"{path}: no checkpoint of it could be replayed, so there is nothing to compare")
     return [dump_of(target, folder) for target in targets if target.label in done], [*skipped, *made.skipped]
-
-
-def _violated(theory: pd.DataFrame) -> list[str]:
-    """Return the claims that fail in a report though they always hold, as `measuring.violated` finds them in a dump."""
-    broken = theory[theory["claim"].isin(ALWAYS_TRUE) & (theory["holds"] == False).fillna(value=False)]  # noqa: E712 - a column
-    return [
-        f"{row['run']}/{row['checkpoint']}: {row['claim']} {row['quantity']} {row['layer']}: "
-        f"{row['value']:.6g} against {row['target'] if pd.isna(row['bound']) else row['bound']:.6g}"
-        for row in broken.to_dict("records")
-    ]
 
 
 def _names(a: Path, b: Path) -> tuple[str, str]:

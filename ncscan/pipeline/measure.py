@@ -38,7 +38,7 @@ from ncscan.pipeline.fit import few_samples, label, summed_up
 from ncscan.splits import TRAINING
 from ncscan.statistics import LayerStats, Members, members, rank_doubt
 from ncscan.statistics.accumulation import AccumulationOptions, in_lanes, layer_stats
-from ncscan.theory import ALWAYS_TRUE, CLAIMS, Claim, HeadStats, certify, decay_claims, head_stats, promise, undefined
+from ncscan.theory import CLAIMS, Claim, HeadStats, certify, decay_claims, head_stats, promise, undefined
 from ncscan.training_settings import with_notes
 from ncscan.trajectory import Moment, stages
 from ncscan.uncertainty import honest, many_classes
@@ -363,9 +363,3 @@ def _head(source: ActivationSource) -> HeadStats | Undefined:
     weights = [source.weights[each.name] for each in maps]
     K = len(source.provenance.class_names)
     return attempt(lambda: head_stats(partial(source.chunks, reads), source.labels, K, weights, names))
-
-
-def violated(claims: Sequence[Claim]) -> list[str]:
-    """Return the claims that fail though they hold for every linear head: that can only be a bug or damaged data."""
-    broken = [claim for claim in claims if claim.holds is False and claim.claim in ALWAYS_TRUE]
-    return [f"{' '.join((c.claim, c.quantity, c.layer))}: {c.value:.6g} against {c.expected:.6g}" for c in broken]

@@ -18,7 +18,7 @@ from ncscan.metrics import MEANS_OF_TRAINING
 from ncscan.pipeline.events import Outcome, Skipped, Tell
 from ncscan.pipeline.fit import label, summed_up
 from ncscan.pipeline.held_out import Beside, are_of_one_network, beside, without
-from ncscan.pipeline.measure import Measured, Options, measure_source, violated
+from ncscan.pipeline.measure import Measured, Options, measure_source
 from ncscan.splits import OUTSIDE, TRAINING
 from ncscan.statistics import LayerStats
 from ncscan.tables import (
@@ -29,6 +29,7 @@ from ncscan.tables import (
     WEIGHT_COLUMNS,
     tidy,
 )
+from ncscan.theory import ALWAYS_TRUE
 from ncscan.training_settings import with_notes
 from ncscan.trajectory import CheckpointPlace, integrity, place, trajectory_rows
 
@@ -77,8 +78,18 @@ def measure(dumps: Sequence[Path], options: Options, tell: Tell, skipped: Sequen
         contexts,
         {**tables, "trajectory": trajectory},
         integrity(moments),
-        [f"{label(one.provenance)}: {said}" for one in measured for said in violated(one.claims)],
+        violated(tables["theory"]),
     )
+
+
+def violated(theory: pd.DataFrame) -> list[str]:
+    """Return the claims that fail though they hold for every linear head: that can only be a bug or damaged data."""
+    broken = theory[theory["claim"].isin(ALWAYS_TRUE) & (theory["holds"] == False).fillna(value=False)]  # noqa: E712 - a column
+    return [
+        f"{row['run']}/{row['checkpoint']}: {row['claim']} {row['quantity']} {row['layer']}: "
+        f"{row['value']:.6g} against {row['target'] if pd.isna(row['bound']) else row['bound']:.6g}"
+        for row in broken.to_dict("records")
+    ]
 
 
 def _trajectories(
