@@ -14,7 +14,7 @@ demo: $(VENV)/.demo
 	$(BIN)/ncscan report
 
 test: browser lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 browser: $(VENV)/.test
 	$(BIN)/python tests/browser/finding.py

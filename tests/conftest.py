@@ -5,6 +5,8 @@ from pathlib import Path
 
 # Small tensors: threads cost more than they give, and the tests run in two processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that tests start compile ncscan once, not each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 from hypothesis import settings

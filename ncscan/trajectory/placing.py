@@ -44,7 +44,7 @@ def place(moments: Sequence[Moment]) -> list[CheckpointPlace]:
 
     >>> run = [Moment("a", "e1.pt", None, 1, 1, "x"), Moment("a", "e2.pt", 200, 2, 2, "y")]
     >>> place(run)
-    [Placed(step=1, step_unit='epoch'), Placed(step=2, step_unit='epoch')]
+    [CheckpointPlace(step=1, step_unit='epoch'), CheckpointPlace(step=2, step_unit='epoch')]
     """
     units: dict[str, tuple[str, str]] = {}
     for run in dict.fromkeys(moment.run for moment in moments):

@@ -340,7 +340,7 @@ def test_the_page_on_theory_holds_the_table_of_claims_and_names_tests_that_exist
     page = (tests.parent / "docs" / "theory.md").read_text()
     assert claims_table() in page
     ours = page.partition("## Weight decay")[0]
-    written = "".join(path.read_text() for path in tests.glob("test_theory_*.py"))
+    written = "".join(path.read_text() for path in tests.glob("theory/test_theory_*.py"))
     named = re.findall(r"`(test_[a-z0-9_]+)`", ours)
     assert len(named) > 10
     assert [name for name in named if f"def {name}(" not in written] == []
