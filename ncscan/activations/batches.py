@@ -181,6 +181,7 @@ def _lane(
         finally:
             features.clear()
 
+    # Every batch of this copy of the model is computed in one thread, whose results the caller waits for.
     with watch(model, traced, taps, keep) as forward, ThreadPoolExecutor(1, "ncscan-replay") as thread:
         yield lambda start, inputs: thread.submit(compute, start, inputs)
 

@@ -136,6 +136,7 @@ class CrossCheck:
             with last_digits(model, digits, next(seeds)):
                 return again()
 
+        # The same batch again, as it is and with its last digits changed, shows what rounding alone can do.
         if not self._changes:
             explained = np.maximum(self._allowed, Rounding(nudged, again).explains(list(self._again)))
             if not (most > explained).any():

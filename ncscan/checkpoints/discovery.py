@@ -44,6 +44,7 @@ def _found(path: Path) -> Listing:
     if not path.is_dir():
         what = "not a regular file" if path.exists() else "there is no such file or folder"
         raise CheckpointError(f"{path}: {what}")
+    # Files are told apart by where links lead, so that one checkpoint under two names counts once.
     root = path.resolve()
     found: dict[Path, Path] = {}
     unreadable: list[CheckpointError] = []
@@ -65,6 +66,7 @@ def _found(path: Path) -> Listing:
         except OSError as error:
             note(error)
             continue
+        # A stranger's folder must not reach files outside of it.
         if not target.is_relative_to(root):
             outside += 1
             unreadable.append(CheckpointError(f"{file}: a link out of the folder, not followed; name its target"))

@@ -63,6 +63,7 @@ def report(
         from ncscan.pipeline.pictures import Pictures
         from ncscan.report import CHARTS
 
+        # A gate that cannot be read is refused before anything is measured.
         gates = gating.asked("report", fail_if)
         set_threads(threads)
         places = dumps or [out_dir / "dumps"]

@@ -193,6 +193,7 @@ def _fill(
             unmatched.append(f"{target} is {_form(place)} in the model, {_form(tensor)} in the checkpoint")
         else:
             values[target] = _widened(tensor, place.dtype)
+    # What may be missing: tied weights, counters that eval mode does not read, constants that the module made itself.
     _fill_ties(values, own, checkpoint)
     optional = {name for name in own if name.endswith(SPARE) and name not in values}
     constants = dict(module.named_buffers())
@@ -210,6 +211,7 @@ def _fill(
             f"{_arrows(match.prefix_map)}; {len(unmatched)} do not fit: {'; '.join(unmatched[:4])}"
             f"{'; …' if len(unmatched) > 4 else ''}; --allow-partial goes on without them"
         )
+    # Assigned, not copied: the module shares the checkpoint's memory.
     try:
         module.load_state_dict({**module.state_dict(), **values}, assign=True)
     except RuntimeError as error:

@@ -147,6 +147,7 @@ def _keep(
 ) -> DumpFacts:
     """Write the dump, with what is doubtful about the replay. Of a model that is refused in it nothing is left."""
     taps = [layer.tap for layer, _ in loaded.size.layers]
+    # Some batches are replayed in another order beside, so that a model that is no function of its sample is noticed.
     checked = CrossCheck(
         loaded.model.module,
         loaded.dataset,
@@ -211,6 +212,7 @@ def _fit(provenance: Provenance) -> str:
 
 def _provenance(loaded: Loaded, flags: Flags) -> Provenance:
     target, checkpoint, model, dataset = loaded.target, loaded.checkpoint, loaded.model, loaded.dataset
+    # Of the file, of the model that was filled, of the data, of the replay, of the environment.
     return Provenance(
         run=target.run,
         group=target.config.group or target.run,

@@ -259,6 +259,7 @@ def _measure_layer(
         permutations=options.permutations,
         seed=options.seed,
     )
+    # Two passes over the activations; nothing after them grows with the samples.
     stats = layer_stats(chunks, source.labels, len(class_names), asked)
     n_outputs = source.logits.shape[1]
     view = LayerView(
@@ -268,10 +269,12 @@ def _measure_layer(
         readers=of_members(network.readers.get(tap, ()), stats.classes, n_outputs, own),
         n_outputs=n_outputs,
     )
+    # Each part costs only itself when it fails.
     numbers = attempt_part(where, lambda: list(_numbers(view, layer, options, source.rounding(layer))))
     by_class = attempt_part(f"{where}, class by class", lambda: _by_class(view))
     doubts = [f"layer {tap}: {stats.obstacle}"] if stats.obstacle else []
     picture: Sequence[PicturedVector] | Skipped = ()
+    # Only the layer that the classifier reads is pictured, and doubted where its rank is.
     if own is not None and own.name == source.graph.head[-1] and not stats.obstacle:
         if doubt := rank_doubt(stats, "class"):
             doubts.append(f"layer {tap}: {doubt}")

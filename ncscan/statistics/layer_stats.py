@@ -245,6 +245,7 @@ def layer_stats_from(
     Raises: DataError when the second pass saw other activations than the first.
     """
     classes = np.arange(len(of.counts)) if classes is None else classes
+    # Residuals sum to zero in every class; what is left of them is the rounding of the means, and is taken out.
     drift = None
     if not sums.obstacle:
         _check_same_samples(of, scatter, classes, precision)

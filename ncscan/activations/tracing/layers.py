@@ -237,6 +237,7 @@ def _taps(
     makers = {value: step for step in seen.steps for value in step.writes}
     inputs = recording.inputs.values()
     needed = _needed(makers, seen.root(recording.output))
+    # Where several steps do the same to a value, the first one counts: later entries of a dict overwrite earlier ones.
     activations = {v: s.writes[0] for s in reversed(seen.steps) if s.kind == "activation" for v in s.reads}
     scores = {v for s in seen.steps if s.kind == "attention" for v in s.reads if s.form is None}
     reading = {step.operand: step.form.features for step in reversed(seen.steps) if step.form}
@@ -253,12 +254,14 @@ def _taps(
             continue
         root = seen.root(home)
         own = homes.get(root, home) != home
+        # A map reads this value along another axis than the layer has its features on: a tap of its own.
         if own:
             layout = replace(layout, channel=reading[home] % len(recording.shapes[home]))
         name, made_by = names[home if own else root]
         maker = makers.get(root)
         kind: LayerKind = "other" if own else maker.kind if maker else "input" if root in inputs else "other"
         others = [(alias, module) for alias, module in returned[home] if alias != name]
+        # Minor taps are those that only move values about; `--layers all` leaves them out.
         makes = (
             root in needed and (maker is not None or kind == "input") and not (root in scores and kind == "activation")
         )

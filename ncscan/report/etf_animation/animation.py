@@ -199,6 +199,7 @@ def _panel(number: int, track: Track, reach: float) -> Any:
         return encoded
 
     title = inline(pd.DataFrame({"text": [visible(short(track.run))]}))
+    # From back to front: the standing simplex, samples, rows of the classifier, class means, words.
     layers: list[Any] = [
         data("edges").mark_rule(color=FRAME, strokeDash=[3, 3], strokeWidth=1).encode(**places, **to),
         data("corners")

@@ -73,6 +73,7 @@ def _of_run(own: pd.DataFrame, folder: str, scale: Scale, onset: int | None) -> 
     own = own.sort_values(["depth", "step"], kind="stable")
     layers, moments = list(dict.fromkeys(own["layer"])), own.drop_duplicates("checkpoint").sort_values("step")
     shades = {layer: shade_of(i, len(layers), SHADES["depth"]) for i, layer in enumerate(layers)}
+    # Over steps: a line a layer, an even choice of layers where there are many.
     y = scale.to_vega()
     if len(moments) > 1:
         kept = spread_out(layers, MOST_LINES)
@@ -87,6 +88,7 @@ def _of_run(own: pd.DataFrame, folder: str, scale: Scale, onset: int | None) -> 
         told = f"dark to light: {visible(str(layers[0]))} to {visible(str(layers[-1]))}" if len(layers) > 1 else ""
         yield _charted(f"{name}-steps", "trajectory", label, {ROWS: rows, PHASE: phase}, told, x=_steps(own), y=y)
     if len(layers) > 1:
+        # Over depth: the first and the last checkpoint.
         names = dict(zip(layers, short_names([str(layer) for layer in layers]), strict=True))
         first, last = moments.iloc[0], moments.iloc[-1]
         rows = [
@@ -102,6 +104,7 @@ def _of_run(own: pd.DataFrame, folder: str, scale: Scale, onset: int | None) -> 
         told = "thin: the first step; dashes: what chance reads"
         yield _charted(f"{name}-depth", "profile", label, {ROWS: rows}, told, x=x, y=y)
         if len(moments) > 1:
+            # Both at once: layer × step.
             times = dict(zip(moments["checkpoint"], moment_names(moments), strict=True))
             rows = [
                 {"x": times[checkpoint], "y": names[layer], "shade": _heat(value, scale)}

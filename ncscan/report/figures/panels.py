@@ -83,6 +83,7 @@ def lines(
     if rows.empty:
         return empty(title, numbers.reason or "no group of this figure has it")
     places = list(dict.fromkeys(rows.sort_values("depth", kind="stable")["place"]))
+    # Dashes tell layers apart, and there are only so many: the last layers, nearest to the classifier, are kept.
     shown = places[-len(DASHES) :][::-1] if x is None or "line" not in rows else list(dict.fromkeys(rows["line"]))
     line_of = rows["place"] if "line" not in rows else rows["line"]
     rows = rows.assign(line=line_of)[line_of.isin(shown)]
@@ -114,6 +115,7 @@ def lines(
             .mark_rule(strokeDash=[2, 2], opacity=0.8)
             .encode(x=along, color=look.colour())
         )
+    # A group of one run has no standard deviation, and so no band.
     banded = data.dropna(subset=["low", "high"])
     if len(banded):
         drawn.append(

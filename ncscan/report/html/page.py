@@ -86,10 +86,12 @@ def page_text(
     """Return the whole report as HTML, from the complete tables."""
     judged = verdicts(tables, checkpoints, warnings) if judged is None else judged
     known = definitions()
+    # Provenance stands once a run, in the order of the table.
     by_run: dict[str, list[Mapping[str, Any]]] = {}
     for checkpoint in map(plain, checkpoints):
         by_run.setdefault(checkpoint["run"], []).append(checkpoint)
     frame = points(tables["metrics"], tables["weights"])
+    # A metric that may be negative keeps a linear axis.
     numbers, runs, left_out = carried(
         frame, frozenset(name for name, (_, d) in known.items() if d.range.startswith("[−"))
     )
@@ -99,6 +101,7 @@ def page_text(
         inline_script(libraries()),
         inline_script(f'(() => {{\n"use strict";\n{own}}})();'),
     ]
+    # Every text passes through escaping, and through `_visible` before it.
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ncscan.report.html"),
         autoescape=True,

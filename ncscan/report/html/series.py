@@ -129,6 +129,7 @@ def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dic
     key = "step" if seeds else "checkpoint"
     moments = rows.drop_duplicates(key).sort_values("step", kind="stable")
     places = rows.drop_duplicates("layer").sort_values(["table", "depth"], kind="stable")
+    # Arrays are addressed by the place of a layer and of a step in these two orders.
     order = {place: i for i, place in enumerate(places["layer"])}
     steps = {moment: i for i, moment in enumerate(moments[key])}
     reasons = {NOT_MEASURED: 0}

@@ -68,12 +68,14 @@ def verdict(
         warnings: as of `verdicts`.
     """
     run, last = str(checkpoints[0]["run"]), checkpoints[-1]
+    # Only this run, and of the theory only its last checkpoint.
     layers, maps, theory, findings = (
         table[table["run"] == run]
         for table in (tables[name] for name in ("metrics", "weights", "theory", "trajectory"))
     )
     layers = of_main_split(layers)
     theory = theory[theory["checkpoint"] == last["checkpoint"]]
+    # Everything is judged at the layer that the classifier reads, or at the last one where there is none.
     reads, has_classifier = _judged_at(layers)
     obstacle = "" if has_classifier else "no linear map writes the logits, so there is no classifier to compare with"
     judged = entries(layers, maps, checkpoints, reads, obstacle)

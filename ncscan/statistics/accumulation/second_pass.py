@@ -108,6 +108,7 @@ class SecondPass:
         y = self._labels[at : at + n]
         x, mu = self._x[:n].copy_(block), self._mu[:n]
         cosines = None if self._classifier is None else self._add_cosines(x, y, self._classifier)
+        # What needs the activations themselves comes first: x is centred in place below.
         if self._sketch is not None:
             self._sketch.add(x)
         if self._simplex is not None:
@@ -121,6 +122,7 @@ class SecondPass:
                 self._negative_gram.add(negative, norms)
             if self._negative_sketch is not None:
                 self._negative_sketch.add(negative)
+        # From here on x is the residuals, samples minus their class mean.
         torch.index_select(self._means, 0, y, out=mu)
         x.sub_(mu)
         self._residuals.index_add_(0, y, x)
@@ -130,6 +132,7 @@ class SecondPass:
             self._gram.add(x, norms)
         if self._kept is not None:
             self._kept.append((block if block.dtype == torch.float64 else block.float()).cpu().numpy().copy())
+        # In the span of the class means: what Σ_W⁺ of the means needs, and which mean is nearest.
         projected = _product(x.to(self._products), self._axes)
         self._projected += projected.T @ projected
         nearest = self._nearest_means(projected.double(), y)
