@@ -19,7 +19,7 @@ from ncscan.report.verdict.evaluate import RunVerdict
 from ncscan.report.verdict.rules import CLEARLY_OF_FEW, RULES, threshold_of
 from ncscan.tables.columns import REPORT, REPORT_VERSION, TABLES
 from ncscan.tables.conventions import CONVENTIONS
-from ncscan.theory.claims import CLAIMS
+from ncscan.theory.statements import CLAIMS
 from ncscan.theory.weight_decay import DECAY_CLAIMS
 from ncscan.trajectory.evaluate import FINDINGS
 

@@ -15,19 +15,21 @@ from jaxtyping import Float64, Int64
 from torch import nn
 
 from ncscan.activations.batches import Batch, moved, replay
-from ncscan.activations.repeatability import (
-    NEIGHBOURS_DECIDE,
+from ncscan.activations.pass_comparison import (
     PassComparison,
     Rounding,
     allowances,
-    copied_model,
-    digits_of,
     distances,
     extent,
-    last_digits,
     on_host,
-    refuse,
     rounding_doubt,
+)
+from ncscan.activations.repeatability import (
+    NEIGHBOURS_DECIDE,
+    copied_model,
+    digits_of,
+    last_digits,
+    refuse,
     samples_for,
     spread,
 )

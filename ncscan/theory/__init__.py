@@ -1,8 +1,9 @@
 """Say what the theorems promise for one checkpoint."""
 
 from ncscan.theory.certificates import certify
-from ncscan.theory.claims import ALWAYS_TRUE, CLAIMS, Claim, undefined
+from ncscan.theory.claims import Claim, undefined
 from ncscan.theory.linear_head import HeadStats, head_stats
+from ncscan.theory.statements import ALWAYS_TRUE, CLAIMS
 from ncscan.theory.theorem_3_1 import promise
 from ncscan.theory.weight_decay import DECAY_CLAIMS, decay_claims
 

@@ -9,7 +9,7 @@ from helpers import random_layer, view_of
 
 from ncscan.catalogue_doc import document
 from ncscan.metrics.evaluate import CLASS_METRICS, METRICS, NETWORK, LayerView, Reader, measure, network_rows
-from ncscan.metrics.weights.evaluate import WEIGHT_METRICS
+from ncscan.metrics.weights.table import WEIGHT_METRICS
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from ncscan.errors import Undefined
 from ncscan.layer_graph import LayerKind, TapGraph
 from ncscan.metrics.weights import evaluate as weights_module
-from ncscan.metrics.weights.evaluate import NORMS, SIZES, WeightRow, alignment, balance, condition, measure_weights
+from ncscan.metrics.weights.balancedness import NORMS, balance
+from ncscan.metrics.weights.conditioning import SIZES, condition
+from ncscan.metrics.weights.consecutive_maps import alignment
+from ncscan.metrics.weights.evaluate import WeightRow, measure_weights
 
 ROUNDING = 1e-10
 

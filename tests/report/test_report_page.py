@@ -31,7 +31,7 @@ from ncscan.compare.gates import GateResult, Judged
 from ncscan.metrics.evaluate import METRICS, NETWORK
 from ncscan.metrics.gradient_table import GRADIENT_DEFINITIONS
 from ncscan.metrics.held_out import HELD_OUT
-from ncscan.metrics.weights.evaluate import WEIGHT_METRICS
+from ncscan.metrics.weights.table import WEIGHT_METRICS
 from ncscan.report import output
 from ncscan.report.html.page import FAMILIES, definitions
 from ncscan.report.html.series import MOST_RUNS

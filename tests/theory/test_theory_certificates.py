@@ -14,9 +14,10 @@ from theory_heads import KINDS, Maps, balanced, collapsed_head, fitted, random_h
 
 import ncscan.theory.certificates as certificates_module
 from ncscan.theory.certificates import TIGHTER, certify
-from ncscan.theory.claims import CLAIMS, Claim, at_least, at_most
+from ncscan.theory.claims import Claim, at_least, at_most
 from ncscan.theory.head_geometry import ReadLayer
 from ncscan.theory.linear_head import HeadStats
+from ncscan.theory.statements import CLAIMS
 
 HEADS = {
     "near balance": 600,

@@ -18,9 +18,10 @@ from ncscan.activations.tracer import trace
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.layer_graph import TapGraph
-from ncscan.metrics.weights.evaluate import Weights
-from ncscan.theory.claims import ALWAYS_TRUE, Claim, at_least, at_most, equality
+from ncscan.metrics.head_readers import Weights
+from ncscan.theory.claims import Claim, at_least, at_most, equality
 from ncscan.theory.linear_head import HeadStats, head_stats
+from ncscan.theory.statements import ALWAYS_TRUE
 from ncscan.theory.weight_decay import DECAY_CLAIMS, _balance_at_rest, _floor, decay_claims
 from ncscan.training_settings import Train
 

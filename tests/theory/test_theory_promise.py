@@ -9,8 +9,9 @@ from helpers import chain
 from theory_heads import Maps, collapsed_head, random_heads, stats_of
 
 from ncscan.layer_graph import TapGraph
-from ncscan.theory.claims import CLAIMS, Claim
+from ncscan.theory.claims import Claim
 from ncscan.theory.linear_head import HeadStats
+from ncscan.theory.statements import CLAIMS
 from ncscan.theory.theorem_3_1 import promise
 
 ROUNDING = 1e-9

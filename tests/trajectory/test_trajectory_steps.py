@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ncscan.errors import Undefined
-from ncscan.metrics.weights.evaluate import balance, balance_diagonal
+from ncscan.metrics.weights.balancedness import balance, balance_diagonal
 from ncscan.tables.columns import METRIC_COLUMNS, WEIGHT_COLUMNS
 from ncscan.tables.frames import conform
 from ncscan.training_settings import Train

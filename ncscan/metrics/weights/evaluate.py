@@ -10,33 +10,15 @@ from functools import partial
 
 import numpy as np
 from jaxtyping import Float, Float64
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ncscan.computable import attempt, computable
 from ncscan.errors import Undefined
 from ncscan.layer_graph import Link, TapGraph, joined
 from ncscan.metrics.head_readers import Weights
+from ncscan.metrics.weights.balancedness import NORMS, balance, balance_diagonal, operator_norm
+from ncscan.metrics.weights.conditioning import SIZES, condition
 from ncscan.metrics.weights.consecutive_maps import alignment, norm_spread
-from ncscan.metrics.weights.table import WEIGHT_METRICS
-from ncscan.statistics import HOLDS_FOURTH_POWERS, storage_tolerance, true_value, unit_exponent
-
-__all__ = [
-    "NORMS",
-    "SIZES",
-    "WEIGHT_METRICS",
-    "Condition",
-    "WeightRow",
-    "Weights",
-    "alignment",
-    "balance",
-    "balance_diagonal",
-    "condition",
-    "measure_weights",
-    "norm_spread",
-]
-
-_WIDEST_DENSE = 4096
-"""Up to this width D is formed; beyond it only its products with vectors are."""
+from ncscan.statistics import storage_tolerance
 
 
 @dataclass(frozen=True)
@@ -55,189 +37,11 @@ class WeightRow:
     """Why there is no value, else empty."""
 
 
-@dataclass(frozen=True)
-class Condition:
-    """The sizes of a matrix over its non-zero singular values."""
-
-    condition: float
-    s_1: float
-    s_r: float
-    stable_rank: float
-    fro: float
-    rank: int
-
-
-NORMS = ("op", "fro", "op_relative", "fro_relative")
-"""The quantities of the balancedness of a pair."""
-
-SIZES = ("condition", "s_1", "s_r", "stable_rank", "fro")
-"""The quantities of a single linear map."""
-
-
 def measure_weights(weights: Weights, graph: TapGraph) -> list[WeightRow]:
     """Return every measure of the weights of a traced model: pairs, single linear maps, the head, then all together."""
     rows = [row for link in graph.links for row in _pair(link, weights, graph)]
     rows += [row for linear_map in graph.maps for row in _single(linear_map.name, weights, graph)]
     return rows + list(_head(weights, graph)) + list(_norm_spread(weights, graph))
-
-
-def balance(
-    first: Float64[np.ndarray, "n m"],
-    following: Float64[np.ndarray, "p n"],
-    bias: Float64[np.ndarray, "n"] | None = None,
-) -> dict[str, float | Undefined]:
-    """Return the imbalance of two consecutive linear maps: norms of D = W₂ᵀW₂ − W₁W₁ᵀ − b₁b₁ᵀ, raw and relative.
-
-    Args:
-        first: W₁ (n, m).
-        following: W₂ (p, n), which reads what W₁ writes.
-        bias: b₁ (n,), where it counts.
-
-    Returns: `op`, `fro` in the unit of squared weights; `op_relative`, `fro_relative` divided by the smaller of the
-        norms of W₂ᵀW₂ and W₁W₁ᵀ, Undefined where one of them is zero. All 0 under exact balance.
-
-    Source: Arora, Cohen and Hazan 2018; Jacot, Súkeník, Wang and Mondelli 2024.
-
-    >>> W = np.array([[2.0, 0.0], [0.0, 1.0]])
-    >>> balance(W, W.T)["op"], balance(W, np.eye(2))["fro"]
-    (0.0, 3.0)
-    """
-    first, following, bias, exponent = _in_one_unit(first, following, bias)
-    incoming = first if bias is None else np.column_stack([first, bias])  # W₁W₁ᵀ + b₁b₁ᵀ is one Gram matrix
-    op, fro = _difference_norms(following, incoming)
-    terms_op = min(_operator_norm(following) ** 2, _operator_norm(first) ** 2)
-    terms_fro = min(_gram_norm(following), _gram_norm(first.T))
-    return _with_relative(op, fro, terms_op, terms_fro, exponent)
-
-
-def balance_diagonal(
-    first: Float64[np.ndarray, "n m"],
-    following: Float64[np.ndarray, "p n"],
-    bias: Float64[np.ndarray, "n"] | None = None,
-) -> dict[str, float | Undefined]:
-    """Return the unit-wise imbalance of two linear maps around a ReLU: norms of diag(W₂ᵀW₂ − W₁W₁ᵀ − b₁b₁ᵀ).
-
-    A ReLU between the two linear maps lets gradient flow conserve the diagonal of D alone.
-
-    Args:
-        first: W₁ (n, m).
-        following: W₂ (p, n), which reads the n units that W₁ writes.
-        bias: b₁ (n,), where it counts.
-
-    Returns: `op`, the largest absolute entry, and `fro`, the Euclidean norm, in the unit of squared weights;
-        `op_relative`, `fro_relative` divided by the smaller of those norms of the diagonals of W₂ᵀW₂ and W₁W₁ᵀ, each
-        Undefined where one of them is zero. All 0 under exact balance.
-
-    Source: Du, Hu and Lee 2018 (what is conserved, without biases); derived for b₁.
-
-    >>> balance_diagonal(np.array([[3.0], [1.0]]), np.array([[1.0, 1.0]]))["op"]
-    8.0
-    """
-    first, following, bias, exponent = _in_one_unit(first, following, bias)
-    outgoing, incoming = (following**2).sum(axis=0), (first**2).sum(axis=1)
-    d = outgoing - incoming - (0.0 if bias is None else bias**2)
-    terms = (outgoing, incoming)
-    return _with_relative(
-        float(np.abs(d).max()),
-        float(np.linalg.norm(d)),
-        float(min(t.max() for t in terms)),
-        float(min(np.linalg.norm(t) for t in terms)),
-        exponent,
-    )
-
-
-def _in_one_unit(
-    first: Float64[np.ndarray, "n m"],
-    following: Float64[np.ndarray, "p n"],
-    bias: Float64[np.ndarray, "n"] | None,
-) -> tuple[Float64[np.ndarray, "n m"], Float64[np.ndarray, "p n"], Float64[np.ndarray, "n"] | None, int]:
-    """Return the same arrays in the unit 2^exponent, and the exponent.
-
-    In that unit fourth powers of the largest stay in float64.
-
-    Undefined where no unit can hold the squares of both linear maps.
-    """
-    sizes = [float(np.abs(x).max(initial=0.0)) for x in (first, following)]
-    own = 0.0 if bias is None else float(np.abs(bias).max(initial=0.0))
-    exponent = unit_exponent(max(*sizes, own))
-    least = min((size for size in sizes if size), default=1.0)
-    if unit_exponent(least) != exponent and least < max(*sizes, own) / HOLDS_FOURTH_POWERS:
-        raise Undefined("weights of the pair differ in size by more than float64 can square")
-    if not exponent:
-        return first, following, bias, 0
-    bias = None if bias is None else np.ldexp(bias, -exponent)
-    return np.ldexp(first, -exponent), np.ldexp(following, -exponent), bias, exponent
-
-
-def _with_relative(
-    op: float, fro: float, terms_op: float, terms_fro: float, exponent: int
-) -> dict[str, float | Undefined]:
-    zero = Undefined("a map is zero: nothing to be relative to")
-    return {
-        "op": attempt(lambda: true_value(op, 2 * exponent)),
-        "fro": attempt(lambda: true_value(fro, 2 * exponent)),
-        "op_relative": op / terms_op if terms_op else zero,
-        "fro_relative": fro / terms_fro if terms_fro else zero,
-    }
-
-
-def _difference_norms(A: Float64[np.ndarray, "p n"], B: Float64[np.ndarray, "n m"]) -> tuple[float, float]:
-    """Return ‖AᵀA − BBᵀ‖ and ‖AᵀA − BBᵀ‖_F."""
-    n = len(B)
-    if n <= _WIDEST_DENSE:
-        D = A.T @ A - B @ B.T
-        return float(np.abs(np.linalg.eigvalsh(D)).max()), float(np.linalg.norm(D))
-    # Too wide to form. The Frobenius norm comes from rows of D at a time, the operator norm from products with vectors.
-    squares = sum(float(np.linalg.norm(A.T[i : i + 1024] @ A - B[i : i + 1024] @ B.T) ** 2) for i in range(0, n, 1024))
-    D = LinearOperator((n, n), matvec=lambda v: A.T @ (A @ v) - B @ (B.T @ v), dtype=np.float64)
-    start = np.random.default_rng(0).standard_normal(n)
-    largest = eigsh(D, k=1, which="LM", v0=start, tol=1e-10, return_eigenvectors=False)
-    return float(np.abs(largest[0])), float(np.sqrt(squares))
-
-
-def _operator_norm(W: Float64[np.ndarray, "n m"]) -> float:
-    return float(np.linalg.norm(W, 2))
-
-
-def _gram_norm(A: Float64[np.ndarray, "p n"]) -> float:
-    """Return ‖AᵀA‖_F, from the smaller of AᵀA and AAᵀ."""
-    return float(np.linalg.norm(A @ A.T if len(A) <= A.shape[1] else A.T @ A))
-
-
-def condition(W: Float64[np.ndarray, "n m"], tolerance: float) -> Condition:
-    """Return κ(W) = s_1/s_r over the r singular values above the tolerance.
-
-    Args:
-        W: any matrix (n, m).
-        tolerance: what rounding alone can give a singular value: `storage_tolerance` of precision.py.
-
-    Returns: κ ≥ 1, no unit, 1 where the r singular values are equal (a linear head at collapse); its rank r; s_1, s_r
-        and ‖W‖_F in the unit of the weights; the stable rank ‖W‖_F²/‖W‖² in [1, r].
-
-    Raises: Undefined when no singular value is above the tolerance, or W is not finite.
-
-    Source: Jacot, Súkeník, Wang and Mondelli 2024.
-
-    >>> condition(np.diag([3.0, 1.5, 0.0]), 1e-9).condition
-    2.0
-    """
-    if not np.isfinite(W).all():
-        raise Undefined("the map is not finite")
-    exponent = unit_exponent(float(np.abs(W).max(initial=0.0)))
-    W, tolerance = np.ldexp(W, -exponent) if exponent else W, float(np.ldexp(tolerance, -exponent))
-    s = np.linalg.svd(W, compute_uv=False)
-    rank = int((s > tolerance).sum())
-    if rank == 0:
-        raise Undefined("the map is zero")
-    square = float((W**2).sum())
-    return Condition(
-        condition=float(s[0] / s[rank - 1]),
-        s_1=true_value(s[0], exponent),
-        s_r=true_value(s[rank - 1], exponent),
-        stable_rank=square / float(s[0]) ** 2,
-        fro=true_value(np.sqrt(square), exponent),
-        rank=rank,
-    )
 
 
 def _pair(link: Link, weights: Weights, graph: TapGraph) -> Iterator[WeightRow]:
@@ -366,13 +170,13 @@ def _product(
 
     κ has no unit, and powers of two cost no digit: so linear maps near norm 1 are multiplied, and nothing overflows.
     """
-    sizes = [2.0 ** min(float(np.frexp(_operator_norm(W))[1]), 1023.0) for W in maps]
+    sizes = [2.0 ** min(float(np.frexp(operator_norm(W))[1]), 1023.0) for W in maps]
     maps = [W / size for W, size in zip(maps, sizes, strict=True)]
     tolerances = [tolerance / size for tolerance, size in zip(tolerances, sizes, strict=True)]
     product = maps[-1]
     for W in reversed(maps[:-1]):  # from the narrow end
         product = product @ W
-    norms = [_operator_norm(W) for W in maps]
+    norms = [operator_norm(W) for W in maps]
     return product, float(
         sum(t * np.prod([n for j, n in enumerate(norms) if j != i]) for i, t in enumerate(tolerances))
     )
