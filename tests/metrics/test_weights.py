@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ncscan.errors import Undefined
 from ncscan.layer_graph import LayerKind, TapGraph
-from ncscan.metrics.weights import evaluate as weights_module
+from ncscan.metrics.weights import balancedness
 from ncscan.metrics.weights.balancedness import NORMS, balance
 from ncscan.metrics.weights.conditioning import SIZES, condition
 from ncscan.metrics.weights.consecutive_maps import alignment
@@ -93,7 +93,7 @@ def test_wide_pairs_have_the_same_norms_without_the_wide_matrix(monkeypatch: pyt
     rng = np.random.default_rng(0)
     first, following, b = rng.standard_normal((300, 20)), rng.standard_normal((10, 300)), rng.standard_normal(300)
     dense = balance(first, following, b)
-    monkeypatch.setattr(weights_module, "_WIDEST_DENSE", 100)
+    monkeypatch.setattr(balancedness, "_WIDEST_DENSE", 100)
     assert balance(first, following, b) == pytest.approx(dense, rel=1e-8)
 
 
