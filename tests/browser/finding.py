@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from playwright.sync_api import sync_playwright
 
@@ -67,10 +68,19 @@ def candidates() -> Iterator[str]:
     for name in NAMES:
         if found := shutil.which(name):
             yield found
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-    if found := shutil.which(own):
+    if found := shutil.which(own_browser()):
         yield found
+
+
+def own_browser() -> str:
+    """Return where Playwright installs its browser; asked in a thread, since one that drives a browser cannot ask."""
+
+    def ask() -> str:
+        with sync_playwright() as playwright:
+            return playwright.chromium.executable_path
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(ask).result()
 
 
 def trouble_with(program: str) -> str:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from browser import finding
 from browser.finding import NoBrowserError, find
@@ -49,8 +48,7 @@ def test_first_browser_that_starts_is_taken(bare: Path) -> None:
 
 
 def test_browser_of_playwright_is_taken_last(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with sync_playwright() as playwright:
-        own = Path(playwright.chromium.executable_path)
+    own = Path(finding.own_browser())
     own.parent.mkdir(parents=True)
     program(own, "exit 0")
     assert str(own) == find()
