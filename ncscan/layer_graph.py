@@ -243,7 +243,7 @@ def _matches(graph: TapGraph, selector: str) -> set[str]:
         # What an embedding reads has a name but no tap.
         found = dict(WORDS)[selector](graph) & {tap.name for tap in graph.taps}
     elif selector.startswith("re:"):
-        found = _found_by(pattern, graph)
+        found = _matching(pattern, graph)
     elif selector.startswith("type:"):
         found = {tap.name for tap in graph.taps if pattern.lower() in _types(tap)}
     else:
@@ -253,7 +253,7 @@ def _matches(graph: TapGraph, selector: str) -> set[str]:
     return found
 
 
-def _found_by(pattern: str, graph: TapGraph) -> set[str]:
+def _matching(pattern: str, graph: TapGraph) -> set[str]:
     """Return the taps in whose names a regular expression is found, in bounded time."""
     with _understood(pattern):
         wanted = re.compile(pattern)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ncscan.splits import SPLITS, UNSAID
+from ncscan.splits import IMPLIED, SPLITS
 
 PLACE = (
     *("table", "run", "run_a", "run_b", "checkpoint", "checkpoint_a", "checkpoint_b", "split"),
@@ -67,7 +67,7 @@ def is_leading(rows: pd.DataFrame) -> "pd.Series[bool]":
 
 def of_training(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the training split, and those that are of no split."""
-    return rows[rows["split"].isin(UNSAID)]
+    return rows[rows["split"].isin(IMPLIED)]
 
 
 def of_main_split(rows: pd.DataFrame) -> pd.DataFrame:

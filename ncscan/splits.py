@@ -3,5 +3,5 @@
 TRAINING, HELD_OUT, OUTSIDE = SPLITS = ("train", "test", "ood")
 """What the network was trained on, more of the same, or data of none of its classes."""
 
-UNSAID = ("", TRAINING)
+IMPLIED = ("", TRAINING)
 """The splits that need not be named: none, as of a linear map or a claim, and the one that is meant of all others."""

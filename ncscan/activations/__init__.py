@@ -1,6 +1,6 @@
 """Run a model over data: one row of activations for each sample and layer."""
 
-from ncscan.activations.batches import Batch, default_batch_size, moved, pick_device
+from ncscan.activations.batches import Batch, default_batch_size, on_device, pick_device
 from ncscan.activations.crosscheck import CrossCheck
 from ncscan.activations.forward_rounding import arithmetic_floor
 from ncscan.activations.repeatability import Repeated, require_repeatable
@@ -23,7 +23,7 @@ __all__ = [
     "copied",
     "default_batch_size",
     "logits_in",
-    "moved",
+    "on_device",
     "pick_device",
     "reduction_of",
     "require_repeatable",

@@ -87,7 +87,7 @@ def replay(
     as they are.
 
     Args:
-        model: in eval mode; it is moved to the device.
+        model: in eval mode; its parameters go to the device.
         dataset: where the samples come from.
         traced: the model's traced pass.
         taps: whose values to keep.
@@ -103,9 +103,11 @@ def replay(
     model.to(device)
     size = default_batch_size(device) if batch_size is None else batch_size
     with ExitStack() as stack:
-        lanes = [stack.enter_context(_lane(m, traced, taps, reduction, device)) for m in _models(model, device, stack)]
+        workers = [
+            stack.enter_context(_worker(m, traced, taps, reduction, device)) for m in _models(model, device, stack)
+        ]
         while start < dataset.n_samples:
-            with closing(_computed(lanes, dataset, start, size)) as computed:
+            with closing(_computed(workers, dataset, start, size)) as computed:
                 for batch in computed:
                     if batch is None:
                         break
@@ -121,8 +123,8 @@ def replay(
             _release(device)
 
 
-Lane = Callable[[int, Inputs], Future["Batch | None"]]
-"""The place where a batch is computed: a thread, and a model that no other thread runs."""
+Worker = Callable[[int, Inputs], Future["Batch | None"]]
+"""Computes a batch in a thread of its own, with a model that no other thread runs."""
 
 
 def _models(model: nn.Module, device: torch.device, stack: ExitStack) -> list[nn.Module]:
@@ -149,9 +151,10 @@ def _twin(model: nn.Module) -> nn.Module | None:
 
 
 @contextmanager
-def _lane(
+def _worker(
     model: nn.Module, traced: Trace, taps: Sequence[Tap], reduction: str, device: torch.device
-) -> Generator[Lane]:
+) -> Generator[Worker]:
+    """Start a worker for one copy of the model, and stop its thread at the end."""
     features: dict[int, torch.Tensor] = {}
     trial = _Trial()
     mask: torch.Tensor | None = None
@@ -168,7 +171,7 @@ def _lane(
         """
         nonlocal mask
         try:
-            inputs = moved(inputs, device)
+            inputs = on_device(inputs, device)
             mask = inputs.get(MASK) if isinstance(inputs, dict) else None
             with torch.no_grad():
                 logits = forward(inputs)
@@ -186,15 +189,15 @@ def _lane(
         yield lambda start, inputs: thread.submit(compute, start, inputs)
 
 
-def _computed(lanes: Sequence[Lane], dataset: Dataset, start: int, size: int) -> Generator[Batch | None]:
-    """Yield the batches from `start` on, in order, in turn on each lane; None for one that does not fit."""
+def _computed(workers: Sequence[Worker], dataset: Dataset, start: int, size: int) -> Generator[Batch | None]:
+    """Yield the batches from `start` on, in order, the workers taking turns; None for one that does not fit."""
     computing: deque[Future[Batch | None]] = deque()
     try:
         with closing(_decoded(dataset, start, size)) as decoded:
             for number, (row, inputs) in enumerate(decoded):
-                computing.append(lanes[number % len(lanes)](row, inputs))
+                computing.append(workers[number % len(workers)](row, inputs))
                 del inputs
-                if len(computing) == len(lanes):
+                if len(computing) == len(workers):
                     yield computing.popleft().result()
         while computing:
             yield computing.popleft().result()
@@ -254,7 +257,7 @@ def _decoded(dataset: Dataset, start: int, size: int) -> Generator[tuple[int, In
             decoder.shutdown(wait=True, cancel_futures=True)
 
 
-def moved(inputs: Inputs, device: torch.device) -> Inputs:
+def on_device(inputs: Inputs, device: torch.device) -> Inputs:
     """Return the inputs on the device of a model."""
     if device.type == "cpu":
         return inputs

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import nn
 
-from ncscan.activations.batches import Batch, moved, replay
+from ncscan.activations.batches import Batch, on_device, replay
 from ncscan.activations.pass_comparison import (
     PassComparison,
     Rounding,
@@ -91,7 +91,7 @@ class CrossCheck:
         while start < n:
             with closing(self._replayed(self._model, self._dataset, self._batch_size, start)) as replayed:
                 for batch in replayed:
-                    first, start, by = batch.start, batch.start + len(batch.logits), self._moved(batch)
+                    first, start, by = batch.start, batch.start + len(batch.logits), self._deviations(batch)
                     yield batch
                     del batch
                     if len(self._suspects(by)):
@@ -99,7 +99,7 @@ class CrossCheck:
             while len(suspects := self._suspects(by)):  # the replay has ended, and with it all that watched the model
                 self._judge(first, start, by, suspects)
 
-    def _moved(self, batch: Batch) -> Float64[np.ndarray, "values m"]:
+    def _deviations(self, batch: Batch) -> Float64[np.ndarray, "values m"]:
         """Return how far the logits and features of each compared sample are from what they were; elsewhere 0."""
         by = np.zeros((len(self._expected), len(self._rows)))
         rows = self._rows - batch.start
@@ -127,12 +127,12 @@ class CrossCheck:
 
         def again() -> list[float]:
             """Return how far the suspects move in the very batch in which they were first computed."""
-            moved_by = []
+            deviations = []
             values = zip(self._expected, self._of_rows(model, chunk), self._sizes, strict=True)
             for expected, actual, size in values:
                 known = suspects[suspects < min(len(expected), at + len(actual))]
-                moved_by.append(float(distances(expected[known], actual[known - at], size).max(initial=0.0)))
-            return moved_by
+                deviations.append(float(distances(expected[known], actual[known - at], size).max(initial=0.0)))
+            return deviations
 
         def nudged() -> list[float]:
             with last_digits(model, digits, next(seeds)):
@@ -170,8 +170,8 @@ class CrossCheck:
         with watch(model, self._traced, seen, comparison.take) as forward, torch.no_grad():
             for batch in (chunk, np.arange(start, end)):
                 comparison.begin([int(np.flatnonzero(batch == row)[0]) for row in rows], range(len(rows)))
-                forward(moved(self._dataset.samples(batch), self._device))
-        refuse(comparison, comparison.moved, "elsewhere", NEIGHBOURS_DECIDE)
+                forward(on_device(self._dataset.samples(batch), self._device))
+        refuse(comparison, comparison.deviations, "elsewhere", NEIGHBOURS_DECIDE)
 
     def _allowances(self, which: str) -> Float64[np.ndarray, "values"]:
         graph = self._traced.graph

@@ -30,7 +30,7 @@ _LIBRARIES = frozenset({*sys.stdlib_module_names, "ncscan"})
 _OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"_parameters", "_buffers"}
 
 
-def moved_states(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+def changed_states(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
     """Return the names under which two states differ, sorted."""
     missing = object()
     return sorted(name for name in {*before, *after} if before.get(name, missing) != after.get(name, missing))

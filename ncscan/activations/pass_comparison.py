@@ -80,7 +80,7 @@ class PassComparison:
     def __init__(self, taps: Sequence[Tap], output: str, kept: Sequence[Tap]) -> None:
         self.taps, self.output = taps, output
         self.wanted = frozenset({output, *(tap.name for tap in kept)})
-        self.moved: list[float] = []
+        self.deviations: list[float] = []
         self.dtypes: list[torch.dtype] = [torch.float64] * len(taps)
         self._first: list[Float64[np.ndarray, "n d"] | None] = [None] * len(taps)
         self._sizes = [0.0] * len(taps)
@@ -93,7 +93,7 @@ class PassComparison:
 
     def begin(self, places: Sequence[int], kept: Sequence[int]) -> None:
         """Begin a pass in which the samples numbered `kept` stand at `places`."""
-        self.moved = [0.0] * len(self.taps)
+        self.deviations = [0.0] * len(self.taps)
         self._places, self._kept = places, kept
 
     def take(self, i: int, value: torch.Tensor) -> None:
@@ -103,7 +103,7 @@ class PassComparison:
         if first is None:
             self._first[i], self.dtypes[i], self._sizes[i] = own, value.dtype, extent(own)
         else:
-            self.moved[i] = float(distances(first[list(self._kept)], own, self._sizes[i]).max(initial=0.0))
+            self.deviations[i] = float(distances(first[list(self._kept)], own, self._sizes[i]).max(initial=0.0))
 
 
 def extent(layer: Float64[np.ndarray, "n d"]) -> float:

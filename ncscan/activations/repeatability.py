@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Int64
 from torch import nn
 
-from ncscan.activations.batches import moved
-from ncscan.activations.module_state import Draws, generator_states, moved_states, own_states
+from ncscan.activations.batches import on_device
+from ncscan.activations.module_state import Draws, changed_states, generator_states, own_states
 from ncscan.activations.pass_comparison import PassComparison, Rounding, allowances, rounding_doubt
 from ncscan.activations.tracer import Trace, watch
 from ncscan.activations.tracing.record import copied
@@ -106,21 +106,21 @@ def _checked(
         def run(chosen: Int64[np.ndarray, "m"], places: Sequence[int], kept: Sequence[int]) -> list[float]:
             """Run the samples numbered `kept`, at `places` of a batch, and return how far each tap moved."""
             comparison.begin(places, kept)
-            forward(moved(dataset.samples(chosen), device))
-            return comparison.moved
+            forward(on_device(dataset.samples(chosen), device))
+            return comparison.deviations
 
         def nudged() -> list[float]:
             """Run the same samples with another last digit in weights and inputs, and return how far each tap moved."""
             comparison.begin(everyone, everyone)
             with last_digits(model, digits, seed := next(seeds)):
-                forward(with_last_digits(moved(dataset.samples(rows), device), digits, seed))
-            return comparison.moved
+                forward(with_last_digits(on_device(dataset.samples(rows), device), digits, seed))
+            return comparison.deviations
 
         everyone, seeds = range(len(rows)), count()
         rounding = Rounding(nudged, lambda: run(rows, everyone, everyone))
         with Draws() as first:
             run(rows, everyone, everyone)
-        changes = _changes(model, moved(dataset.samples(rows), device), device)
+        changes = _changes(model, on_device(dataset.samples(rows), device), device)
         with Draws() as second:
             again = run(rows, everyone, everyone)
         changes = changes._replace(draws=changes.draws or first.states != second.states)
@@ -171,8 +171,8 @@ def _changes(model: nn.Module, inputs: Inputs, device: torch.device) -> _Changes
     given = copied(inputs)
     own, shared = own_states(model), generator_states(device)
     model(**given) if isinstance(given, dict) else model(given)
-    draws = bool(moved_states(shared, generator_states(device)))
-    names = moved_states(own, own_states(model))
+    draws = bool(changed_states(shared, generator_states(device)))
+    names = changed_states(own, own_states(model))
     more = f" and {len(names) - 2} more" if len(names) > 2 else ""
     return _Changes(draws, f"changes {', '.join(names[:2])}{more}" if names else "")
 
@@ -233,7 +233,7 @@ _ASIDE = (
 
 def refuse(
     comparison: "PassComparison",
-    moved_by: Sequence[float],
+    deviations: Sequence[float],
     which: str,
     why: str,
     rounding: "Rounding | None" = None,
@@ -245,25 +245,25 @@ def refuse(
     Returns: what rounding moves beyond the tolerance, in words.
     """
     allowed = allowances(comparison.dtypes, which)
-    beyond = [by > most for by, most in zip(moved_by, allowed, strict=True)]
+    beyond = [by > most for by, most in zip(deviations, allowed, strict=True)]
     wanted = [tap.name in comparison.wanted for tap in comparison.taps]
     if rounding and any(b and w for b, w in zip(beyond, wanted, strict=True)):
         explained = rounding.explains(allowances(comparison.dtypes, "again"))
-        beyond = [b and by > most for b, by, most in zip(beyond, moved_by, explained, strict=True)]
+        beyond = [b and by > most for b, by, most in zip(beyond, deviations, explained, strict=True)]
     loose = [tap.name for tap, b, w in zip(comparison.taps, beyond, wanted, strict=True) if b and w]
     if loose:
         first = beyond.index(True)
-        by = moved_by[first]
+        by = deviations[first]
         extent = f" (by {by:.2g} times the size of its features)" if np.isfinite(by) else ""
         without = " ".join(f"--layers '!{name}'" for name in loose[:3]) + " …" * (len(loose) > 3)
         # Coarse types allow the logits so much elsewhere that it would prove nothing.
-        still = dict(zip((tap.name for tap in comparison.taps), moved_by, strict=True))[comparison.output]
+        still = dict(zip((tap.name for tap in comparison.taps), deviations, strict=True))[comparison.output]
         beside = which == "elsewhere" and still <= allowances(comparison.dtypes, "again")[-1]
         aside = _ASIDE.format(without=without) if beside else ""
         raise ModelError(why.format(layer=comparison.taps[first].name) + extent + aside)
     return [
         rounding_doubt(tap.name, by)
-        for tap, by, most, w in zip(comparison.taps, moved_by, allowed, wanted, strict=True)
+        for tap, by, most, w in zip(comparison.taps, deviations, allowed, wanted, strict=True)
         if w and by > most
     ]
 

@@ -33,12 +33,13 @@ def find(path: Path) -> Listing:
     Raises: CheckpointError when there is nothing at the path, or no checkpoint in the folder.
     """
     try:
-        return _found(path)
+        return _listing(path)
     except (OSError, ValueError) as error:  # a name that is too long, or that no file can have
         raise CheckpointError(f"{path!s:.200}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _found(path: Path) -> Listing:
+def _listing(path: Path) -> Listing:
+    """Return what `find` does; the file system may raise OSError."""
     if path.is_file():
         return Listing([path], [])
     if not path.is_dir():

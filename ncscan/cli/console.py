@@ -60,7 +60,7 @@ def shown(text: str) -> str:
     return escape(visible(text))
 
 
-class Telling:
+class EventPrinter:
     """Shows events as they come: bars on stderr while an input is worked on, a line on `results` once it is done.
 
     What is doubtful of many inputs in the same words is printed for the first, and counted at the end.
@@ -83,7 +83,7 @@ class Telling:
         self._current = self._progress.add_task("", total=None, visible=False)
         self._doubts: Counter[str] = Counter()
 
-    def __enter__(self) -> "Telling":
+    def __enter__(self) -> "EventPrinter":
         self._progress.start()
         return self
 

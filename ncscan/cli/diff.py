@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from ncscan.cli.console import Telling, out, shown, warn
+from ncscan.cli.console import EventPrinter, out, shown, warn
 from ncscan.cli.options import (
     AllowPartial,
     AllowUnfinished,
@@ -70,12 +70,12 @@ def diff(
         gates = gating.asked("diff", fail_if)
         set_threads(threads)
         flags = flags_of(locals())
-        with Telling(None, quiet=quiet, trace=trace) as telling:
+        with EventPrinter(None, quiet=quiet, trace=trace) as printer:
             outcome = comparing.diff(
                 a,
                 b,
                 out_dir / "diff",
-                telling,
+                printer,
                 flags,
                 Options(bootstrap, 0, seed),
                 gates,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ncscan.cli.console import Telling, out, shown
+from ncscan.cli.console import EventPrinter, out, shown
 from ncscan.cli.layers import print_plans
 from ncscan.cli.options import (
     AllowPartial,
@@ -73,12 +73,12 @@ def extract(
         set_threads(threads)
         flags = flags_of(locals())
         targets, skipped = find_targets(paths, flags)
-        with Telling(len(targets), quiet=quiet, trace=trace) as telling:
+        with EventPrinter(len(targets), quiet=quiet, trace=trace) as printer:
             for each in skipped:
-                telling(each)
+                printer(each)
             if dry_run:
-                raise typer.Exit(print_plans(targets, flags, telling, skipped, out_dir / "dumps", quiet=quiet))
-            outcome = extraction.extract(targets, flags, out_dir / "dumps", telling)
+                raise typer.Exit(print_plans(targets, flags, printer, skipped, out_dir / "dumps", quiet=quiet))
+            outcome = extraction.extract(targets, flags, out_dir / "dumps", printer)
         outcome.skipped += skipped
         if outcome.done and not quiet:
             out.print(f"\n{outcome.done} of {len(targets)} dumps in {shown(str(out_dir / 'dumps'))}", soft_wrap=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ncscan.cli.console import Telling, out, plan, shown
+from ncscan.cli.console import EventPrinter, out, plan, shown
 from ncscan.cli.options import (
     AllowPartial,
     Checkpoints,
@@ -46,17 +46,17 @@ def layers(
 
         flags = flags_of(locals())
         targets, skipped = find_targets(paths, flags)
-        with Telling(None, quiet=False, trace=trace) as telling:
+        with EventPrinter(None, quiet=False, trace=trace) as printer:
             for each in skipped:
-                telling(each)
-            code = print_plans(targets, flags, telling, skipped)
+                printer(each)
+            code = print_plans(targets, flags, printer, skipped)
     raise typer.Exit(code)
 
 
 def print_plans(
     targets: "list[Target]",
     flags: "Flags",
-    telling: "Telling",
+    printer: "EventPrinter",
     skipped: "list[Skipped]",
     folder: Path | None = None,
     *,
@@ -74,7 +74,7 @@ def print_plans(
         own = [target for target in targets if (target.run, target.split) == (run, split)]
         loaded = None
         for target in own:
-            with outcome.counting(target.label, telling):
+            with outcome.counting(target.label, printer):
                 loaded = load(target, flags)
             if loaded is not None:
                 break
@@ -91,5 +91,5 @@ def print_plans(
             out.print(f"not executed: {shown(module)}", soft_wrap=True)
         total = loaded.size.total
         out.print(f"a dump: {total / 1e6:,.1f} MB; {len(own)} of them: {total * len(own) / 1e6:,.1f} MB\n")
-    outcome.settle(telling)
+    outcome.settle(printer)
     return outcome.exit_code

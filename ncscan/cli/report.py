@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ncscan.cli.console import Telling, err, out, shown
+from ncscan.cli.console import EventPrinter, err, out, shown
 from ncscan.cli.options import (
     AllowUnfinished,
     Animation,
@@ -68,7 +68,7 @@ def report(
         set_threads(threads)
         places = dumps or [out_dir / "dumps"]
         found, without = find_dumps(places)
-        with Telling(len(found), quiet=quiet, trace=trace, results=err if as_json else out) as telling:
+        with EventPrinter(len(found), quiet=quiet, trace=trace, results=err if as_json else out) as printer:
             chosen = tuple(name.strip() for name in classes.split(",") if name.strip())
             options = Options(bootstrap, permutations, seed, chosen)
             form = "svg" if figures is None else figures.value
@@ -77,7 +77,7 @@ def report(
             outcome = reporting.report(
                 found,
                 out_dir / "report",
-                telling,
+                printer,
                 options,
                 tuple(convention),
                 pictures,

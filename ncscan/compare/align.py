@@ -202,14 +202,14 @@ def _verdicts(a: pd.DataFrame, b: pd.DataFrame, places: pd.DataFrame) -> Iterato
         before, after = (_verdict(row[f"holds_{end}"]) for end in "ab")
         if before != after:
             named = " ".join(part for part in (row["claim"], row["quantity"], row["layer"]) if part)
-            yield ChangedClaim(visible(_moment(row)), visible(named), before, after)
+            yield ChangedClaim(visible(_run_and_checkpoint(row)), visible(named), before, after)
 
 
 def _verdict(holds: Any) -> str:
     return "not judged" if pd.isna(holds) else "holds" if holds else "does not hold"
 
 
-def _moment(row: Mapping[Any, Any]) -> str:
+def _run_and_checkpoint(row: Mapping[Any, Any]) -> str:
     """Return run and checkpoint of a row of two sides, in words."""
     names = [f"{row[f'run_{end}']}/{row[f'checkpoint_{end}']}" for end in "ab"]
     return " → ".join(dict.fromkeys(names))

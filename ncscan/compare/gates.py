@@ -19,7 +19,7 @@ from ncscan.compare.gate_parser import Gate, Pattern
 from ncscan.compare.landmarks import LAYER_WORDS, STEP_WORDS, Landmarks, landmarks
 from ncscan.errors import Undefined, UsageError
 from ncscan.rows import is_leading, leading, of_training
-from ncscan.splits import UNSAID
+from ncscan.splits import IMPLIED
 from ncscan.tables import numbers
 from ncscan.wording import listed_up_to, visible
 
@@ -155,10 +155,10 @@ def _chosen(gate: Gate, on: Field) -> pd.DataFrame:
         if found.empty:
             raise UsageError(_no_such(gate, key, pattern, rows, on))
         rows = found
-    return _unsaid(rows, gate, on)
+    return _leading_of(rows, gate, on)
 
 
-def _unsaid(rows: pd.DataFrame, gate: Gate, on: Field) -> pd.DataFrame:
+def _leading_of(rows: pd.DataFrame, gate: Gate, on: Field) -> pd.DataFrame:
     """Return the rows that lead, where a gate does not say which quantity and weighting it means."""
     apart = [name for key in ("table", "run", "checkpoint", "step") for name in _columns(key, on)]
     apart += ["split", "layer", "metric", "classifier"]
@@ -262,7 +262,7 @@ def _where(row: "pd.Series[Any]", on: Field) -> str:
     facts += [f"layer {row['layer']}"] if row["layer"] else []
     facts += [" ".join(part for part in (row["metric"], row["quantity"]) if part)]
     facts += [f"{key} {row[key]}" for key in ("weighting", "classifier") if row[key]]
-    facts += [f"split {row['split']}"] if row["split"] not in UNSAID else []
+    facts += [f"split {row['split']}"] if row["split"] not in IMPLIED else []
     return visible(", ".join(facts))
 
 

@@ -51,7 +51,7 @@ def counts(frame: pd.DataFrame) -> dict[str, int]:
     return {kind: int(found.get(kind, 0)) for kind in KINDS}
 
 
-def most_moved(frame: pd.DataFrame) -> pd.DataFrame:
+def most_changed(frame: pd.DataFrame) -> pd.DataFrame:
     """Return all rows with their `kind`, what moved most first.
 
     Kind by kind; within one by the difference over its noise where that is known, else by |log ratio|. Zero has no
@@ -80,7 +80,7 @@ def _log_ratio(frame: pd.DataFrame) -> Float64[np.ndarray, "n"]:
 
 
 def to_show(moved: pd.DataFrame, most: int) -> pd.DataFrame:
-    """Return so many rows of `most_moved`.
+    """Return so many rows of `most_changed`.
 
     Of what one side lacks it takes the leading numbers, at most a fifth of all of each kind.
     """
@@ -104,16 +104,18 @@ def missing(moved: pd.DataFrame) -> list[str]:
         f"{reason}: {len(own):,} more numbers" for reason, own in one_side.groupby("reason", sort=False) if len(own)
     ]
     for row in main_rows(moved[moved["kind"] == LOST]).to_dict("records"):
-        said.append(f"{row['metric']} at {row['layer'] or 'the network'}, {', '.join(moment(row))}: {row['reason']}")
+        said.append(
+            f"{row['metric']} at {row['layer'] or 'the network'}, {', '.join(run_and_step(row))}: {row['reason']}"
+        )
     return said
 
 
-def is_moved(moved: pd.DataFrame) -> "pd.Series[bool]":
-    """Return whether the two values of a row of `most_moved` are there and differ."""
+def is_changed(moved: pd.DataFrame) -> "pd.Series[bool]":
+    """Return whether the two values of a row of `most_changed` are there and differ."""
     return moved["kind"].isin([BEYOND, UNKNOWN, WITHIN])
 
 
-def moment(row: Mapping[Any, Any], *, unit: bool = True) -> tuple[str, str]:
+def run_and_step(row: Mapping[Any, Any], *, unit: bool = True) -> tuple[str, str]:
     """Return the run of a row, and its step or, where there is none, its checkpoint; both sides where they differ."""
     run = " → ".join(dict.fromkeys((str(row["run_a"]), str(row["run_b"]))))
     steps = [row["step_a"], row["step_b"]]

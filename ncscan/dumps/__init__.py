@@ -1,6 +1,6 @@
 """Keep activations on disk, and read them back."""
 
-from ncscan.dumps.discovery import DUMP_SUFFIX, find_dumps, find_unfinished, told_unfinished
+from ncscan.dumps.discovery import DUMP_SUFFIX, describe_unfinished, find_dumps, find_unfinished
 from ncscan.dumps.reader import Dump, finished
 from ncscan.dumps.size_plan import SizePlan, plan
 from ncscan.dumps.writer import DumpFacts, remove_partial, write_dump
@@ -10,11 +10,11 @@ __all__ = [
     "Dump",
     "DumpFacts",
     "SizePlan",
+    "describe_unfinished",
     "find_dumps",
     "find_unfinished",
     "finished",
     "plan",
     "remove_partial",
-    "told_unfinished",
     "write_dump",
 ]

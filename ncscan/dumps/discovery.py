@@ -42,7 +42,7 @@ def find_dumps(paths: Sequence[Path]) -> FoundDumps:
             continue
         inside = sorted(_ending(DUMP_SUFFIX, path, note)) if path.is_dir() else [path]
         if not inside:
-            halves = "".join(f"; {told}" for told in told_unfinished(find_unfinished([path])))
+            halves = "".join(f"; {told}" for told in describe_unfinished(find_unfinished([path])))
             empty = f"{path}: no dump in it (*{DUMP_SUFFIX}); `ncscan extract CKPTS` makes dumps{halves}"
             troubles.append((path, DumpError(empty)))
         found.update(dict.fromkeys(inside))
@@ -61,7 +61,7 @@ def find_unfinished(paths: Sequence[Path]) -> list[Path]:
     return [found.relative_to(path) for path in folders for found in sorted(_ending(ending, path))]
 
 
-def told_unfinished(dumps: Sequence[Path]) -> list[str]:
+def describe_unfinished(dumps: Sequence[Path]) -> list[str]:
     """Return a line on those dumps, if there are any."""
     if not dumps:
         return []

@@ -227,7 +227,7 @@ def finished(
         if force:
             return False
         raise RefusedPlan(f"{error}; --force overwrites it") from error
-    ours, theirs = _asked(provenance), _asked(there)
+    ours, theirs = _request(provenance), _request(there)
     differing = [f"{name} {theirs[name]:.60} and not {ours[name]:.60}" for name in ours if ours[name] != theirs[name]]
     if plain_json(asdict(traced)) != plain_json(asdict(graph)):
         differing.append("another forward pass")
@@ -251,7 +251,7 @@ def activations(index: int) -> str:
     return f"layers/{index:04}/activations"
 
 
-def _asked(provenance: Provenance) -> dict[str, str]:
+def _request(provenance: Provenance) -> dict[str, str]:
     """Return what was asked for as JSON texts: a NaN in a note equals itself there, and a list a tuple."""
     return {name: plain_json(value) for name, value in asdict(provenance).items() if name not in HOW}
 

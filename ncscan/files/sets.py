@@ -79,7 +79,7 @@ def replace_files(folder: Path, files: Mapping[str, bytes], owns: Owns) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     if not _exchanged(folder, files, owns):
-        _moved(folder, files, owns)
+        _replaced_by_journal(folder, files, owns)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -207,7 +207,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _linked(folder: Path, staged: Path, files: Mapping[str, bytes], owns: Owns) -> bool:
     """Return whether all that strangers keep in a folder is in the new one too: the same files, under a second name."""
-    for name in _strangers(folder, files, owns):
+    for name in _foreign_files(folder, files, owns):
         target = staged / name
         if target.is_dir():
             continue  # an empty folder of theirs, in which there is something of ours now
@@ -231,14 +231,14 @@ def _linked(folder: Path, staged: Path, files: Mapping[str, bytes], owns: Owns) 
 
 def _rescue(old: Path, new: Path, files: Mapping[str, bytes], owns: Owns) -> None:
     """Move what a stranger wrote in the instant between the links and the exchange."""
-    for name in _strangers(old, files, owns):
+    for name in _foreign_files(old, files, owns):
         there = new / name
         if not (os.path.lexists(there) and (there.is_dir() or os.path.samestat(there.lstat(), (old / name).lstat()))):
             there.parent.mkdir(parents=True, exist_ok=True)
             (old / name).replace(there)
 
 
-def _strangers(folder: Path, files: Mapping[str, bytes], owns: Owns) -> Iterator[str]:
+def _foreign_files(folder: Path, files: Mapping[str, bytes], owns: Owns) -> Iterator[str]:
     """Yield the files below a folder that belong to no set, and empty folders, by their paths below it."""
     for path in _below(folder):
         name = PurePosixPath(path.relative_to(folder))
@@ -257,7 +257,7 @@ def _below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _moved(folder: Path, files: Mapping[str, bytes], owns: Owns) -> None:
+def _replaced_by_journal(folder: Path, files: Mapping[str, bytes], owns: Owns) -> None:
     """Put a set in its place with a journal in the folder itself.
 
     From its rename on the set is the new one, and whoever comes next completes it.

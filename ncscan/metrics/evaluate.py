@@ -79,7 +79,7 @@ def measure(view: LayerView, only: Container[str] | None = None) -> list[Row]:
     Where classes are imbalanced, what depends on their weighting is given with both, `class` before `sample`. Where
     they are balanced the two are one number, and it is given once, as `class`.
     """
-    asked = [metric for metric in METRICS if (only is None or metric.name in only) and _asked(metric, view)]
+    asked = [metric for metric in METRICS if (only is None or metric.name in only) and _applies(metric, view)]
     return [row for metric in asked for one in _views(metric, view) for row in _rows(metric, one)]
 
 
@@ -98,7 +98,7 @@ def rows_of(found: Answers) -> list[Row]:
 
 
 def _network_row(metric: str, quantity: str, number: Callable[[], float]) -> Row:
-    value, reason = _said(attempt(number))
+    value, reason = _value_and_reason(attempt(number))
     return Row(
         metric=metric,
         quantity=quantity,
@@ -112,7 +112,7 @@ def _network_row(metric: str, quantity: str, number: Callable[[], float]) -> Row
     )
 
 
-def _asked(metric: Metric, view: LayerView) -> bool:
+def _applies(metric: Metric, view: LayerView) -> bool:
     """Return whether the metric has anything to tell: a layer that is no pre-activation has no negativity to miss."""
     imbalanced = _imbalanced(view)
     return {
@@ -156,7 +156,7 @@ def _rows(metric: Metric, view: LayerView) -> Iterator[Row]:
         weighted = metric.weighted and quantity not in metric.unweighted
         if not weighted and view.weighting == "sample":
             continue  # it has been said already
-        value, reason = _said(found[quantity] if isinstance(found, Mapping) else found)
+        value, reason = _value_and_reason(found[quantity] if isinstance(found, Mapping) else found)
         yield Row(
             metric=metric.name,
             quantity=quantity,
@@ -177,7 +177,7 @@ def _compared_with(metric: Metric, view: LayerView) -> str:
     return view.classifier.name if view.classifier and with_classifier else ""
 
 
-def _said(value: float | Undefined) -> tuple[float | None, str]:
+def _value_and_reason(value: float | Undefined) -> tuple[float | None, str]:
     """Return value and reason, of which a row has one: here no NaN and no infinity gets past."""
     if isinstance(value, Undefined):
         return None, str(value)

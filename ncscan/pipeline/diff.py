@@ -13,10 +13,10 @@ import pandas as pd
 
 from ncscan.checkpoints import ENDINGS
 from ncscan.compare import DIFF_COLUMNS, Comparison, Gate, compare
-from ncscan.dumps import DUMP_SUFFIX, find_dumps, find_unfinished, told_unfinished
+from ncscan.dumps import DUMP_SUFFIX, describe_unfinished, find_dumps, find_unfinished
 from ncscan.errors import DumpError, ReportError, UsageError
 from ncscan.files import claimed, in_sight, pending, remove_left, replace_files, scratch
-from ncscan.pipeline.events import Event, Finished, Skipped, Tell, passed_over, writing
+from ncscan.pipeline.events import Event, Finished, OnEvent, Skipped, passed_over, writing
 from ncscan.pipeline.extract import dump_of, extract
 from ncscan.pipeline.gating import judged
 from ncscan.pipeline.load import Flags, find_targets
@@ -54,7 +54,7 @@ def diff(
     a: Path,
     b: Path,
     out: Path,
-    tell: Tell,
+    on_event: OnEvent,
     flags: Flags,
     options: Options,
     gates: Sequence[Gate] = (),
@@ -73,7 +73,7 @@ def diff(
     with claimed(out):
         remove_left(out, HIDDEN)
         sides = [
-            _side(path, kind, side, out, tell, flags, options)
+            _side(path, kind, side, out, on_event, flags, options)
             for path, kind, side in zip((a, b), kinds, SIDES, strict=True)
         ]
         first, second = sides
@@ -140,7 +140,7 @@ class _Side:
     """Dumps that are not whole."""
 
 
-def _side(path: Path, kind: SideKind, side: str, out: Path, tell: Tell, flags: Flags, options: Options) -> _Side:
+def _side(path: Path, kind: SideKind, side: str, out: Path, on_event: OnEvent, flags: Flags, options: Options) -> _Side:
     """Return one side: a report as it is read, anything else as it is measured."""
     report = _report_at(path)
     if report is not None:
@@ -150,44 +150,46 @@ def _side(path: Path, kind: SideKind, side: str, out: Path, tell: Tell, flags: F
     skipped: Sequence[Skipped] = ()
     if kind == "dumps":
         dumps, troubles = find_dumps([path])
-        found = measure(dumps, options, _of_side(side, tell), passed_over(troubles))
+        found = measure(dumps, options, _of_side(side, on_event), passed_over(troubles))
         halves = find_unfinished([path])
     else:
         with scratch(out, HIDDEN) as folder:
-            dumps, skipped = _extracted(path, side, folder, tell, flags)
-            found = measure(dumps, options, _of_side(side, tell))
+            dumps, skipped = _extracted(path, side, folder, on_event, flags)
+            found = measure(dumps, options, _of_side(side, on_event))
     if not found.measured:
         raise DumpError(f"{path}: nothing of it could be measured, so there is nothing to compare")
     return _Side(
         complete(found.tables),
         found.done,
         [*skipped, *found.skipped],
-        [f"{side}: {text}" for text in (*found.warnings, *told_unfinished(halves))],
+        [f"{side}: {text}" for text in (*found.warnings, *describe_unfinished(halves))],
         [f"{side}: {text}" for text in found.violations],
         halves,
     )
 
 
-def _of_side(side: str, tell: Tell) -> Tell:
+def _of_side(side: str, on_event: OnEvent) -> OnEvent:
     """Return a handler of events that names the side an event is of: both may have runs and checkpoints of one name."""
-    return lambda event: tell(replace(event, label=f"{side}: {event.label}"))
+    return lambda event: on_event(replace(event, label=f"{side}: {event.label}"))
 
 
-def _extracted(path: Path, side: str, folder: Path, tell: Tell, flags: Flags) -> tuple[list[Path], list[Skipped]]:
+def _extracted(
+    path: Path, side: str, folder: Path, on_event: OnEvent, flags: Flags
+) -> tuple[list[Path], list[Skipped]]:
     """Extract the checkpoints of one side; return their dumps, and what was skipped."""
     targets, without = find_targets([path], flags)
     skipped = [replace(each, label=f"{side}: {each.label}") for each in without]
     for each in skipped:
-        tell(each)
+        on_event(each)
     done = set()
 
-    def hear(event: Event) -> None:
-        if isinstance(event, Finished):  # told once it is measured
+    def note_finished(event: Event) -> None:
+        if isinstance(event, Finished):  # reported once it is measured
             done.add(event.label)
         else:
-            _of_side(side, tell)(event)
+            _of_side(side, on_event)(event)
 
-    made = extract(targets, flags, folder, hear)
+    made = extract(targets, flags, folder, note_finished)
     if not made.done:
         kind = UsageError if made.exit_code == UsageError.exit_code else DumpError
         raise kind(f"{path}: no checkpoint of it could be replayed, so there is nothing to compare")

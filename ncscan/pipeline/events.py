@@ -1,7 +1,7 @@
 """What the commands do: the stages wired together, one input after the other.
 
-In: paths and flags. Out: dumps (extract.py), reports (report.py), and facts for whoever asked; `tell` hears of
-each step as it happens. An input that cannot be used is skipped with its reason, and the others go on.
+In: paths and flags. Out: dumps (extract.py), reports (report.py), and facts for the caller; `on_event` is
+called at each step as it happens. An input that cannot be used is skipped with its reason, and the others go on.
 """
 
 import traceback
@@ -69,7 +69,7 @@ class Finished:
 
 
 Event = Advanced | Skipped | Finished
-Tell = Callable[[Event], None]
+OnEvent = Callable[[Event], None]
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Outcome:
         return UsageError.exit_code if all(skipped.is_usage for skipped in self.skipped) else 1
 
     @contextmanager
-    def guarding(self, label: str, tell: Tell) -> Iterator[None]:
+    def guarding(self, label: str, on_event: OnEvent) -> Iterator[None]:
         """Work on one input: whatever it raises skips it, by name and with the reason, and the others go on.
 
         Only a full disk goes up: no other input could be written either.
@@ -102,17 +102,17 @@ class Outcome:
             raise
         # The one guard around an input: a bug met in one must not cost the others, nor a model that calls sys.exit().
         except (Exception, SystemExit) as error:
-            self.skip(Skipped.because(label, error), tell)
+            self.skip(Skipped.because(label, error), on_event)
 
     @contextmanager
-    def counting(self, label: str, tell: Tell) -> Iterator[None]:
+    def counting(self, label: str, on_event: OnEvent) -> Iterator[None]:
         """Work on one input likewise, and count it when it is done."""
-        with self.guarding(label, tell):
+        with self.guarding(label, on_event):
             yield
             self.done += 1
-            self._release(tell)
+            self._release(on_event)
 
-    def skip(self, skipped: Skipped, tell: Tell) -> None:
+    def skip(self, skipped: Skipped, on_event: OnEvent) -> None:
         """Skip an input that cannot be used, by name.
 
         What refuses every input alike is reported once, when `settle` is called.
@@ -121,21 +121,21 @@ class Outcome:
         if skipped.is_usage and not self.done and len(self._held) + 1 == len(self.skipped):
             self._held.append(skipped)
             return
-        self._release(tell)
-        tell(skipped)
+        self._release(on_event)
+        on_event(skipped)
 
-    def settle(self, tell: Tell) -> None:
+    def settle(self, on_event: OnEvent) -> None:
         """Report at the end of the inputs what was refused, in one line where each was for the same reason."""
         if len({each.reason.replace(each.label, "") for each in self._held}) == 1:
             others = len(self._held) - 1
             alike = f" ({others} other inputs are refused alike)" if others else ""
             self._held[:] = [replace(self._held[0], reason=self._held[0].reason + alike)]
-        self._release(tell)
+        self._release(on_event)
 
-    def _release(self, tell: Tell) -> None:
+    def _release(self, on_event: OnEvent) -> None:
         held, self._held = self._held, []
         for each in held:
-            tell(each)
+            on_event(each)
 
 
 def attempt_part(label: str, work: Callable[[], Result]) -> Result | Skipped:

@@ -17,7 +17,7 @@ from ncscan.activations import (
     Provenance,
     Repeated,
     arithmetic_floor,
-    moved,
+    on_device,
     pick_device,
     require_repeatable,
     watch,
@@ -26,7 +26,7 @@ from ncscan.dumps import DUMP_SUFFIX, Dump, DumpFacts, finished, remove_partial,
 from ncscan.errors import ModelError, RefusedPlan
 from ncscan.layer_graph import Tap
 from ncscan.metrics.gradients import Objective, measure_gradients
-from ncscan.pipeline.events import Advanced, Finished, Outcome, Tell, writing
+from ncscan.pipeline.events import Advanced, Finished, OnEvent, Outcome, writing
 from ncscan.pipeline.fit import summed_up
 from ncscan.pipeline.load import TRACED_SAMPLES, Flags, Loaded, Target, load, require_sources
 from ncscan.splits import TRAINING
@@ -38,7 +38,7 @@ PACKAGES = ("torch", "numpy", "h5py")
 """The packages whose versions a dump remembers: they decide its bytes."""
 
 
-def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> Outcome:
+def extract(targets: Sequence[Target], flags: Flags, out: Path, on_event: OnEvent) -> Outcome:
     """Replay the data set through every checkpoint and keep each layer's activations below `out`.
 
     A checkpoint that cannot be used is skipped, and so are all of a run without model or data.
@@ -55,14 +55,14 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, tell: Tell) -> O
             if (each := (target.run, target.split)) not in usable:
                 # What no checkpoint of a run can do without is said once.
                 usable[each] = False
-                with outcome.guarding(f"{target.run} (all its checkpoints, {target.split})", tell):
+                with outcome.guarding(f"{target.run} (all its checkpoints, {target.split})", on_event):
                     require_sources(target)
                     usable[each] = True
             if usable[each]:
-                with outcome.counting(target.label, tell):
-                    tell(_extract_one(target, flags, out, len(targets) - number, tell))
+                with outcome.counting(target.label, on_event):
+                    on_event(_extract_one(target, flags, out, len(targets) - number, on_event))
     finally:
-        outcome.settle(tell)
+        outcome.settle(on_event)
     return outcome
 
 
@@ -72,7 +72,7 @@ def dump_of(target: Target, out: Path) -> Path:
     return out / target.run / (target.name + suffix)
 
 
-def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell) -> Finished:
+def _extract_one(target: Target, flags: Flags, out: Path, left: int, on_event: OnEvent) -> Finished:
     loaded = load(target, flags)
     provenance = _provenance(loaded, flags)
     path = dump_of(target, out)
@@ -94,7 +94,7 @@ def _extract_one(target: Target, flags: Flags, out: Path, left: int, tell: Tell)
         # Before the rows: a dump is described and laid out before its first row comes.
         gradients = None if n_gradients is None else _gradients(loaded, n_gradients)
         with writing(path.parent):
-            facts = _keep(path, provenance, loaded, gradients, repeated, flags, tell)
+            facts = _keep(path, provenance, loaded, gradients, repeated, flags, on_event)
         became = f"; begun anew: {facts.begun_anew}" if facts.begun_anew else ""
     with Dump(path) as dump:
         layers = f"{len(dump.layers)} layers, {path.stat().st_size / 1e6:,.1f} MB"
@@ -110,7 +110,7 @@ def _is_unchanged(path: Path, loaded: Loaded, *, force: bool) -> bool:
     Raises: RefusedPlan when it does not, and `force` does not allow the dump to be replaced.
     """
     with watch(loaded.model.module, loaded.trace, (), lambda _index, _value: None) as forward, torch.no_grad():
-        now = forward(moved(loaded.dataset.batch(0, TRACED_SAMPLES), loaded.device)).double().cpu().numpy()
+        now = forward(on_device(loaded.dataset.batch(0, TRACED_SAMPLES), loaded.device)).double().cpu().numpy()
     with Dump(path) as dump:
         then = np.asarray(dump.logits[:TRACED_SAMPLES], np.float64)
     size = np.abs(np.nan_to_num(then)).max()
@@ -143,7 +143,7 @@ def _keep(
     gradients: Gradients | None,
     repeated: Repeated,
     flags: Flags,
-    tell: Tell,
+    on_event: OnEvent,
 ) -> DumpFacts:
     """Write the dump, with what is doubtful about the replay. Of a model that is refused in it nothing is left."""
     taps = [layer.tap for layer, _ in loaded.size.layers]
@@ -162,7 +162,7 @@ def _keep(
     def batches(start: int) -> Iterator[Batch]:
         for batch in checked.batches(start):
             yield batch
-            tell(Advanced(loaded.target.label, batch.start + len(batch.logits), loaded.dataset.n_samples))
+            on_event(Advanced(loaded.target.label, batch.start + len(batch.logits), loaded.dataset.n_samples))
 
     try:
         return write_dump(

@@ -30,7 +30,7 @@ _DISTRIBUTION = ("mean", *QUANTILES)
 
 
 @dataclass
-class Beside:
+class SplitRows:
     """Rows of the training set and of the other data."""
 
     train: list[LayerRow] = field(default_factory=list)
@@ -44,7 +44,7 @@ def are_of_one_network(train: ActivationSource, other: ActivationSource) -> bool
     return other.provenance.tensors_sha256 == train.provenance.tensors_sha256 and other.graph == train.graph
 
 
-def beside(train: ActivationSource, stats: Mapping[str, LayerStats], other: ActivationSource) -> Beside:
+def measure_other_split(train: ActivationSource, stats: Mapping[str, LayerStats], other: ActivationSource) -> SplitRows:
     """Measure other data against the training set's class means, and the training set for comparison.
 
     Args:
@@ -52,7 +52,7 @@ def beside(train: ActivationSource, stats: Mapping[str, LayerStats], other: Acti
         stats: its layers, by name.
         other: other data, of the same network.
     """
-    found = Beside()
+    found = SplitRows()
     outside = other.provenance.split == OUTSIDE
     kept = {layer.tap.name: layer for layer in train.layers}
     unknown = 0 if outside else int((~np.isin(other.labels, train.labels)).sum())
@@ -70,7 +70,8 @@ def beside(train: ActivationSource, stats: Mapping[str, LayerStats], other: Acti
             there = placed(partial(other.chunks, layer), stats[layer.tap.name])
         except Undefined as why:
             found.other += [
-                LayerRow(layer.tap, layer.reduction, row) for row in undefined_rows(_asked(outside=outside), why)
+                LayerRow(layer.tap, layer.reduction, row)
+                for row in undefined_rows(_expected_rows(outside=outside), why)
             ]
             continue
         found.train += [LayerRow(own.tap, own.reduction, row) for row in distance_rows(inside)]
@@ -89,7 +90,7 @@ def beside(train: ActivationSource, stats: Mapping[str, LayerStats], other: Acti
     return found
 
 
-def _asked(*, outside: bool) -> list[tuple[str, str]]:
+def _expected_rows(*, outside: bool) -> list[tuple[str, str]]:
     distances = [("nearest_distance", quantity) for quantity in _DISTRIBUTION]
     if outside:
         return [("ood_orthogonality", ""), *distances, ("ood_auroc", "distance")]

@@ -170,7 +170,7 @@ def _run(folder: Path, root: Path, flags: Flags) -> tuple[str, RunConfig]:
 def load(target: Target, flags: Flags) -> Loaded:
     """Load one checkpoint as a traced model, and the data that it will see; nothing is replayed yet."""
     config = target.config
-    source = _said(target, config.model, "model", choices(MODEL_SOURCES))
+    source = _require_source(target, config.model, "model", choices(MODEL_SOURCES))
     dataset = _dataset(target)
     checkpoint = checkpoints.load(target.path)
     model = build(
@@ -220,12 +220,12 @@ def require_sources(target: Target) -> None:
 
     Raises: UsageError when nothing names a model or data; DataError when the data cannot be used.
     """
-    _said(target, target.config.model, "model", choices(MODEL_SOURCES))
+    _require_source(target, target.config.model, "model", choices(MODEL_SOURCES))
     _dataset(target)
 
 
 def _dataset(target: Target) -> Dataset:
-    training = _said(target, target.config.data, "data", choices(DATA_SOURCES))
+    training = _require_source(target, target.config.data, "data", choices(DATA_SOURCES))
     known = _open(training.spec, training.base, target.config.normalize, TRAINING)
     if target.source is None or target.split == TRAINING:
         return known
@@ -236,7 +236,8 @@ def _dataset(target: Target) -> Dataset:
     return replace(other, class_names=(*known.class_names, *other.class_names[known.n_classes :]))
 
 
-def _said(target: Target, source: SourceSpec | None, section: str, choices: str) -> SourceSpec:
+def _require_source(target: Target, source: SourceSpec | None, section: str, choices: str) -> SourceSpec:
+    """Return the source of the model or data; UsageError where neither option nor ncscan.toml gives one."""
     if source is None:
         raise UsageError(
             f"{target.run}: nothing says the {section}; pass --{section} ({choices}), "

@@ -33,14 +33,14 @@ from ncscan.metrics import (
     places,
     readers,
 )
-from ncscan.pipeline.events import Advanced, Finished, Skipped, Tell, attempt_part
+from ncscan.pipeline.events import Advanced, Finished, OnEvent, Skipped, attempt_part
 from ncscan.pipeline.fit import few_samples, label, summed_up
 from ncscan.splits import TRAINING
 from ncscan.statistics import LayerStats, Members, members, rank_doubt
-from ncscan.statistics.accumulation import AccumulationOptions, in_lanes, layer_stats
-from ncscan.theory import CLAIMS, Claim, HeadStats, certify, decay_claims, head_stats, promise, undefined
+from ncscan.statistics.accumulation import AccumulationOptions, in_threads, layer_stats
+from ncscan.theory import CLAIMS, Claim, HeadStats, certify, decay_claims, head_stats, theorem_claims, undefined
 from ncscan.training_settings import with_notes
-from ncscan.trajectory import Moment, stages
+from ncscan.trajectory import CheckpointRecord, stages
 from ncscan.uncertainty import honest, many_classes
 
 Kind = TypeVar("Kind")
@@ -77,7 +77,7 @@ class Pictured(NamedTuple):
     """One vector in the picture of the layer that the classifier reads."""
 
     tap: Tap
-    place: PicturedVector
+    vector: PicturedVector
 
 
 class ClassNumber(NamedTuple):
@@ -132,10 +132,10 @@ class Measured:
     """What is known of each layer, by name, where it was asked for."""
 
     @property
-    def moment(self) -> Moment:
-        """Return the description that the source gives of its place in its run."""
+    def record(self) -> CheckpointRecord:
+        """Return what the checkpoint of this source records about its step."""
         own = self.provenance
-        return Moment(
+        return CheckpointRecord(
             own.run,
             own.checkpoint,
             own.step,
@@ -173,7 +173,9 @@ def network_of(source: ActivationSource) -> Network:
     )
 
 
-def measure_source(source: ActivationSource, options: Options, tell: Tell, *, with_stats: bool = False) -> Measured:
+def measure_source(
+    source: ActivationSource, options: Options, on_event: OnEvent, *, with_stats: bool = False
+) -> Measured:
     """Return every number of one source, and `with_stats` what is known of each layer.
 
     A part that fails unexpectedly (a layer, its classes, the weights, the theory) is lost, and the others stay.
@@ -184,13 +186,13 @@ def measure_source(source: ActivationSource, options: Options, tell: Tell, *, wi
     work: list[Callable[[], NetworkResult | LayerResult]] = [partial(measure_network, source)]
     work += [partial(measure_layer, source, layer, options, network) for layer in source.layers]
     of_network, layers = NetworkResult(), list[LayerResult]()
-    with in_lanes(_done, work) as measured:
+    with in_threads(_done, work) as measured:
         for part in measured:
             if isinstance(part, NetworkResult):
                 of_network = part
                 continue
             layers.append(part if with_stats else replace(part, stats=None))
-            tell(Advanced(label(provenance), len(layers), len(source.layers)))
+            on_event(Advanced(label(provenance), len(layers), len(source.layers)))
     rows = [LayerRow(graph.output, "none", row) for row in network_rows(source.logits, source.labels)]
     doubts = [*_common_doubts(source, options, network), *(doubt for part in layers for doubt in part.doubts)]
     is_training = provenance.split == TRAINING
@@ -288,7 +290,7 @@ def _measure_layer(
     return LayerResult(
         _kept(numbers),
         [ClassNumber(layer.tap, row) for row in _kept(by_class)],
-        [Pictured(layer.tap, place) for place in _kept(picture)],
+        [Pictured(layer.tap, vector) for vector in _kept(picture)],
         doubts,
         _lost(numbers, by_class, picture),
         stats,
@@ -346,7 +348,7 @@ def _claims(source: ActivationSource) -> list[Claim]:
     if isinstance(head, Undefined):
         claims = [undefined(statement.name, head) for statement in CLAIMS]
     else:
-        claims = [*promise(head, source.graph), *certify(head)]
+        claims = [*theorem_claims(head, source.graph), *certify(head)]
     own = source.provenance
     return claims + decay_claims(head, source.weights, source.graph, with_notes(own.train, own.notes))
 

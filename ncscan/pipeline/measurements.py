@@ -15,9 +15,9 @@ from ncscan.dumps import Dump
 from ncscan.errors import DumpError
 from ncscan.layer_graph import parted
 from ncscan.metrics import MEANS_OF_TRAINING
-from ncscan.pipeline.events import Outcome, Skipped, Tell
+from ncscan.pipeline.events import OnEvent, Outcome, Skipped
 from ncscan.pipeline.fit import label, summed_up
-from ncscan.pipeline.held_out import Beside, are_of_one_network, beside, without
+from ncscan.pipeline.held_out import SplitRows, are_of_one_network, measure_other_split, without
 from ncscan.pipeline.measure import Measured, Options, measure_source
 from ncscan.splits import OUTSIDE, TRAINING
 from ncscan.statistics import LayerStats
@@ -31,7 +31,7 @@ from ncscan.tables import (
 )
 from ncscan.theory import ALWAYS_TRUE
 from ncscan.training_settings import with_notes
-from ncscan.trajectory import CheckpointPlace, integrity, place, trajectory_rows
+from ncscan.trajectory import CheckpointStep, assign_steps, integrity, trajectory_rows
 
 
 @dataclass(frozen=True)
@@ -53,31 +53,36 @@ class Measurements:
     """Certificates that do not hold."""
 
 
-def measure(dumps: Sequence[Path], options: Options, tell: Tell, skipped: Sequence[Skipped] = ()) -> Measurements:
+def measure(
+    dumps: Sequence[Path], options: Options, on_event: OnEvent, skipped: Sequence[Skipped] = ()
+) -> Measurements:
     """Measure every dump, beside what was skipped before."""
     inputs = Outcome()
     for each in skipped:
-        inputs.skip(each, tell)
+        inputs.skip(each, on_event)
     measured = [
         one
-        for splits in _by_checkpoint(dumps, inputs, tell)
-        for one in _measure_checkpoint(splits, inputs, tell, options)
+        for splits in _by_checkpoint(dumps, inputs, on_event)
+        for one in _measure_checkpoint(splits, inputs, on_event, options)
     ]
     if not measured:
         return Measurements(inputs.done, inputs.skipped)
-    moments = list({label(one.provenance): one.moment for one in measured}.values())
-    at = {f"{moment.run}/{moment.checkpoint}": placed for moment, placed in zip(moments, place(moments), strict=True)}
+    records = list({label(one.provenance): one.record for one in measured}.values())
+    at = {
+        f"{record.run}/{record.checkpoint}": placed
+        for record, placed in zip(records, assign_steps(records), strict=True)
+    }
     measured.sort(key=lambda one: (one.provenance.run, at[label(one.provenance)].step, one.provenance.checkpoint))
     contexts = [_context(one.provenance, at[label(one.provenance)]) for one in measured]
     tables = _tables(measured, contexts)
-    trajectory = _trajectories(measured, tables, inputs, tell)
+    trajectory = _trajectories(measured, tables, inputs, on_event)
     return Measurements(
         inputs.done,
         inputs.skipped,
         measured,
         contexts,
         {**tables, "trajectory": trajectory},
-        integrity(moments),
+        integrity(records),
         violated(tables["theory"]),
     )
 
@@ -93,7 +98,7 @@ def violated(theory: pd.DataFrame) -> list[str]:
 
 
 def _trajectories(
-    measured: Sequence[Measured], tables: Mapping[str, pd.DataFrame], inputs: Outcome, tell: Tell
+    measured: Sequence[Measured], tables: Mapping[str, pd.DataFrame], inputs: Outcome, on_event: OnEvent
 ) -> pd.DataFrame:
     """Return what became of each run; one that fails unexpectedly is lost, and the others stay."""
     metrics, weights = tables["metrics"], tables["weights"]
@@ -101,16 +106,16 @@ def _trajectories(
     depth = {one.provenance.run: one.stages for one in measured if one.stages}
     found = []
     for run in dict.fromkeys(metrics["run"]):
-        with inputs.guarding(f"{run}: what became of it over steps and depth", tell):
+        with inputs.guarding(f"{run}: what became of it over steps and depth", on_event):
             found.append(trajectory_rows(metrics[metrics["run"] == run], weights, train, depth))
     return pd.concat(found, ignore_index=True) if found else trajectory_rows(metrics[:0], weights[:0], {}, {})
 
 
-def _by_checkpoint(dumps: Sequence[Path], inputs: Outcome, tell: Tell) -> list[dict[str, Path]]:
+def _by_checkpoint(dumps: Sequence[Path], inputs: Outcome, on_event: OnEvent) -> list[dict[str, Path]]:
     """Return the dumps of each checkpoint by their split, that of the training set first."""
     found: dict[str, dict[str, Path]] = {}
     for path in dumps:
-        with inputs.guarding(str(path), tell):
+        with inputs.guarding(str(path), on_event):
             with Dump(path) as dump:
                 own = dump.provenance
             splits = found.setdefault(label(own), {})
@@ -121,14 +126,16 @@ def _by_checkpoint(dumps: Sequence[Path], inputs: Outcome, tell: Tell) -> list[d
     return [dict(sorted(splits.items(), key=lambda item: item[0] != TRAINING)) for splits in found.values()]
 
 
-def _measure_checkpoint(splits: Mapping[str, Path], inputs: Outcome, tell: Tell, options: Options) -> list[Measured]:
+def _measure_checkpoint(
+    splits: Mapping[str, Path], inputs: Outcome, on_event: OnEvent, options: Options
+) -> list[Measured]:
     """Return the measurements of every dump of one checkpoint; of other data against those of the training set."""
     found: list[Measured] = []
     stats: Mapping[str, LayerStats] = {}
     for split, path in splits.items():
-        with inputs.counting(str(path), tell), Dump(path) as dump:
+        with inputs.counting(str(path), on_event), Dump(path) as dump:
             if split == TRAINING:
-                one = measure_source(dump, options, tell, with_stats=len(splits) > 1)
+                one = measure_source(dump, options, on_event, with_stats=len(splits) > 1)
                 stats, one = one.stats, replace(one, stats={})  # they are needed no longer than the other splits
             elif not found:
                 raise DumpError(f"{path}: no dump of the training set beside it, whose class means it is measured by")
@@ -136,29 +143,29 @@ def _measure_checkpoint(splits: Mapping[str, Path], inputs: Outcome, tell: Tell,
                 with Dump(splits[TRAINING]) as train:
                     if not are_of_one_network(train, dump):
                         raise DumpError(f"{path}: not the network of {train.path}, whose name it has; extract it again")
-                    both = beside(train, stats, dump)
-                one, training = _measure_other(dump, both, tell, options), found[0]
+                    both = measure_other_split(train, stats, dump)
+                one, training = _measure_other(dump, both, on_event, options), found[0]
                 if not any(known.row.metric == "nearest_distance" for known in training.layers):
                     found[0] = replace(training, layers=(*training.layers, *both.train))
-            tell(one.finished)
+            on_event(one.finished)
             for lost in one.lost:
-                inputs.skip(lost, tell)
+                inputs.skip(lost, on_event)
             found.append(one)
     return found
 
 
-def _measure_other(source: ActivationSource, both: Beside, tell: Tell, options: Options) -> Measured:
+def _measure_other(source: ActivationSource, both: SplitRows, on_event: OnEvent, options: Options) -> Measured:
     """Measure other data: a held-out split has all measures, what asks for class means by those of the training set."""
     rows = tuple(both.other)
     if source.provenance.split == OUTSIDE:
         one = Measured(summed_up(source, f"{len(source.layers)} layers"), source.provenance, rows)
     else:
-        own = measure_source(source, options, tell)
+        own = measure_source(source, options, on_event)
         one = replace(own, layers=(*without(own.layers, MEANS_OF_TRAINING), *rows))
     return replace(one, finished=replace(one.finished, doubts=(*one.finished.doubts, *both.doubts)))
 
 
-def _context(provenance: Provenance, at: CheckpointPlace) -> dict[str, Any]:
+def _context(provenance: Provenance, at: CheckpointStep) -> dict[str, Any]:
     """Return the cells of the tables that describe a checkpoint in each of its rows."""
     return {
         "run": provenance.run,
@@ -187,9 +194,9 @@ Entry = tuple[Mapping[str, Any], object]
 
 def _numbers(one: Measured, context: Mapping[str, Any]) -> Iterator[Entry]:
     for tap, reduction, row, at_floor, low, high, baseline in one.layers:
-        place = {"layer": tap.name, "depth": tap.depth, "kind": tap.kind, "reduction": reduction}
+        where = {"layer": tap.name, "depth": tap.depth, "kind": tap.kind, "reduction": reduction}
         trust = {"at_floor": at_floor, "low": low, "high": high, "baseline": baseline}
-        yield {**context, **place, **trust}, row
+        yield {**context, **where, **trust}, row
 
 
 def _of_maps(one: Measured, context: Mapping[str, Any]) -> Iterator[Entry]:

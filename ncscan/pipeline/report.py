@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from ncscan.compare import Gate, GateResult, field_of
-from ncscan.dumps import told_unfinished
+from ncscan.dumps import describe_unfinished
 from ncscan.errors import NcscanError
 from ncscan.files import claimed
-from ncscan.pipeline.events import Outcome, Skipped, Tell, writing
+from ncscan.pipeline.events import OnEvent, Outcome, Skipped, writing
 from ncscan.pipeline.fit import label
 from ncscan.pipeline.gating import gated, judged
 from ncscan.pipeline.measure import Measured, Options, class_index
@@ -67,7 +67,7 @@ class Reported(Outcome):
 def report(
     dumps: Sequence[Path],
     out: Path,
-    tell: Tell,
+    on_event: OnEvent,
     options: Options = PLAIN,
     conventions: Sequence[str] = (),
     pictures: Pictures = NONE,
@@ -91,10 +91,10 @@ def report(
         source_of(name)
     pictures.check()
     with claimed(out):
-        found = measure(dumps, options, tell, skipped)
+        found = measure(dumps, options, on_event, skipped)
         if not found.measured:
             return Reported(found.done, list(found.skipped))
-        warnings = [*found.warnings, *told_unfinished(unfinished)]
+        warnings = [*found.warnings, *describe_unfinished(unfinished)]
         if not pictures.animation:  # which says so itself
             warnings += _unknown(options.classes, found.measured)
         results = judged(gates, field_of(found.tables), unfinished=() if allow_unfinished else unfinished)

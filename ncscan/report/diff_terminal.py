@@ -14,7 +14,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ncscan.compare import Comparison, counts, is_moved, main_rows, missing, moment, most_moved
+from ncscan.compare import Comparison, counts, is_changed, main_rows, missing, most_changed, run_and_step
 from ncscan.wording import number, visible
 
 MOST_GONE = 8
@@ -34,7 +34,7 @@ def render_comparison(found: Comparison, names: Sequence[str], kinds: Sequence[s
         yield _text(f"{side}: {name} ({'a report' if kind == 'report' else kind})")
     pairs = found.frame[["run_a", "run_b", "checkpoint_a", "checkpoint_b"]].drop_duplicates()
     yield from _table(found, pairs)
-    gone = missing(most_moved(found.frame))
+    gone = missing(most_changed(found.frame))
     yield from (_text(f"gone: {each}") for each in gone[:MOST_GONE])
     if len(gone) > MOST_GONE:
         yield _text(f"gone: and {len(gone) - MOST_GONE:,} more, in diff.csv")
@@ -54,8 +54,8 @@ def _table(found: Comparison, pairs: pd.DataFrame) -> Iterator[Table]:
     Of every metric at a layer the number that leads it, at the step where it moved most.
     """
     runs = pairs["run_a"].nunique() > 1
-    moved = most_moved(main_rows(found.frame))
-    moved = moved[is_moved(moved)].drop_duplicates(["table", "run_a", "split", "layer", "metric"]).head(MOST_ROWS)
+    moved = most_changed(main_rows(found.frame))
+    moved = moved[is_changed(moved)].drop_duplicates(["table", "run_a", "split", "layer", "metric"]).head(MOST_ROWS)
     if moved.empty:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="what moved most", title_justify="left")
@@ -65,7 +65,7 @@ def _table(found: Comparison, pairs: pd.DataFrame) -> Iterator[Table]:
     for heading in ("A", "B", "B − A", "× noise"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in moved.to_dict("records"):
-        run, step = moment(row, unit=False)
+        run, step = run_and_step(row, unit=False)
         where = [f"{run} {step}" if runs else step] if first else []
         where += [row["layer"], " ".join(part for part in (row["metric"], row["quantity"]) if part)]
         values = [number(row[name]) for name in ("a", "b", "difference")]

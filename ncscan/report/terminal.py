@@ -88,7 +88,7 @@ def _bar(value: float, low: float, high: float) -> str:
 
 def _run(verdict: RunVerdict, width: int) -> Iterator[RenderableType]:
     yield Text.assemble((visible(verdict.run), "bold"), "  ", (_OVERALL[verdict.judgement], _STYLES[verdict.judgement]))
-    for line in _story(verdict):
+    for line in _sentences(verdict):
         yield _indented(line)
     doubts = [doubt.sentence for doubt in verdict.doubts if doubt.kind not in _WARNED]
     for doubt in doubts[:MOST_DOUBTS]:
@@ -98,7 +98,7 @@ def _run(verdict: RunVerdict, width: int) -> Iterator[RenderableType]:
     yield _numbers(verdict, width)
 
 
-def _story(verdict: RunVerdict) -> Iterator[str]:
+def _sentences(verdict: RunVerdict) -> Iterator[str]:
     """Yield the verdict in a few lines."""
     where = ""
     if verdict.reads:
@@ -136,10 +136,10 @@ def _numbers(verdict: RunVerdict, width: int) -> Table:
         if several:
             cells.append(_text(sparkline(each.values, 24 if wide else 14), "cyan"))
         cells.append(_text(_first_to_last(each, several=several)))
-        cells.append(_text("" if each.at_collapse is None else _said(each, each.at_collapse)))
+        cells.append(_text("" if each.at_collapse is None else _value_text(each, each.at_collapse)))
         if wide:
             baseline = each.baseline if isinstance(each, Aspect) else None
-            cells.append(_text("" if baseline is None else _said(each, baseline)))
+            cells.append(_text("" if baseline is None else _value_text(each, baseline)))
         judgement = each.judgement if isinstance(each, Aspect) else ""
         balanced = isinstance(each, Aspect) and judgement == "collapsed" and each.aspect not in ASPECTS
         word = "balanced" if balanced else judgement
@@ -149,9 +149,9 @@ def _numbers(verdict: RunVerdict, width: int) -> Table:
 
 def _first_to_last(each: RunNumber, *, several: bool) -> str:
     if each.last is None:
-        return "no value" if each.first is None else f"{_said(each, each.first)} → no value"
-    last = _said(each, each.last)
-    return f"{_said(each, each.first)} → {last}" if several and each.first is not None else last
+        return "no value" if each.first is None else f"{_value_text(each, each.first)} → no value"
+    last = _value_text(each, each.last)
+    return f"{_value_text(each, each.first)} → {last}" if several and each.first is not None else last
 
 
 def _name(each: RunNumber) -> str:
@@ -160,7 +160,7 @@ def _name(each: RunNumber) -> str:
     return {"error": "training error", "balancedness": "balancedness", "head_condition": "κ of the head"}[each.metric]
 
 
-def _said(each: RunNumber, value: float) -> str:
+def _value_text(each: RunNumber, value: float) -> str:
     return percent(value) if each.metric in _SHARES else number(value)
 
 
@@ -173,7 +173,7 @@ def _lines(runs: Sequence[RunVerdict]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True, overflow="ellipsis")
     for verdict in runs:
         numbers = [verdict.error, *verdict.entries]
-        cells = ["–" if each is None or each.last is None else _said(each, each.last) for each in numbers]
+        cells = ["–" if each is None or each.last is None else _value_text(each, each.last) for each in numbers]
         name, judgement = _text(verdict.run), _text(_OVERALL[verdict.judgement], _STYLES[verdict.judgement])
         table.add_row(name, judgement, *map(_text, cells))
     return table

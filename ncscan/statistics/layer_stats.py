@@ -65,7 +65,7 @@ class LayerStats:
     """Class sums under permuted labels, where they were asked for."""
     exponent: int = 0
     """All sums are of activations in the unit 2^exponent; not 0 only where squares of them would leave float64."""
-    drift: Float64[np.ndarray, "K e"] | None = None
+    mean_rounding: Float64[np.ndarray, "K e"] | None = None
     """δ_c, what rounding of its sum moved each class mean by, as the second pass measured it; None where it did not."""
     noise: float = 0.0
     """‖Σ_W‖ where a Gram matrix was accumulated, else what of it lies in the span of the means, which it makes."""
@@ -144,21 +144,25 @@ class LayerStats:
             return self.resolution
         stored, summed = (np.sqrt(np.mean(self.ulps(p) ** 2) / 12) for p in (self.precision, "float64"))
         size = np.sqrt(self.n_features) + np.sqrt(self.n_classes)
-        return self.with_drift(float(size * max(2 * stored, 16 * np.sqrt(self.batches) * summed)))
+        return self.with_mean_rounding(float(size * max(2 * stored, 16 * np.sqrt(self.batches) * summed)))
 
-    def with_drift(self, rounding: float) -> float:
+    def with_mean_rounding(self, rounding: float) -> float:
         """Return what rounding can do to a singular value of M, never under 2‖δ‖."""
-        if self.drift is None or 2 * np.linalg.norm(self.drift) <= rounding:  # ‖δ‖ ≤ ‖δ‖_F
+        if self.mean_rounding is None or 2 * np.linalg.norm(self.mean_rounding) <= rounding:  # ‖δ‖ ≤ ‖δ‖_F
             return rounding
-        return max(rounding, 2 * _norm(self.drift))
+        return max(rounding, 2 * _norm(self.mean_rounding))
 
     @cached_property
     def is_one_point(self) -> bool:
         """Return whether nothing is known to vary: rounding of the class means may be 1 % or more of √(tr Σ_T)."""
-        drift = 0.0 if self.drift is None else self.counts @ np.einsum("kd,kd->k", self.drift, self.drift)
+        mean_rounding = (
+            0.0
+            if self.mean_rounding is None
+            else self.counts @ np.einsum("kd,kd->k", self.mean_rounding, self.mean_rounding)
+        )
         centred = self.centred("sample")
         total = self.within.sum() + self.counts @ np.einsum("kr,kr->k", centred, centred)
-        return bool(total <= _HUNDREDFOLD**2 * drift)
+        return bool(total <= _HUNDREDFOLD**2 * mean_rounding)
 
 
 def require_extent(stats: LayerStats) -> None:
@@ -246,11 +250,11 @@ def layer_stats_from(
     """
     classes = np.arange(len(of.counts)) if classes is None else classes
     # Residuals sum to zero in every class; what is left of them is the rounding of the means, and is taken out.
-    drift = None
+    mean_rounding = None
     if not sums.obstacle:
         _check_same_samples(of, scatter, classes, precision)
-        drift = scatter.residuals / of.counts[:, None]
-        scatter = _around_own_means(of, scatter, drift)
+        mean_rounding = scatter.residuals / of.counts[:, None]
+        scatter = _around_own_means(of, scatter, mean_rounding)
     stats = LayerStats(
         precision=precision,
         obstacle=sums.obstacle,
@@ -273,18 +277,18 @@ def layer_stats_from(
         samples=scatter.samples,
         permuted=scatter.permuted,
         exponent=exponent,
-        drift=drift,
+        mean_rounding=mean_rounding,
         noise=_largest_noise(of, scatter, sums.obstacle),
     )
     return replace(stats, unexplained=_unexplained(stats, scatter))
 
 
-def _around_own_means(of: Frame, scatter: Scatter, drift: Float64[np.ndarray, "K d"]) -> Scatter:
+def _around_own_means(of: Frame, scatter: Scatter, mean_rounding: Float64[np.ndarray, "K d"]) -> Scatter:
     """Return the scatter around the means that classes have, not around those that rounding moved by δ_c.
 
     Σ‖h − μ_c‖² = Σ‖h − (μ_c + δ_c)‖² + n_c‖δ_c‖². What is left of equal samples is the rounding of that difference: 0.
     """
-    moved = of.counts * np.einsum("kd,kd->k", drift, drift)
+    moved = of.counts * np.einsum("kd,kd->k", mean_rounding, mean_rounding)
     own = scatter.within - moved
     rounding = 4 * np.finfo(np.float64).eps * of.counts * scatter.within
     within = np.where(own > rounding, own, 0.0)

@@ -23,7 +23,7 @@ from ncscan.tables.parquet_file import parquet_bytes, require_parquet
 from ncscan.tables.plotted_points import KEYS, MAPS, over_seeds, points
 from ncscan.tables.report_reader import REPORT_NAME, read_report
 from ncscan.tables.selection import compared, read_layer
-from ncscan.tables.times import known_onsets, moment_names, onset_rows, onsets
+from ncscan.tables.times import checkpoint_names, known_onsets, onset_rows, onsets
 
 __all__ = [
     "CLASS_COLUMNS",
@@ -45,12 +45,12 @@ __all__ = [
     "WEIGHT_COLUMNS",
     "WHOLE",
     "Columns",
+    "checkpoint_names",
     "compared",
     "complete",
     "csv_text",
     "inert",
     "known_onsets",
-    "moment_names",
     "numbers",
     "onset_rows",
     "onsets",

@@ -1,4 +1,4 @@
-"""What a checkpoint is called where it stands for a moment of its run, and when the terminal phase of a run begins."""
+"""Name the checkpoints of a run by their steps, and find where the terminal phase of a run begins."""
 
 from collections import Counter
 
@@ -8,12 +8,12 @@ from ncscan.errors import Undefined
 from ncscan.wording import visible
 
 
-def moment_names(moments: pd.DataFrame) -> list[str]:
+def checkpoint_names(checkpoints: pd.DataFrame) -> list[str]:
     """Return the unit and step of each, with its name where several have one step, or its name where it has none."""
-    names = [visible(str(name)) for name in moments["checkpoint"]]
+    names = [visible(str(name)) for name in checkpoints["checkpoint"]]
     times = [
         "" if pd.isna(step) else f"{visible(str(unit))} {int(step):,}".strip()
-        for step, unit in zip(moments["step"], moments["step_unit"], strict=True)
+        for step, unit in zip(checkpoints["step"], checkpoints["step_unit"], strict=True)
     ]
     count = Counter(times)
     return [

@@ -4,7 +4,7 @@ from ncscan.theory.certificates import certify
 from ncscan.theory.claims import Claim, undefined
 from ncscan.theory.linear_head import HeadStats, head_stats
 from ncscan.theory.statements import ALWAYS_TRUE, CLAIMS
-from ncscan.theory.theorem_3_1 import promise
+from ncscan.theory.theorem_3_1 import theorem_claims
 from ncscan.theory.weight_decay import DECAY_CLAIMS, decay_claims
 
 __all__ = [
@@ -16,6 +16,6 @@ __all__ = [
     "certify",
     "decay_claims",
     "head_stats",
-    "promise",
+    "theorem_claims",
     "undefined",
 ]

@@ -36,7 +36,7 @@ OF_NETWORK = ("theorem31_wide", "theorem31_pyramid", "theorem31_smooth")
 """The claims about the head, and about the network below it."""
 
 
-def promise(head: HeadStats, graph: TapGraph) -> list[Claim]:
+def theorem_claims(head: HeadStats, graph: TapGraph) -> list[Claim]:
     """Return theorem 3.1 of Jacot, Súkeník, Wang and Mondelli (2024): its hypotheses, then its bound on NC1.
 
     nc1_trace(Z_{L−1}) ≤ (r²/N)·Ψ²/(√((K−1)/K) − 2ε1/√N)², Ψ = r(ε1/(s_K(Y)−ε1) + √(n_{L−1}ε2)), s_K(Y) = √(N/K).

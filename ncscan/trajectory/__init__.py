@@ -1,9 +1,9 @@
 """Say what becomes of a run over its steps, and of a checkpoint over its depth."""
 
+from ncscan.trajectory.checkpoint_steps import CheckpointRecord, CheckpointStep, assign_steps, integrity
 from ncscan.trajectory.evaluate import trajectory_rows
 from ncscan.trajectory.findings import COLLAPSED, DECAYING, MAIN, THRESHOLDS
 from ncscan.trajectory.over_depth import stages
-from ncscan.trajectory.placing import CheckpointPlace, Moment, integrity, place
 from ncscan.trajectory.seed_groups import group_frame
 from ncscan.trajectory.series import FEWEST
 
@@ -13,11 +13,11 @@ __all__ = [
     "FEWEST",
     "MAIN",
     "THRESHOLDS",
-    "CheckpointPlace",
-    "Moment",
+    "CheckpointRecord",
+    "CheckpointStep",
+    "assign_steps",
     "group_frame",
     "integrity",
-    "place",
     "stages",
     "trajectory_rows",
 ]

@@ -10,10 +10,10 @@ import pandas as pd
 
 from ncscan.rows import of_main_split
 from ncscan.training_settings import Train
+from ncscan.trajectory.checkpoint_steps import CheckpointRecord, CheckpointStep, assign_steps, integrity
 from ncscan.trajectory.findings import COLLAPSED, FINDINGS, MAIN, THRESHOLDS, FindingDefinition
 from ncscan.trajectory.over_depth import depth_findings, stages
 from ncscan.trajectory.over_steps import step_findings
-from ncscan.trajectory.placing import CheckpointPlace, Moment, integrity, place
 from ncscan.trajectory.seed_groups import group_frame
 from ncscan.trajectory.series import series_of
 
@@ -22,12 +22,12 @@ __all__ = [
     "FINDINGS",
     "MAIN",
     "THRESHOLDS",
-    "CheckpointPlace",
+    "CheckpointRecord",
+    "CheckpointStep",
     "FindingDefinition",
-    "Moment",
+    "assign_steps",
     "group_frame",
     "integrity",
-    "place",
     "stages",
     "trajectory_rows",
 ]

@@ -47,12 +47,12 @@ def depth_findings(numbers: Numbers, stages: Sequence[str]) -> Iterator[Finding]
     errors = next((series for (_, metric, _), series in numbers.items() if metric == "error"), None)
     if not stages:
         return
-    places = dict.fromkeys(
-        place
+    checkpoints = dict.fromkeys(
+        checkpoint
         for series in ([errors] if errors is not None else numbers.values())
-        for place in zip(series.checkpoints, map(int, series.steps), strict=True)
+        for checkpoint in zip(series.checkpoints, map(int, series.steps), strict=True)
     )
-    for checkpoint, step in places:
+    for checkpoint, step in checkpoints:
         error = Undefined("the error was not measured") if errors is None else errors.at(checkpoint)
         for one in _of_checkpoint(numbers, tuple(stages), checkpoint, error):
             yield found(

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
-from ncscan.splits import UNSAID
+from ncscan.splits import IMPLIED
 from ncscan.training_settings import Train, balance_rate, effective_steps
 from ncscan.trajectory.findings import BALANCE_FLOOR, BALANCES, DECAYING, MAIN, THRESHOLDS, Finding, found
 from ncscan.trajectory.series import Fit, Numbers, Series, log_linear
@@ -54,7 +54,7 @@ def _onset(errors: Series | None, split: str) -> Onset:
     """Return the first checkpoint without training error; Undefined when there is none."""
     if errors is None:
         raise Undefined("the error was not measured")
-    if split not in UNSAID:
+    if split not in IMPLIED:
         raise Undefined(f"the error is that of the {split} split, not of the training set")
     if np.isnan(errors.values).all():
         raise Undefined(errors.reasons[0])

@@ -68,12 +68,12 @@ def honest(
     chance = chance_levels(stats.n_classes, stats.n_features, centred_rows=view.is_partial)
     estimate = estimates(view)
     rows = [_estimated(row, estimate.get(key_of(row))) for row in measure(view)]
-    return [_beside(row, key_of(row), intervals, floor, chance, permuted, estimate) for row in rows]
+    return [_with_uncertainty(row, key_of(row), intervals, floor, chance, permuted, estimate) for row in rows]
 
 
-def _or_none(beside: Callable[[], dict[Key, Kind]]) -> dict[Key, Kind]:
+def _or_none(compute: Callable[[], dict[Key, Kind]]) -> dict[Key, Kind]:
     """Return what stands beside the rows, or nothing where float64 cannot compute it: the rows themselves stay."""
-    found = attempt(beside)
+    found = attempt(compute)
     return {} if isinstance(found, Undefined) else found
 
 
@@ -83,7 +83,7 @@ def estimated(view: LayerView) -> list[Row]:
     return [_estimated(row, estimate.get(key_of(row))) for row in measure(view)]
 
 
-def _beside(
+def _with_uncertainty(
     row: Row,
     key: Key,
     intervals: dict[Key, Interval],

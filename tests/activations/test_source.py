@@ -15,7 +15,7 @@ from ncscan.data.dataset import Dataset
 from ncscan.dumps.reader import Dump
 from ncscan.layer_graph import TapGraph
 from ncscan.pipeline.events import Event
-from ncscan.pipeline.held_out import are_of_one_network, beside
+from ncscan.pipeline.held_out import are_of_one_network, measure_other_split
 from ncscan.pipeline.measure import Measured, Options, measure_layer, measure_source
 
 PLAIN, EVERYTHING = Options(), Options(bootstrap=20, permutations=20, classes=("c",))
@@ -121,7 +121,7 @@ def test_other_arrays_measure_against_those_of_the_training_set() -> None:
     assert list(kept.stats) == [layer.tap.name for layer in source.layers]
     assert measure_source(source, PLAIN, lambda _event: None).stats == {}
     other = replace(source, provenance=replace(PROVENANCE, split="test"))
-    rows = beside(source, kept.stats, other)
+    rows = measure_other_split(source, kept.stats, other)
     errors = {row.tap.name: row.row.value for row in rows.other if row.row.metric == "ncc_error"}
     own = {row.tap.name: row.row.value for row in kept.layers if row.row.metric == "ncc_error"}
     assert errors == pytest.approx(own)  # the same samples

@@ -22,7 +22,7 @@ from ncscan.dumps.reader import Dump
 from ncscan.metrics.evaluate import Classifier, LayerView, Row, measure
 from ncscan.pipeline.measure import Options, measure_source
 from ncscan.statistics.accumulation.options import AccumulationOptions
-from ncscan.statistics.accumulation.parallel import in_lanes
+from ncscan.statistics.accumulation.parallel import in_threads
 from ncscan.statistics.accumulation.passes import layer_stats
 
 RUNS = 7
@@ -50,7 +50,7 @@ def measured(path: Path, *, negativity: bool) -> dict[str, Row]:
             by_metric = {row.metric: row for row in measure(LayerView(stats, classifier=classifier))}
             return layer.tap.name, by_metric["feature_condition"]
 
-        with in_lanes(rows, dump.layers) as conditions:
+        with in_threads(rows, dump.layers) as conditions:
             return dict(conditions)
 
 

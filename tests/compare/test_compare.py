@@ -27,7 +27,7 @@ from ncscan.compare.ranking import (
     counts,
     kinds,
     main_rows,
-    most_moved,
+    most_changed,
 )
 from ncscan.errors import UsageError
 from ncscan.report.html.diff_page import MOST_ROWS, diff_page
@@ -282,13 +282,13 @@ def test_most_moved_comes_first() -> None:
         return lambda run, step, layer: falling(run, step, layer) * by.get(layer, 1.0)
 
     found = compare(tables(steps=(0,)), tables(steps=(0,), value=shifted({"relu": 3.0, "fc1": 0.1, "fc2": -1.0})))
-    moved = most_moved(main_rows(found.frame))
+    moved = most_changed(main_rows(found.frame))
     assert ["fc2", "fc1", "relu"] == moved["layer"].head(3).tolist()
     wide, tight = {"low": 0.0, "high": 10.0}, {"low": 0.0, "high": 1e-6}
     a, b = tables(steps=(0,), trust=tight), tables(steps=(0,), value=shifted({"relu": 1.01, "fc1": 0.1}), trust=tight)
     for own in (a, b):
         own["metrics"].loc[own["metrics"]["layer"] == "fc1", ["low", "high"]] = list(wide.values())
-    kept = most_moved(main_rows(compare(a, b).frame))
+    kept = most_changed(main_rows(compare(a, b).frame))
     assert [("relu", BEYOND), ("fc1", WITHIN)] == [(r["layer"], r["kind"]) for r in kept.head(2).to_dict("records")]
 
 
@@ -301,7 +301,7 @@ def test_times_beyond_noise_count_before_the_relative_change() -> None:
     for own in (a, b):
         for layer, ends in intervals.items():
             own["metrics"].loc[own["metrics"]["layer"] == layer, ["low", "high"]] = list(ends)
-    moved = most_moved(main_rows(compare(a, b).frame))
+    moved = most_changed(main_rows(compare(a, b).frame))
     pinv = moved[(moved["metric"] == "nc1_pinv") & (moved["kind"] == BEYOND)]
     assert ["fc1", "relu"] == pinv["layer"].tolist()
 
@@ -314,7 +314,7 @@ def test_zero_moves_as_far_as_the_smallest_value_allows() -> None:
         tables(steps=(0,), value=lambda run, step, layer: b.get(layer, 1.0)),
     )
     # In logarithms from 0.001 on: 6.8, 3.9, 2.2 and 1.1.
-    assert ["relu", "fc2", "out", "fc1"] == most_moved(main_rows(found.frame))["layer"].head(4).tolist()
+    assert ["relu", "fc2", "out", "fc1"] == most_changed(main_rows(found.frame))["layer"].head(4).tolist()
 
 
 def test_rows_of_every_kind_are_counted() -> None:

@@ -103,15 +103,15 @@ def durations(gif: bytes) -> list[int]:
 def test_simplex_in_any_basis_stands_on_the_frame_at_every_step(wanted: tuple[str, ...]) -> None:
     ((track,), missing) = tracks(tables_of(), wanted, FEWEST_CLASSES)
     assert missing == []
-    assert [0, 10, 100] == [moment.step for moment in track.moments]
+    assert [0, 10, 100] == [checkpoint.step for checkpoint in track.checkpoints]
     expected = {"0": "ant", "2": "cat"}
     assert tuple(expected.get(name, name) for name in wanted) == track.names
-    for moment in track.moments:
-        assert moment.at is not None
-        assert moment.at.rows is not None
-        assert np.abs(moment.at.means - vertices(len(wanted))).max() < EXACT
-        assert np.abs(moment.at.rows - vertices(len(wanted))).max() < EXACT
-    last = track.moments[-1].at
+    for checkpoint in track.checkpoints:
+        assert checkpoint.at is not None
+        assert checkpoint.at.rows is not None
+        assert np.abs(checkpoint.at.means - vertices(len(wanted))).max() < EXACT
+        assert np.abs(checkpoint.at.rows - vertices(len(wanted))).max() < EXACT
+    last = track.checkpoints[-1].at
     assert last is not None
     assert np.abs(last.samples - vertices(len(wanted))[track.owners]).max() < EXACT
     assert 10 == track.onset
@@ -128,7 +128,7 @@ def test_dimensions_that_are_not_there_are_none() -> None:
     tables = tables_of(k=3, names=("a", "b", "c"))
     tables["geometry"].loc[:, [f"x{i}" for i in range(3, 10)]] = np.nan
     ((track,), _) = tracks(tables, (), FEWEST_CLASSES)
-    assert all(moment.at is not None for moment in track.moments)
+    assert all(checkpoint.at is not None for checkpoint in track.checkpoints)
 
 
 def test_frames_are_checkpoints_with_others_between_and_the_last_is_held() -> None:
@@ -165,11 +165,13 @@ def test_four_classes_turn_and_what_is_near_is_larger_and_drawn_last() -> None:
     angles = [angle for _, angle, _ in _frames([track], _timeline([track]))]
     assert angles == sorted(angles)
     assert len(set(angles)) == len(angles)
-    frame = Picture(track.moments[-1].at, "", "", terminal=True)
+    frame = Picture(track.checkpoints[-1].at, "", "", terminal=True)
     sizes = [row["size"] for row in _datasets([track], [frame], 0.3, 1.5)["means0"]]
     assert sizes == sorted(sizes)
     assert len(set(sizes)) == 4
-    flat = _datasets([track_of_three()], [Picture(track_of_three().moments[-1].at, "", "", terminal=True)], 0.3, 1.5)
+    flat = _datasets(
+        [track_of_three()], [Picture(track_of_three().checkpoints[-1].at, "", "", terminal=True)], 0.3, 1.5
+    )
     assert {110.0} == {row["size"] for row in flat["means0"]}
 
 
@@ -228,7 +230,7 @@ def test_checkpoint_without_a_place_says_why_and_the_others_move() -> None:
 
 def test_runs_without_a_linear_classifier_have_means_and_samples() -> None:
     ((track,), _) = tracks(tables_of(classifier=False), (), FEWEST_CLASSES)
-    assert all(moment.at is not None and moment.at.rows is None for moment in track.moments)
+    assert all(checkpoint.at is not None and checkpoint.at.rows is None for checkpoint in track.checkpoints)
     assert animation(tables_of(classifier=False)).gif
 
 

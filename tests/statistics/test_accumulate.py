@@ -17,7 +17,7 @@ from ncscan.metrics.evaluate import LayerView
 from ncscan.metrics.layers.variability import nc1_pinv, nc1_trace
 from ncscan.statistics.accumulation.gram import in_column_blocks, symmetric_product
 from ncscan.statistics.accumulation.options import AccumulationOptions
-from ncscan.statistics.accumulation.parallel import in_lanes
+from ncscan.statistics.accumulation.parallel import in_threads
 from ncscan.statistics.accumulation.passes import layer_stats
 from ncscan.statistics.layer_stats import LayerStats
 from ncscan.statistics.simplex_etf import nearest_simplex
@@ -189,7 +189,7 @@ def test_settings_of_the_process_change_once_for_all_layers(
     for name in ("set_float32_matmul_precision", "set_num_threads"):
         monkeypatch.setattr(torch, name, recorded(name))
     layer_stats(lambda: chunked(features, 2), labels, 4)
-    with in_lanes(lambda size: layer_stats(lambda: chunked(features, size), labels, 4), range(1, 9)) as found:
+    with in_threads(lambda size: layer_stats(lambda: chunked(features, size), labels, 4), range(1, 9)) as found:
         assert {stats.n_samples for stats in found} == {len(labels)}
     assert made == ["highest", 1, 1, chosen[0]] * 2  # once for the layer alone, once for the eight
 

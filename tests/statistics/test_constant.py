@@ -117,7 +117,7 @@ def test_spread_of_a_few_steps_of_the_format_is_what_the_stored_numbers_have() -
 
 def test_directions_of_class_means_count_above_what_rounding_moved_them_by() -> None:
     stats = stats_of(np.random.default_rng(4).standard_normal((len(LABELS), 8)), LABELS)
-    assert stats.drift is not None
-    assert stats.with_drift(0.0) == pytest.approx(2 * np.linalg.norm(stats.drift, 2))
-    assert stats.tolerance >= stats.with_drift(0.0)
+    assert stats.mean_rounding is not None
+    assert stats.with_mean_rounding(0.0) == pytest.approx(2 * np.linalg.norm(stats.mean_rounding, 2))
+    assert stats.tolerance >= stats.with_mean_rounding(0.0)
     assert len(between(stats, "class")[0]) == 5

@@ -15,7 +15,7 @@ from torch import nn
 from ncscan.compare.align import compare
 from ncscan.compare.gate_parser import parse
 from ncscan.compare.gates import field_of, judge
-from ncscan.compare.ranking import main_rows, most_moved
+from ncscan.compare.ranking import main_rows, most_changed
 from ncscan.data.dataset import Dataset, from_arrays
 from ncscan.errors import UsageError
 from ncscan.pipeline.measure import Options
@@ -203,7 +203,7 @@ def moved(own: Tables) -> Any:
     frame = compare(a, b).frame
     keys = ["checkpoint_a", "table", "layer", "metric", "classifier", "quantity", "weighting"]
     main = main_rows(frame).sort_values(keys, kind="stable").reset_index(drop=True)
-    return most_moved(main).drop(columns="leads").astype("string").fillna("").to_dict("list")
+    return most_changed(main).drop(columns="leads").astype("string").fillna("").to_dict("list")
 
 
 def _of_run(table: pd.DataFrame, run: str) -> pd.DataFrame:

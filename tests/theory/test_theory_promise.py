@@ -12,7 +12,7 @@ from ncscan.layer_graph import TapGraph
 from ncscan.theory.claims import Claim
 from ncscan.theory.linear_head import HeadStats
 from ncscan.theory.statements import CLAIMS
-from ncscan.theory.theorem_3_1 import promise
+from ncscan.theory.theorem_3_1 import theorem_claims
 
 ROUNDING = 1e-9
 
@@ -30,7 +30,7 @@ def graph_of(head: HeadStats, activation: str = "Identity") -> TapGraph:
 
 
 def rows(head: HeadStats, graph: TapGraph | None = None) -> dict[tuple[str, str], Claim]:
-    return {(c.claim, c.quantity): c for c in promise(head, graph or graph_of(head))}
+    return {(c.claim, c.quantity): c for c in theorem_claims(head, graph or graph_of(head))}
 
 
 def biased_family(t: float) -> HeadStats:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ncscan.activations import copied, logits_in, moved
+from ncscan.activations import copied, logits_in, on_device
 from ncscan.computable import computable
 from ncscan.data import Dataset, Inputs
 from ncscan.errors import TapError, Undefined
@@ -62,7 +62,7 @@ class Work:
     def losses(self) -> Iterator[Float[torch.Tensor, ""]]:
         """Yield the share of each batch in the mean loss."""
         for inputs, labels in self.batches:
-            own = copied(moved(inputs, self.device))
+            own = copied(on_device(inputs, self.device))
             logits = logits_in(self.model(**own) if isinstance(own, dict) else self.model(own))
             yield self.objective.loss(logits, labels.to(self.device)) / self.n
 

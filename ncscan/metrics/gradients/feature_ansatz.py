@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from ncscan.activations import Trace, moved, watch
+from ncscan.activations import Trace, on_device, watch
 from ncscan.computable import computable
 from ncscan.data import Inputs
 from ncscan.errors import Undefined
@@ -170,7 +170,7 @@ def _outer_products(
     with watch(work.model, traced, taps, keep) as forward, _differentiating(work.model):
         for inputs, _ in work.batches:
             edges.clear()
-            logits = forward(_followed(moved(inputs, work.device)))
+            logits = forward(_followed(on_device(inputs, work.device)))
             for probe in _probes(logits, signs):
                 slopes = torch.autograd.grad(logits, list(edges.values()), probe, retain_graph=True, allow_unused=True)
                 for i, slope in zip(edges, slopes, strict=True):

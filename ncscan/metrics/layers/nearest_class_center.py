@@ -67,7 +67,7 @@ def require_apart(stats: LayerStats) -> None:
     if not len(stats.basis):  # all are as near to each other: the first two that are not equal
         others = np.flatnonzero((means != means[0]).any(axis=1))
         one, other = (0, int(others[0])) if len(others) else (one, other)
-    rounding = stats.with_drift(16 * np.finfo(np.float64).eps * float(np.linalg.norm(means)))
+    rounding = stats.with_mean_rounding(16 * np.finfo(np.float64).eps * float(np.linalg.norm(means)))
     unlike = (means[one] != means[other]).any() or 0 < stats.within.sum() <= stats.n_samples * rounding**2
     if stats.frame.crowding.distance <= rounding and unlike:
         one, other = stats.classes[[one, other]]

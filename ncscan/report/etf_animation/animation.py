@@ -77,8 +77,8 @@ def animation(tables: Mapping[str, pd.DataFrame], wanted: Sequence[str] = ()) ->
     Raises: UsageError when there is no such class, or nothing that could move.
     """
     found, missing = tracks(tables, wanted, FEWEST_CLASSES)
-    moving = [track for track in found if len(track.moments) > 1]
-    missing += [f"{t.run}: one checkpoint, so nothing moves" for t in found if len(t.moments) < 2]
+    moving = [track for track in found if len(track.checkpoints) > 1]
+    missing += [f"{t.run}: one checkpoint, so nothing moves" for t in found if len(t.checkpoints) < 2]
     if not moving:
         why = visible("; ".join(missing)) or "no layer that a classifier reads was measured"
         raise UsageError(f"--animation: nothing to animate: {why}")
@@ -110,8 +110,8 @@ def _first_of_groups(found: Sequence[Track]) -> list[Track]:
 def _steps(shown: Sequence[Track]) -> list[int]:
     """Return the steps of all runs; where they count in different units, the places in their order."""
     if len({track.step_unit for track in shown}) > 1:
-        return list(range(max(len(track.moments) for track in shown)))
-    return sorted({moment.step for track in shown for moment in track.moments})
+        return list(range(max(len(track.checkpoints) for track in shown)))
+    return sorted({checkpoint.step for track in shown for checkpoint in track.checkpoints})
 
 
 def _timeline(shown: Sequence[Track]) -> list[list[int]]:
@@ -121,8 +121,8 @@ def _timeline(shown: Sequence[Track]) -> list[list[int]]:
     for step in spread_out(_steps(shown), MOST_STEPS):
         at = []
         for track in shown:
-            passed = step + 1 if mixed else sum(moment.step <= step for moment in track.moments)
-            at.append(min(max(passed, 1), len(track.moments)) - 1)
+            passed = step + 1 if mixed else sum(checkpoint.step <= step for checkpoint in track.checkpoints)
+            at.append(min(max(passed, 1), len(track.checkpoints)) - 1)
         times.append(at)
     return times
 
@@ -146,7 +146,7 @@ def _eased(share: float) -> float:
 
 
 def _frame(track: Track, before: int, after: int, share: float) -> Picture:
-    a, b = track.moments[before], track.moments[after]
+    a, b = track.checkpoints[before], track.checkpoints[after]
     unit = f"{short(track.step_unit)} " if track.step_unit else "step "
     words = f"{unit}{a.step:,}" if share == 0 or before == after else f"{unit}{a.step:,} → {b.step:,}"
     return Picture(_between(a, b, share), words, a.reason, track.onset is not None and a.step >= track.onset)
@@ -174,7 +174,7 @@ def _template(shown: Sequence[Track], reach: float) -> dict[str, Any]:
 
 def _reach(shown: Sequence[Track]) -> float:
     """Return how far a panel goes: nearly all there is at any time, and never so far that the simplex becomes small."""
-    placed = [m.at for track in shown for m in track.moments if m.at is not None]
+    placed = [m.at for track in shown for m in track.checkpoints if m.at is not None]
     lengths = [np.linalg.norm(np.vstack([at.means, at.samples]), axis=1) for at in placed]
     most = float(np.quantile(np.concatenate(lengths), 0.95)) if lengths else 0.0
     return min(max(NEAREST, 1.1 * most), FARTHEST)

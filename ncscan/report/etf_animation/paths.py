@@ -40,7 +40,7 @@ class Track:
     """The names of the classes, in the order in which they were asked for."""
     owners: Int64[np.ndarray, "n"]
     """The class among them that each sample belongs to."""
-    moments: tuple[PlacedCheckpoint, ...]
+    checkpoints: tuple[PlacedCheckpoint, ...]
     onset: int | None
     """The step of the first checkpoint without training errors."""
 
@@ -90,13 +90,13 @@ def _track(run: str, rows: pd.DataFrame, classes: Sequence[int], known: Mapping[
     own = rows[rows["class_index"].isin(classes)]
     samples = own[own["item"] == "sample"].drop_duplicates("sample").sort_values("sample")
     order = samples["sample"].tolist()
-    moments = []
+    checkpoints = []
     for _, at in own.sort_values("step", kind="stable").groupby("checkpoint", sort=False):
         step = int(at["step"].iloc[0])
         try:
-            moments.append(PlacedCheckpoint(step, _positions(at, classes, order)))
+            checkpoints.append(PlacedCheckpoint(step, _positions(at, classes, order)))
         except Undefined as why:
-            moments.append(PlacedCheckpoint(step, None, str(why)))
+            checkpoints.append(PlacedCheckpoint(step, None, str(why)))
     return Track(
         run=run,
         group=str(rows["group"].iloc[0]),
@@ -104,7 +104,7 @@ def _track(run: str, rows: pd.DataFrame, classes: Sequence[int], known: Mapping[
         layer=str(rows["layer"].iloc[0]),
         names=tuple(known[c] for c in classes),
         owners=np.array([list(classes).index(c) for c in samples["class_index"]], np.int64),
-        moments=tuple(moments),
+        checkpoints=tuple(checkpoints),
         onset=onset,
     )
 

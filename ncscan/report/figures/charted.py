@@ -24,7 +24,7 @@ from ncscan.report.figures.scales import (
     spread_out,
 )
 from ncscan.rows import leading, of_training
-from ncscan.tables import known_onsets, moment_names, over_seeds, points, read_layer
+from ncscan.tables import checkpoint_names, known_onsets, over_seeds, points, read_layer
 from ncscan.trajectory import MAIN
 from ncscan.wording import number, visible
 
@@ -71,26 +71,26 @@ def _of_run(own: pd.DataFrame, folder: str, scale: Scale, onset: int | None) -> 
     run, metric, quantity = (str(own[name].iloc[0]) for name in ("run", "metric", "quantity"))
     what, name = _called(metric, quantity), f"{folder}/{_file_name(f'{metric} {quantity}')}"
     own = own.sort_values(["depth", "step"], kind="stable")
-    layers, moments = list(dict.fromkeys(own["layer"])), own.drop_duplicates("checkpoint").sort_values("step")
+    layers, checkpoints = list(dict.fromkeys(own["layer"])), own.drop_duplicates("checkpoint").sort_values("step")
     shades = {layer: shade_of(i, len(layers), SHADES["depth"]) for i, layer in enumerate(layers)}
     # Over steps: a line a layer, an even choice of layers where there are many.
     y = scale.to_vega()
-    if len(moments) > 1:
+    if len(checkpoints) > 1:
         kept = spread_out(layers, MOST_LINES)
-        dot = int(len(kept) * len(moments) <= MOST_DOTS)
+        dot = int(len(kept) * len(checkpoints) <= MOST_DOTS)
         shown = own[own["layer"].isin(kept)]
         rows = [
             {"x": int(step), "y": _value(value), "line": layer, "shade": shades[layer], "dot": dot}
             for step, value, layer in zip(shown["step"], shown["value"], shown["layer"], strict=True)
         ]
-        phase = [] if onset is None else [{"from": onset, "to": int(moments["step"].max())}]
+        phase = [] if onset is None else [{"from": onset, "to": int(checkpoints["step"].max())}]
         label = f"{what} over steps, a line per layer; {visible(run)}"
         told = f"dark to light: {visible(str(layers[0]))} to {visible(str(layers[-1]))}" if len(layers) > 1 else ""
         yield _charted(f"{name}-steps", "trajectory", label, {ROWS: rows, PHASE: phase}, told, x=_steps(own), y=y)
     if len(layers) > 1:
         # Over depth: the first and the last checkpoint.
         names = dict(zip(layers, short_names([str(layer) for layer in layers]), strict=True))
-        first, last = moments.iloc[0], moments.iloc[-1]
+        first, last = checkpoints.iloc[0], checkpoints.iloc[-1]
         rows = [
             {**_depth_row(row, names), "line": str(step), "shade": shade, "wide": wide, "dot": wide}
             for step, shade, wide in _ends(first["checkpoint"], last["checkpoint"])
@@ -103,9 +103,9 @@ def _of_run(own: pd.DataFrame, folder: str, scale: Scale, onset: int | None) -> 
         label = f"{what} over depth, at the first and the last step; {visible(run)}"
         told = "thin: the first step; dashes: what chance reads"
         yield _charted(f"{name}-depth", "profile", label, {ROWS: rows}, told, x=x, y=y)
-        if len(moments) > 1:
+        if len(checkpoints) > 1:
             # Both at once: layer × step.
-            times = dict(zip(moments["checkpoint"], moment_names(moments), strict=True))
+            times = dict(zip(checkpoints["checkpoint"], checkpoint_names(checkpoints), strict=True))
             rows = [
                 {"x": times[checkpoint], "y": names[layer], "shade": _heat(value, scale)}
                 for checkpoint, layer, value in zip(own["checkpoint"], own["layer"], own["value"], strict=True)

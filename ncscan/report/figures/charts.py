@@ -84,7 +84,7 @@ def _shade(field: str, ramp: Sequence[str], *, blank: bool = False) -> alt.Color
     return alt.Color(f"{field}:O", legend=None, scale=alt.Scale(domain=domain, range=colours))
 
 
-def _told(*fields: str) -> list[alt.Tooltip]:
+def _tooltip(*fields: str) -> list[alt.Tooltip]:
     """Return the entries of the tooltip: where a number comes from, whatever the chart."""
     return [alt.Tooltip(f"{name}:N") for name in fields]
 
@@ -127,7 +127,7 @@ def _trajectory() -> Layered:
             y=_value_axis(),
             color=colour,
             opacity=alt.Opacity("dot:Q", scale=None, legend=None),
-            tooltip=_told(*NUMBER),
+            tooltip=_tooltip(*NUMBER),
         ),
     )
 
@@ -139,7 +139,7 @@ def _profile() -> Layered:
     return alt.layer(
         _rows()
         .mark_tick(color=INK, opacity=0.45, thickness=1.5, size=14, orient="horizontal")
-        .encode(x=x, y=_value_axis("base"), tooltip=_told("baseline", "layer", "step")),
+        .encode(x=x, y=_value_axis("base"), tooltip=_tooltip("baseline", "layer", "step")),
         _rows().mark_rule(opacity=0.5, clip=True).encode(x=x, y=_value_axis("low"), y2="high:Q", color=colour),
         _rows()
         .mark_line()
@@ -153,7 +153,7 @@ def _profile() -> Layered:
         _rows()
         .transform_filter("datum.dot")
         .mark_point(filled=True, size=34)
-        .encode(x=x, y=_value_axis(), color=colour, tooltip=_told(*NUMBER)),
+        .encode(x=x, y=_value_axis(), color=colour, tooltip=_tooltip(*NUMBER)),
     )
 
 
@@ -161,7 +161,9 @@ def _map() -> Layered:
     """Draw layer × step as a heat map. Rows: x step, y layer, shade."""
     x = alt.X("x:O", title="step", sort=None, axis=alt.Axis(labelAngle=-45, labelOverlap=True, grid=False))
     y = alt.Y("y:N", title=None, sort=None, axis=alt.Axis(grid=False, labelLimit=150, minExtent=90, labelOverlap=True))
-    cells = _rows().mark_rect().encode(x=x, y=y, color=_shade("shade", HEAT_RAMP, blank=True), tooltip=_told(*NUMBER))
+    cells = (
+        _rows().mark_rect().encode(x=x, y=y, color=_shade("shade", HEAT_RAMP, blank=True), tooltip=_tooltip(*NUMBER))
+    )
     return alt.layer(cells)
 
 
@@ -187,7 +189,7 @@ def _compare() -> Layered:
             y=_value_axis(),
             color=colour,
             opacity=alt.Opacity("dot:Q", scale=None, legend=None),
-            tooltip=_told("metric", "value", "spread", "layer", "step", "run", "convention"),
+            tooltip=_tooltip("metric", "value", "spread", "layer", "step", "run", "convention"),
         ),
     )
 
@@ -197,9 +199,9 @@ def _matrix() -> Layered:
     axis = alt.Axis(grid=False, labelLimit=80, labelOverlap=True)
     x = alt.X("x:N", title=None, sort=None, axis=axis)
     y = alt.Y("y:N", title=None, sort=None, axis=axis)
-    told = _told("metric", "value", "simplex", "classes", "layer", "step", "run")
+    tooltip = _tooltip("metric", "value", "simplex", "classes", "layer", "step", "run")
     return alt.layer(
-        _rows().mark_rect().encode(x=x, y=y, color=_shade("shade", BALANCE_RAMP, blank=True), tooltip=told)
+        _rows().mark_rect().encode(x=x, y=y, color=_shade("shade", BALANCE_RAMP, blank=True), tooltip=tooltip)
     )
 
 
@@ -210,7 +212,7 @@ def _simplex() -> Layered:
     colour = _shade("shade", SERIES)
     opacity = alt.Opacity("opacity:Q", scale=None, legend=None)
     size = alt.Size("size:Q", scale=None, legend=None)
-    told = _told("item", "class", "step", "run")
+    tooltip = _tooltip("item", "class", "step", "run")
     frame = alt.Chart(alt.NamedData(FRAME)).mark_line(color=INK, strokeDash=[4, 4], strokeWidth=1, opacity=0.5)
     samples = _rows().transform_filter("datum.item === 'sample'").mark_circle(clip=True)
     means = _rows().transform_filter("datum.item === 'class mean'").mark_circle(stroke=INK, strokeWidth=1)
@@ -219,10 +221,10 @@ def _simplex() -> Layered:
     tips = _rows().transform_filter(row).mark_point(shape="diamond", filled=True, stroke=INK, strokeWidth=0.8)
     return alt.layer(
         frame.encode(x=x, y=y, detail="edge:N"),
-        samples.encode(x=x, y=y, color=colour, opacity=opacity, size=size, tooltip=told),
+        samples.encode(x=x, y=y, color=colour, opacity=opacity, size=size, tooltip=tooltip),
         rays.encode(x=x, y=y, x2="x0:Q", y2="y0:Q", color=colour, opacity=opacity),
-        tips.encode(x=x, y=y, color=colour, opacity=opacity, size=size, tooltip=told),
-        means.encode(x=x, y=y, color=colour, opacity=opacity, size=size, tooltip=told),
+        tips.encode(x=x, y=y, color=colour, opacity=opacity, size=size, tooltip=tooltip),
+        means.encode(x=x, y=y, color=colour, opacity=opacity, size=size, tooltip=tooltip),
     )
 
 

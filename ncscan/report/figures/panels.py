@@ -146,6 +146,7 @@ def points(title: str, symbol: str, numbers: PanelNumbers, look: Look, x_title: 
             "place": rows["place"].map(names),
         }
     )
+    # Whole numbers get a tick each, with half a step of margin on both sides.
     counts = sorted(set(data["x"]))
     low, high = counts[0] - 0.5, counts[-1] + 0.5
     x = alt.X(
@@ -164,6 +165,7 @@ def points(title: str, symbol: str, numbers: PanelNumbers, look: Look, x_title: 
     )
     base = {"x": x, "color": look.colour()}
     drawn: list[alt.Chart] = []
+    # A group of one run has no standard deviation, and so no bar.
     barred = data.dropna(subset=["low", "high"])
     if len(barred):
         drawn.append(

@@ -18,9 +18,9 @@ MOST_OF_CLASSES = 120_000
 """The most numbers of single classes that the page has."""
 MOST_IN_MATRICES = 150_000
 """The most numbers of pairs of classes; a layer has two matrices."""
-MOST_PLACES = 120_000
+MOST_COORDINATES = 120_000
 """The most coordinates of the picture."""
-FEWEST_MOMENTS = 8
+FEWEST_CHECKPOINTS = 8
 """The number of checkpoints that are kept before layers are."""
 
 MEANS, ROWS, OWN_ROW = "pair_cosine", "nc3_pair_cosine", "nc3_class_cosine"
@@ -34,14 +34,14 @@ def single_classes(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[
     for run, own, budget in _shares(single, runs, MOST_OF_CLASSES):
         layers, metrics = list(dict.fromkeys(own["layer"])), list(dict.fromkeys(own["metric"]))
         present = sorted(own["class_index"].unique())
-        layers, moments = _kept(own, layers, budget // (len(metrics) * len(present)), left_out, "class by class")
-        own = own[own["checkpoint"].isin(moments) & own["layer"].isin(layers)]
-        values = np.full((len(moments), len(layers), len(metrics), len(present)), np.nan)
-        at = _codes(own, checkpoint=moments, layer=layers, metric=metrics, class_index=present)
+        layers, checkpoints = _kept(own, layers, budget // (len(metrics) * len(present)), left_out, "class by class")
+        own = own[own["checkpoint"].isin(checkpoints) & own["layer"].isin(layers)]
+        values = np.full((len(checkpoints), len(layers), len(metrics), len(present)), np.nan)
+        at = _codes(own, checkpoint=checkpoints, layer=layers, metric=metrics, class_index=present)
         values[tuple(at)] = own["value"]
         found.append(
             {
-                **_described(run, own, moments, layers),
+                **_described(run, own, checkpoints, layers),
                 "metrics": [visible(name) for name in metrics],
                 "value": floats(values),
             }
@@ -62,16 +62,18 @@ def matrices(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) 
         own = own.assign(other_index=own["other_index"].fillna(own["class_index"]))
         present = sorted({*own["class_index"], *own["other_index"]})
         K = len(present)
-        layers, moments = _kept(own, layers, budget // (2 * K * K), left_out, "pair by pair")
-        own = own[own["checkpoint"].isin(moments) & own["layer"].isin(layers)]
-        values = np.full((len(moments), len(layers), 2, K, K), np.nan)
-        step, layer, c, other = _codes(own, checkpoint=moments, layer=layers, class_index=present, other_index=present)
+        layers, checkpoints = _kept(own, layers, budget // (2 * K * K), left_out, "pair by pair")
+        own = own[own["checkpoint"].isin(checkpoints) & own["layer"].isin(layers)]
+        values = np.full((len(checkpoints), len(layers), 2, K, K), np.nan)
+        step, layer, c, other = _codes(
+            own, checkpoint=checkpoints, layer=layers, class_index=present, other_index=present
+        )
         of_means = (own["metric"] == MEANS).to_numpy()
         values[step, layer, np.where(of_means, 0, 1), c, other] = own["value"]
         values[step[of_means], layer[of_means], 0, other[of_means], c[of_means]] = own["value"][of_means]
         known = ~np.isnan(values[:, :, 0]).all(axis=3)
         values[:, :, 0, np.arange(K), np.arange(K)] = np.where(known, 1.0, np.nan)
-        found.append({**_described(run, own, moments, layers), "value": shorts(np.clip(values, -1, 1), 1.0)})
+        found.append({**_described(run, own, checkpoints, layers), "value": shorts(np.clip(values, -1, 1), 1.0)})
     return found
 
 
@@ -79,10 +81,10 @@ def pictures(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) 
     """Return each checkpoint's picture: coordinates in 16 bits, those of classifier rows in a scale of their own."""
     axes = [name for name in table.columns if name.startswith("x")]
     found = []
-    for run, own, budget in _shares(table, runs, MOST_PLACES):
+    for run, own, budget in _shares(table, runs, MOST_COORDINATES):
         width = max(1, int(own[axes].notna().any().sum()))
         most = budget // (width * int(own.groupby("checkpoint").size().max()))
-        _, moments = _kept(own, [""], most, left_out, "in the picture")
+        _, checkpoints = _kept(own, [""], most, left_out, "in the picture")
         classes = own.drop_duplicates("class_index")
         names = apart([visible(str(name)) for name in classes["class_name"]])
         found.append(
@@ -93,7 +95,7 @@ def pictures(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) 
                 "classes": [
                     {"index": int(c), "name": name} for c, name in zip(classes["class_index"], names, strict=True)
                 ],
-                "pictures": [_picture(own[own["checkpoint"] == name], name, axes[:width]) for name in moments],
+                "pictures": [_picture(own[own["checkpoint"] == name], name, axes[:width]) for name in checkpoints],
             }
         )
     return found
@@ -127,16 +129,16 @@ def _kept(
     Where this is not all, `left_out` tells it.
     """
     names = [str(name) for name in dict.fromkeys(own.sort_values("step", kind="stable")["checkpoint"])]
-    few = min(FEWEST_MOMENTS, len(names))
+    few = min(FEWEST_CHECKPOINTS, len(names))
     last = layers[-max(1, most // few) :]
     if len(last) < len(layers) and (told := f"{len(last)} of {len(layers)} layers {what}") not in left_out:
         left_out.append(told)
     layers = last
-    moments = spread_out(names, max(1, most // len(layers)))
-    said = f"{len(moments)} checkpoints of each run {what}"
-    if len(moments) < len(names) and said not in left_out:
+    checkpoints = spread_out(names, max(1, most // len(layers)))
+    said = f"{len(checkpoints)} checkpoints of each run {what}"
+    if len(checkpoints) < len(names) and said not in left_out:
         left_out.append(said)
-    return layers, moments
+    return layers, checkpoints
 
 
 def _codes(own: pd.DataFrame, **known: Sequence[Any]) -> list[np.ndarray]:
@@ -144,12 +146,12 @@ def _codes(own: pd.DataFrame, **known: Sequence[Any]) -> list[np.ndarray]:
     return [own[name].map({x: i for i, x in enumerate(each)}).to_numpy(np.int64) for name, each in known.items()]
 
 
-def _described(run: int, own: pd.DataFrame, moments: Sequence[str], layers: Sequence[Any]) -> dict[str, Any]:
+def _described(run: int, own: pd.DataFrame, checkpoints: Sequence[str], layers: Sequence[Any]) -> dict[str, Any]:
     names = own.drop_duplicates("class_index").sort_values("class_index")["class_name"]
     alike = apart([visible(str(name)) for name in names])
     return {
         "run": run,
-        "checkpoints": [visible(name) for name in moments],
+        "checkpoints": [visible(name) for name in checkpoints],
         "layers": [visible(str(name)) for name in layers],
         "classes": alike,
     }

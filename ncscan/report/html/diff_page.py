@@ -13,11 +13,22 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from ncscan.compare import KINDS, LOST, NO_VALUE, Comparison, GateResult, counts, missing, moment, most_moved, to_show
+from ncscan.compare import (
+    KINDS,
+    LOST,
+    NO_VALUE,
+    Comparison,
+    GateResult,
+    counts,
+    missing,
+    most_changed,
+    run_and_step,
+    to_show,
+)
 from ncscan.report.figures.palette import RAMPS
 from ncscan.report.html.packing import inline_script, policy
 from ncscan.report.html.page import PRINTED_ROWS
-from ncscan.splits import UNSAID
+from ncscan.splits import IMPLIED
 from ncscan.wording import number, visible
 
 MOST_ROWS = 1000
@@ -57,7 +68,7 @@ class Line:
     metric: str
     convention: str
     """Quantity, weighting, classifier and split, where they tell it apart."""
-    moment: str
+    checkpoint: str
     cells: list[Cell]
     kind: str
     detail: str
@@ -70,12 +81,14 @@ def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[Ga
     `table` is the text of the diff.csv that lies beside it, which the page names by its checksum.
     """
     frame = comparison.frame
-    moved = most_moved(frame)
+    moved = most_changed(frame)
+    # A column of checkpoints is needed only where several pairs are compared.
     pairs = frame[["run_a", "run_b", "checkpoint_a", "checkpoint_b"]].drop_duplicates()
     several = len(pairs) > 1
     texts = ["layer", "metric", *(["checkpoint"] if several else [])]
     headings = [*(Heading(name, number=False) for name in texts)]
     headings += [Heading(name, number=True) for name in ("A", "B", "B − A", "B / A", "noise")]
+    # Every text passes through escaping, and through `_visible` before it.
     loader = jinja2.PackageLoader("ncscan.report.html")
     environment = jinja2.Environment(
         loader=loader,
@@ -85,6 +98,7 @@ def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[Ga
         lstrip_blocks=True,
         finalize=_visible,
     )
+    # The one script in a scope of its own, so that the policy can name it by its hash.
     own = "\n".join(loader.get_source(environment, name)[0] for name in SCRIPTS)
     script = inline_script(f'(() => {{\n"use strict";\n{own}}})();')
     return environment.get_template("diff.html").render(
@@ -110,7 +124,7 @@ def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[Ga
 
 
 def _line(row: Mapping[Any, Any]) -> Line:
-    split = "" if row["split"] in UNSAID else row["split"]
+    split = "" if row["split"] in IMPLIED else row["split"]
     against = f"against {row['classifier']}" if row["classifier"] else ""
     convention = ", ".join(part for part in (row["quantity"], row["weighting"], against, split) if part)
     source = f"({row['noise_source']})" if row["noise_source"] else ""
@@ -118,7 +132,7 @@ def _line(row: Mapping[Any, Any]) -> Line:
         layer=str(row["layer"]) or "network",
         metric=str(row["metric"]),
         convention=convention,
-        moment=", ".join(moment(row)),
+        checkpoint=", ".join(run_and_step(row)),
         cells=[_cell(row[name]) for name in NUMBERS],
         kind=str(row["kind"]),
         detail=(str(row["reason"]) if row["kind"] in (NO_VALUE, LOST) else _side(row)) or source,

@@ -14,7 +14,7 @@ import pandas as pd
 from ncscan.report.figures.scales import Scale, apart, scale_of, short_names, spread_out
 from ncscan.report.html.packing import floats, stretches
 from ncscan.rows import is_leading
-from ncscan.tables import KEYS, MAPS, moment_names, over_seeds, read_layer
+from ncscan.tables import KEYS, MAPS, checkpoint_names, over_seeds, read_layer
 from ncscan.wording import visible
 
 MOST_RUNS = 8
@@ -127,11 +127,11 @@ def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dic
     """
     seeds = int(rows["seeds"].max())
     key = "step" if seeds else "checkpoint"
-    moments = rows.drop_duplicates(key).sort_values("step", kind="stable")
+    checkpoints = rows.drop_duplicates(key).sort_values("step", kind="stable")
     places = rows.drop_duplicates("layer").sort_values(["table", "depth"], kind="stable")
     # Arrays are addressed by the place of a layer and of a step in these two orders.
     order = {place: i for i, place in enumerate(places["layer"])}
-    steps = {moment: i for i, moment in enumerate(moments[key])}
+    steps = {checkpoint: i for i, checkpoint in enumerate(checkpoints[key])}
     reasons = {NOT_MEASURED: 0}
     read = read_layer(rows)
     names = [str(name) for name in places["layer"]]
@@ -140,10 +140,10 @@ def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dic
         "group": visible(str(rows["group"].iloc[0])),
         "seeds": seeds,
         "unit": visible(str(rows["step_unit"].iloc[0])),
-        "steps": [None if pd.isna(step) else int(step) for step in moments["step"]],
-        "labels": moment_names(moments),
-        "checkpoints": ["" if seeds else visible(str(name)) for name in moments["checkpoint"]],
-        "axis": scale_of([float(step) for step in moments["step"].dropna()], decades=2.0).to_vega(),
+        "steps": [None if pd.isna(step) else int(step) for step in checkpoints["step"]],
+        "labels": checkpoint_names(checkpoints),
+        "checkpoints": ["" if seeds else visible(str(name)) for name in checkpoints["checkpoint"]],
+        "axis": scale_of([float(step) for step in checkpoints["step"].dropna()], decades=2.0).to_vega(),
         "places": [
             {
                 "name": visible(name),

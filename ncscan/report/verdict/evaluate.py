@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 
 from ncscan.report.verdict.caveats import Doubt
+from ncscan.report.verdict.finding_sentences import Told
 from ncscan.report.verdict.groups import Average, Group, GroupComparison, compare, comparison, groups
 from ncscan.report.verdict.judging import Aspect, RunNumber
 from ncscan.report.verdict.phrases import when
-from ncscan.report.verdict.promised import Certificate, Hypothesis
 from ncscan.report.verdict.rules import ASPECTS, RULES, Judgement
 from ncscan.report.verdict.run import RunVerdict, verdict
-from ncscan.report.verdict.story import Told
+from ncscan.report.verdict.theory_claims import Certificate, Hypothesis
 from ncscan.tables import plain
 
 __all__ = [

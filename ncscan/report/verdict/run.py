@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from ncscan.report.verdict.caveats import Doubt, doubts
+from ncscan.report.verdict.finding_sentences import Told, depth, motion, since, weight_decay
 from ncscan.report.verdict.judging import Aspect, RunNumber, entries, headline, number_over, over_checkpoints
 from ncscan.report.verdict.phrases import when
-from ncscan.report.verdict.promised import Certificate, Hypothesis, certificates, hypotheses, theorem
 from ncscan.report.verdict.rules import Judgement, overall
-from ncscan.report.verdict.story import Told, depth, motion, since, weight_decay
+from ncscan.report.verdict.theory_claims import Certificate, Hypothesis, certificates, hypotheses, theorem
 from ncscan.rows import of_main_split
 from ncscan.tables import read_layer
 from ncscan.wording import percent

@@ -1,4 +1,4 @@
-"""Layers side by side, each in one thread.
+"""Run the work of several layers in parallel, each in one thread.
 
 In: a function and its arguments. Out: its results, in order. The only file that starts threads for measuring.
 """
@@ -18,12 +18,12 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def in_lanes(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Iterator[Result]]:
+def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Iterator[Result]]:
     """Give the results of the items inside, in their order: as many at once as torch has threads, each in one."""
     threads = torch.get_num_threads()
-    # Once for all lanes: what each would set for itself, the others would see change under their hands.
-    with careful(), threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, "ncscan-layers") as lanes:
-        futures = [lanes.submit(work, item) for item in items]
+    # Set once for all threads: these settings belong to the process, and would change under the other threads.
+    with careful(), threadpool_limits(1, "blas"), ThreadPoolExecutor(threads, "ncscan-layers") as pool:
+        futures = [pool.submit(work, item) for item in items]
         try:
             yield (future.result() for future in futures)
         finally:
