@@ -1,7 +1,7 @@
-"""What an ncscan.toml and the command line say, validated once.
+"""Read the settings of each run from its ncscan.toml and the command line, and validate them once.
 
 In: folders and flags. Out: `RunConfig`, one for each run: everything that the stages need and a checkpoint
-cannot say of itself. Only this file reads an ncscan.toml.
+does not record. Only this file reads an ncscan.toml.
 
 An ncscan.toml may come from a stranger, with the checkpoints. So it can point at files and name settings, but
 code that it names (`module:function`) counts only when the user says so.

@@ -22,7 +22,7 @@ class UsageError(NcscanError):
 
 
 class RefusedPlan(NcscanError):  # noqa: N818 - a refusal, in the words of the command line
-    """A command that is understood but must not start: no room on the disk, other results in the way."""
+    """A command that is understood but must not start: the disk is too full, or other results are in the way."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""The plain facts of a traced forward pass: which tensors are layers, which linear map reads which.
+"""Describe a traced forward pass: which tensors are layers, which linear map reads which layer.
 
 In: nothing. Out: the dataclasses that tracer.py makes, a dump keeps, and measures and reports read.
 No torch here: a dump is understood without the model that made it. The only file that knows what a selector means.

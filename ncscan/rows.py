@@ -1,8 +1,8 @@
-"""Which of several rows of a table are meant where less is said than would tell them apart.
+"""Choose which of several rows of a table are meant where quantity, weighting or split are left open.
 
 In: rows of the tidy tables, or of two reports side by side. Out: `leads`, the column, made once where rows become a
-table; and from then on `leading`, which chooses by that column and by what the rows say, never by their order; and the
-rows of the training split.
+table; and from then on `leading`, which chooses by that column and by the content of the rows, never by their order;
+and the rows of the training split.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def leading(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def is_leading(rows: pd.DataFrame) -> "pd.Series[bool]":
-    """Return which rows lead their metric; none of those that do not say so."""
+    """Return which rows lead their metric; where the column is empty, none does."""
     if "leads" not in rows.columns:
         return pd.Series(data=False, index=rows.index, dtype=bool)
     return rows["leads"].astype("boolean").fillna(value=False).astype(bool)

@@ -1,8 +1,8 @@
-"""What a [train] section says in the units of the theory: weight decay as λ, time as steps at the first learning rate.
+"""Convert a [train] section to the units of the theory: weight decay as λ, time as steps at the first learning rate.
 
 In: the plain values of [train], and the notes of checkpoints. Out: numbers, or `Undefined` with what is missing. What
 the section leaves out of `momentum`, `dampening`, `schedule` and `loss_scale` is as torch has it by default; the loss,
-the optimizer, the learning rate and the weight decay must be said.
+the optimizer, the learning rate and the weight decay must be given.
 """
 
 import math

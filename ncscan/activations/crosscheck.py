@@ -1,7 +1,7 @@
-"""Some samples of a replay in other company, computed before it: what the replay makes of them must be the same.
+"""Compute some samples of a replay in other batches before it: the replay must give the same features for them.
 
 In: a model, a dataset, the traced pass. Out: the replay's batches, or the error that names the layer at which the
-features of a sample are others than before. As the samples are spread over all of the dataset, every stretch of the
+features of a sample differ from those before. As the samples are spread over all of the dataset, every stretch of the
 replay is seen: a dependence on its batch size, a counter that acts in its 50th pass, a rare random event.
 """
 
@@ -39,7 +39,7 @@ from ncscan.errors import ModelError
 from ncscan.layer_graph import Tap
 
 SAMPLES = 256
-"""Samples that are compared, in batches of the replay's size; at most half of the dataset, so that company differs."""
+"""Samples that are compared, in batches of the replay's size; at most half of the dataset, so that batches differ."""
 MEMORY = 64 * 2**20
 """The memory for the features of the first `WITH_FEATURES` of them; of the others only the logits are compared."""
 WITH_FEATURES = 64
@@ -113,20 +113,20 @@ class CrossCheck:
         return by
 
     def _suspects(self, by: Float64[np.ndarray, "values m"]) -> Int64[np.ndarray, "s"]:
-        """Return which of the compared samples moved too far: those of one batch, in which they were compared."""
+        """Return which of the compared samples deviate too far, all of one batch of the comparison."""
         where = np.flatnonzero((by > self._allowed[:, None]).any(axis=0))
         return where[where // self._batch_size == where[0] // self._batch_size] if len(where) else where
 
     def _judge(
         self, start: int, end: int, by: Float64[np.ndarray, "values m"], suspects: Int64[np.ndarray, "s"]
     ) -> None:
-        """Explain by rounding that samples of a batch moved, which is a doubt, or refuse the model."""
+        """Explain by rounding that samples of a batch deviate, which is a doubt, or refuse the model."""
         model, digits, seeds = copied_model(self._model), digits_of(self._model), count()
         at = int(suspects[0]) - int(suspects[0]) % self._batch_size
         chunk, most = self._rows[at : at + self._batch_size], by[:, suspects].max(axis=1)
 
         def again() -> list[float]:
-            """Return how far the suspects move in the very batch in which they were first computed."""
+            """Return how far the suspects deviate in the very batch in which they were first computed."""
             deviations = []
             values = zip(self._expected, self._of_rows(model, chunk), self._sizes, strict=True)
             for expected, actual, size in values:

@@ -1,7 +1,7 @@
 """What a forward pass may leave behind for the next: random generators, counters, buffers, tables.
 
-In: a model. Out: the state of everything that its code names, by the name it has there. What two states differ in moved
-in between.
+In: a model. Out: the state of everything that its code names, by the name it has there. Where two states differ, a
+pass between them changed something.
 """
 
 import random
@@ -67,9 +67,9 @@ def own_states(model: nn.Module) -> dict[str, object]:
     """Return the state of what a model's modules keep, and of what their code names: attributes, globals, closures.
 
     Args:
-        model: any; what the code of installed packages names beside its modules is left out.
+        model: any; what the code of installed packages names besides its modules is left out.
 
-    Returns: by name (`block.passes`, `net.GENERATOR`), something that compares equal as long as nothing moved.
+    Returns: by name (`block.passes`, `net.GENERATOR`), something that compares equal as long as nothing changed.
     """
     walk = _Walk()
     for name, module in model.named_modules():
@@ -114,7 +114,7 @@ class _Walk:
                     self.value(_joined(name, key), part, depth - 1)
 
     def _function(self, function: FunctionType, depth: int) -> None:
-        """Look at what a function names beside its arguments."""
+        """Look at what a function names besides its arguments."""
         code = function.__code__
         for key, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
             try:

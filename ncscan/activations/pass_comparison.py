@@ -1,4 +1,4 @@
-"""How far features move between passes of the same samples, and how much of that rounding explains.
+"""Measure how far features deviate between passes of the same samples, and how much of that rounding explains.
 
 In: features of two passes, tap by tap. Out: distances in units of the size of a layer, and the most that rounding
 allows, by the types on the way and by passes whose weights and inputs differ in their last digit.
@@ -23,7 +23,7 @@ BEYOND = 10
 
 
 class Tolerance(NamedTuple):
-    """How far a feature may move, in units of the rms of its layer: what rounding alone does, many layers deep."""
+    """How far a feature may deviate, in units of the rms of its layer: what rounding alone does, many layers deep."""
 
     again: float
     """The allowance in the same batch, where a CPU repeats every bit."""
@@ -50,9 +50,9 @@ class Rounding(NamedTuple):
     """How far it moves without."""
 
     def explains(self, again: Sequence[float]) -> list[float]:
-        """Return how far each layer may move: `BEYOND` times as far as in `OFTEN` of the nudged passes.
+        """Return how far each layer may deviate: `BEYOND` times as far as in `OFTEN` of the nudged passes.
 
-        Nothing where a repeated pass moves farther than `again` allows: what happens at random, some of the nudged
+        Nothing where a repeated pass deviates farther than `again` allows: what happens at random, some of the nudged
         passes show as well.
         """
         passes = []
@@ -64,13 +64,13 @@ class Rounding(NamedTuple):
 
 
 def rounding_doubt(layer: str, by: float) -> str:
-    """Return what is doubtful about features that the last digit of the weights moves far."""
+    """Return what is doubtful about features that the last digit of the weights changes much."""
     extent = f"{by:.2g} times the size of its features" if np.isfinite(by) else "beyond what is finite"
     return f"rounding alone moves samples at layer {layer} from batch to batch, by {extent}: their digits are noise"
 
 
 def allowances(dtypes: Sequence[torch.dtype], which: str) -> list[float]:
-    """Return how far features may move, layer by layer: as far as the coarsest type up to there allows."""
+    """Return how far features may deviate, layer by layer: as far as the coarsest type up to there allows."""
     return [*accumulate((getattr(TOLERANCES.get(dtype, EXACT), which) for dtype in dtypes), max)]
 
 
@@ -92,7 +92,7 @@ class PassComparison:
         self._first = [None] * len(self.taps)
 
     def begin(self, places: Sequence[int], kept: Sequence[int]) -> None:
-        """Begin a pass in which the samples numbered `kept` stand at `places`."""
+        """Begin a pass in which the samples numbered `kept` are the rows `places` of the batch."""
         self.deviations = [0.0] * len(self.taps)
         self._places, self._kept = places, kept
 

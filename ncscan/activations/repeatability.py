@@ -1,8 +1,8 @@
-"""Whether a forward pass is a function of its sample: the same samples again, alone, and in another batch.
+"""Check that a forward pass is a function of its sample: the same samples again, alone, and in another batch.
 
 In: a model, a dataset, the traced pass. Out: nothing or a doubt, or the error that names the layer at which features
-begin to depend on chance, on the pass before, or on the samples beside them. Numbers of such features would be those of
-one replay. What only shows in the replay itself, crosscheck.py sees.
+begin to depend on chance, on the pass before, or on the other samples of the batch. Numbers of such features would be
+those of one replay. What only shows in the replay itself, crosscheck.py sees.
 """
 
 import copy
@@ -62,7 +62,7 @@ def require_repeatable(
             own), as long as neither these nor the logits do.
         device: where to compute.
 
-    Returns: a doubt, where the model draws random numbers or keeps a state that moved no feature, or where rounding
+    Returns: a doubt, where the model draws random numbers or keeps a state that changed no feature, or where rounding
     alone moves features far.
 
     Raises:
@@ -104,13 +104,13 @@ def _checked(
     with watch(model, traced, seen, comparison.take) as forward, torch.no_grad():
 
         def run(chosen: Int64[np.ndarray, "m"], places: Sequence[int], kept: Sequence[int]) -> list[float]:
-            """Run the samples numbered `kept`, at `places` of a batch, and return how far each tap moved."""
+            """Run the samples numbered `kept`, as rows `places` of a batch, and return how far each tap deviates."""
             comparison.begin(places, kept)
             forward(on_device(dataset.samples(chosen), device))
             return comparison.deviations
 
         def nudged() -> list[float]:
-            """Run the same samples with another last digit in weights and inputs, and return how far each tap moved."""
+            """Run the same samples, weights and inputs changed in the last digit; return how far each tap deviates."""
             comparison.begin(everyone, everyone)
             with last_digits(model, digits, seed := next(seeds)):
                 forward(with_last_digits(on_device(dataset.samples(rows), device), digits, seed))
@@ -157,7 +157,7 @@ class _Changes(NamedTuple):
     draws: bool
     """Whether random numbers were drawn from a generator that everybody shares, or that was given to a call."""
     state: str
-    """Describes what else moved; empty where nothing did."""
+    """Describes what else changed; empty where nothing did."""
 
     def __bool__(self) -> bool:
         return self.draws or bool(self.state)
@@ -167,7 +167,7 @@ class _Changes(NamedTuple):
 
 
 def _changes(model: nn.Module, inputs: Inputs, device: torch.device) -> _Changes:
-    """Return what a pass moves, seen in a plain call, in which no code but the model's own runs."""
+    """Return what a pass changes, seen in a plain call, in which no code but the model's own runs."""
     given = copied(inputs)
     own, shared = own_states(model), generator_states(device)
     model(**given) if isinstance(given, dict) else model(given)
@@ -238,11 +238,11 @@ def refuse(
     why: str,
     rounding: "Rounding | None" = None,
 ) -> list[str]:
-    """Raise ModelError at the first layer that moved, where one that is kept did, and rounding does not move it as far.
+    """Raise ModelError at the first layer that deviates, where one that is kept does, by more than rounding explains.
 
     A layer's tolerance is that of the coarsest type up to there. Without `rounding`, that explains nothing.
 
-    Returns: what rounding moves beyond the tolerance, in words.
+    Returns: what rounding changes beyond the tolerance, in words.
     """
     allowed = allowances(comparison.dtypes, which)
     beyond = [by > most for by, most in zip(deviations, allowed, strict=True)]

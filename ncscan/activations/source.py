@@ -1,4 +1,4 @@
-"""What measuring needs of activations, wherever they come from, and no more: a dump is one source, arrays are another.
+"""Define what measuring needs of activations, wherever they come from: a dump is one source, arrays are another.
 
 In: nothing. Out: `ActivationSource`, and the plain facts that it gives.
 """
@@ -16,7 +16,7 @@ from ncscan.layer_graph import Tap, TapGraph
 
 @dataclass(frozen=True)
 class Provenance:
-    """Tells where activations come from, in plain values: no time, no absolute path; equal inputs give equal bytes."""
+    """Describes the origin of activations in plain values: no time, no absolute path; equal inputs give equal bytes."""
 
     run: str
     group: str

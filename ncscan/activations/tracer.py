@@ -1,4 +1,4 @@
-"""Which tensors inside a forward pass are layers, and each of them the moment it exists.
+"""Find which tensors inside a forward pass are layers, and give each of them as soon as it exists.
 
 In: a model and inputs. Out: a `Trace` (once, on a few samples), then, batch by batch, the values of the taps that were
 asked for. The only way to an activation: modules and functional calls, in-place or not, are met by one mechanism.

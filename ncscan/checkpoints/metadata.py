@@ -1,7 +1,7 @@
-"""The plain values that a checkpoint carries beside its tensors.
+"""Read the metadata of a checkpoint: the plain values that it carries in addition to its tensors.
 
 In: the loaded content of a file, or the strings of a safetensors header. Out: a flat mapping of names to plain
-values, and the step and epoch they (else the file's name) tell. The only file that decides what a note means.
+values, and the step and epoch that they, or else the file's name, give. The only file that decides what a key means.
 """
 
 import itertools

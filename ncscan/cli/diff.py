@@ -91,7 +91,7 @@ def diff(
 
 
 def _print_comparison(outcome: "Compared") -> None:
-    """Print what moved, then where the page is."""
+    """Print what changed, then where the page is."""
     from ncscan.report import WIDTH, render_comparison
 
     if outcome.comparison is None:

@@ -1,4 +1,4 @@
-"""The options of the command line: what each is called, takes, and says of itself.
+"""Define the options of the command line: name, values and help text of each.
 
 In: nothing. Out: annotations that cli.py gives its commands, and the closed lists among them.
 """

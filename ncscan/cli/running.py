@@ -1,5 +1,4 @@
-"""What every command does: import its job, turn whatever ends it into one line and an exit code, clean up when told to
-end."""
+"""Run any command: import its job, turn whatever ends it into one line and an exit code, clean up on a signal."""
 
 import os
 import signal

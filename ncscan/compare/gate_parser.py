@@ -1,6 +1,6 @@
-"""What a gate says, read from its text: `all(nc1_pinv[layer=head, step=last]) > 0.1`.
+"""Parse the text of a gate: `all(nc1_pinv[layer=head, step=last]) > 0.1`.
 
-In: the text of a gate. Out: a `Gate`, or the place in the text at which it cannot be understood. Nothing here knows a
+In: the text of a gate. Out: a `Gate`, or the character at which it cannot be understood. Nothing here knows a
 report.
 """
 

@@ -159,7 +159,7 @@ def _chosen(gate: Gate, on: Field) -> pd.DataFrame:
 
 
 def _leading_of(rows: pd.DataFrame, gate: Gate, on: Field) -> pd.DataFrame:
-    """Return the rows that lead, where a gate does not say which quantity and weighting it means."""
+    """Return the rows that lead, where a gate leaves open which quantity and weighting it means."""
     apart = [name for key in ("table", "run", "checkpoint", "step") for name in _columns(key, on)]
     apart += ["split", "layer", "metric", "classifier"]
     rows = leading(rows, [*apart, "quantity", *(["weighting"] if gate.get("weighting") else [])])

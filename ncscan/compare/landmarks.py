@@ -22,7 +22,7 @@ STEP_WORDS = ("first", "last", "onset")
 
 @dataclass(frozen=True)
 class Landmarks:
-    """The places of one report that have a word."""
+    """The layers and steps of one report that a gate can name by a word."""
 
     layers: Mapping[str, Mapping[tuple[str, str], str]] = field(default_factory=dict)
     """A word of LAYER_WORDS → run and checkpoint → the layer; a checkpoint without one is missing."""

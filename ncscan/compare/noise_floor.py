@@ -1,7 +1,7 @@
 """How far two values may lie apart by chance: the noise floor of a difference.
 
 In: pairs of values with what is known of each side. Out: for each a floor, where it comes from, and whether the
-difference is beyond it. docs/comparing.md tells the formulas to others.
+difference is beyond it. docs/comparing.md documents the formulas.
 """
 
 import numpy as np

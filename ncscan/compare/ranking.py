@@ -1,4 +1,4 @@
-"""What moved between A and B: every row of a diff in one of six kinds, and the order in which to look at them.
+"""Rank what changed between A and B: every row of a diff in one of six kinds, the largest changes first.
 
 In: the rows of a diff. Out: counts, and rows sorted for people.
 """
@@ -52,7 +52,7 @@ def counts(frame: pd.DataFrame) -> dict[str, int]:
 
 
 def most_changed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return all rows with their `kind`, what moved most first.
+    """Return all rows with their `kind`, what changed most first.
 
     Kind by kind; within one by the difference over its noise where that is known, else by |log ratio|. Zero has no
     ratio, so the logarithm is linear below the smallest value that the metric has anywhere here, as on a chart's axis.

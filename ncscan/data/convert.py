@@ -1,4 +1,4 @@
-"""What a source of data is told, what it gives, and how arrays of any kind become the tensors of it.
+"""Define what a source of data is given and returns, and convert arrays of any kind to its tensors.
 
 In: arrays, lists or tensors as strangers store them. Out: `StoredSamples`. The only file that decides which types and
 shapes are taken.

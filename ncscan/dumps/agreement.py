@@ -1,7 +1,7 @@
-"""Whether the parts of a dump agree with each other, before anything is measured.
+"""Check that the parts of a dump agree with each other, before anything is measured.
 
-In: what a dump says of itself, and the shapes and types of what it holds. Out: a sentence for each contradiction. A
-dump that ncscan wrote has none: what fails here was damaged, or made by hand.
+In: the description that a dump holds, and the shapes and types of what it holds. Out: a sentence for each
+contradiction. A dump that ncscan wrote has none: what fails here was damaged, or made by hand.
 """
 
 import math

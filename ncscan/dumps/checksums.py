@@ -1,4 +1,4 @@
-"""What tells that the rows of a chunk are those that were written, for each version of the format.
+"""Compute the checksums of the rows of a chunk, for each version of the format.
 
 In: rows. Out: a number that another bit anywhere changes.
 
@@ -20,7 +20,7 @@ LANES = 1021
 
 @dataclass(frozen=True)
 class Checksum:
-    """One way to tell rows from others."""
+    """One function by which changed rows are detected."""
 
     of: Callable[[np.ndarray], int]
     stored_as: str

@@ -1,4 +1,4 @@
-"""What a dump says of itself in plain values: where it comes from, which layers it keeps, what took gradients.
+"""Describe a dump in plain values: where it comes from, which layers it keeps, what took gradients.
 
 In: plain values, as JSON has them. Out: dataclasses, those of activations/source.py for instance, whose fields hold
 what they are declared to. Whether they agree with each other and with the file is for agreement.py to say.

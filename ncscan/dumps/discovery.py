@@ -1,4 +1,4 @@
-"""Where dumps are: in the folders that somebody names, and beside them what is not finished.
+"""Find dumps in the folders that the user names, and the unfinished ones among them.
 
 In: paths. Out: the dumps below them, those that are unfinished, and what could not be looked into.
 """
@@ -52,7 +52,7 @@ def find_dumps(paths: Sequence[Path]) -> FoundDumps:
 
 
 def find_unfinished(paths: Sequence[Path]) -> list[Path]:
-    """Return what lies beside the dumps in folders and is not whole, by paths below these.
+    """Return the dumps in folders that are not whole, by paths below these.
 
     The extraction of such a dump was stopped, or goes on.
     """

@@ -1,7 +1,7 @@
-"""The dump: one HDF5 file per checkpoint. What is in it, and reading it.
+"""Read a dump, the one HDF5 file of a checkpoint.
 
 In: a path. Out: `Dump`, with all that a report needs: neither the model nor the data. With writer.py, which writes the
-same schema, the only file that knows it; docs/dump-format.md tells it to others.
+same schema, the only file that knows it; docs/dump-format.md documents it.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Tables of a dump: rows that come batch by batch, each chunk of them with a checksum beside it.
+"""Write and read tables of a dump: rows that come batch by batch, with a checksum for each chunk.
 
 In: rows in order. Out: the same rows, or a DumpError when a single bit of them is another.
 """
@@ -50,7 +50,7 @@ def create(
     *,
     gzip: bool,
 ) -> None:
-    """Create empty tables, each of (name, features, stored as, rows of a chunk), and the room for their checksums."""
+    """Create empty tables, each of (name, features, stored as, rows of a chunk), and datasets for their checksums."""
     for name, features, stored_as, chunk_rows in shapes:
         hdf5.create_rows(file, name, (n_rows, features), stored_as, chunk_rows, gzip=gzip)
     columns = sum(block // chunk_rows for *_, chunk_rows in shapes)
@@ -137,7 +137,7 @@ class Writer:
         self._blocks: list[tuple[int, Sequence[np.ndarray]]] = []
         """(first row, the rows of each table): full ones that wait for company."""
         self._disk = Disk(Path(file.filename))
-        self._hands = ThreadPoolExecutor(HANDS, "ncscan-hand")
+        self._threads = ThreadPoolExecutor(HANDS, "ncscan-hand")
         self._verifiers = ThreadPoolExecutor(HANDS, "ncscan-verifier")
         self._verifying: list[Future[None]] = []
         self._offsets = [None if t.is_compressed else hdf5.chunk_offsets(t.values) for t in tables]
@@ -172,8 +172,8 @@ class Writer:
         first = blocks[0][0]
         sums = np.zeros((len(blocks), self._tables[-1].column + self._tables[-1].per_block), self._checksum.stored_as)
         parts = zip(*(block for _, block in blocks), strict=True)
-        # The map raises what one of the hands raised.
-        carried = list(self._hands.map(partial(self._carry, first), self._tables, self._offsets, parts))
+        # `map` raises what one of the threads raised.
+        carried = list(self._threads.map(partial(self._carry, first), self._tables, self._offsets, parts))
         for table, runs in zip(self._tables, carried, strict=True):
             for i, chunk in enumerate(chain.from_iterable(runs)):
                 sums[i // table.per_block, table.column + i % table.per_block] = chunk.sum
@@ -226,7 +226,7 @@ class Writer:
                 self._write(self._blocks[-1][0] + len(self._blocks[-1][1][0]))
             self._wait_for_verifiers()
         finally:
-            self._hands.shutdown()
+            self._threads.shutdown()
             self._verifiers.shutdown()
             self._disk.close()
 

@@ -1,4 +1,4 @@
-"""What a dump will hold, and what that takes on the disk: known before the first batch.
+"""Plan what a dump will hold, and how many bytes it takes, before the first batch.
 
 In: a traced pass, the taps to keep and how. Out: `Layer`s and a `SizePlan`.
 The only file that decides how rows are cut into chunks.
@@ -32,7 +32,7 @@ _PER_CHUNK = 64
 
 @dataclass(frozen=True)
 class SizePlan:
-    """The room that a dump will take on the disk, in bytes; compression is not counted on."""
+    """The bytes that a dump will take on the disk, without any gain from compression."""
 
     layers: tuple[tuple[Layer, int], ...]
     rest: int
@@ -50,7 +50,7 @@ class SizePlan:
         Args:
             path: where the next dump will stand; no folder of it need exist yet.
             dumps: how many of this size are to come.
-            free: tells the free bytes of an existing folder.
+            free: returns the free bytes of an existing folder.
 
         Raises:
             NoRoom: when the disk has less than is needed.

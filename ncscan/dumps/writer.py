@@ -56,7 +56,7 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class DumpFacts:
-    """Tells what became of a dump."""
+    """Describes a dump after its extraction."""
 
     path: Path
     n_samples: int
@@ -84,7 +84,7 @@ def write_dump(
 
     Args:
         path: where it will stand; what stands there is replaced in one step, at the end.
-        provenance: kept in the dump, and says how: reduction, storage type, batch size. A partial dump with any other
+        provenance: kept in the dump, with reduction, storage type, batch size. A partial dump with any other
             is written anew.
         traced: the traced pass, with the weights of its linear maps.
         taps: what to keep, in the order of the features of a batch.
@@ -124,7 +124,7 @@ def write_dump(
 
 
 def remove_partial(path: Path) -> None:
-    """Remove what an extract that was ended has left beside where a dump stands; what is being written stays."""
+    """Remove the partial file that an interrupted extract left for a dump; one that is being written stays."""
     partial = partial_path(path)
     if partial.exists():
         with suppress(DumpError), _locked(partial):
@@ -248,7 +248,7 @@ def _fetched(
 ) -> list[np.ndarray]:
     """Return values on the host as they are stored.
 
-    From a GPU they come on a stream of their own, beside the next batch.
+    From a GPU they come on a stream of their own, in parallel to the next batch.
     """
     if ready is None:
         return [_encoded(*pair) for pair in zip(values, dtypes, names, strict=True)]
@@ -350,7 +350,7 @@ def _locked(partial: Path) -> Generator[None]:
 
 @contextmanager
 def _disk_errors(partial: Path) -> Generator[None]:
-    """Turn a full disk inside into one clear error, and give the room back."""
+    """Turn a full disk inside into one clear error, and free what was written."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # HDF5 raises either, and keeps the reason in the text

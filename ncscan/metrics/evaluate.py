@@ -1,7 +1,7 @@
 """The numbers of one layer, each with the conventions it was made under or the reason why there is none.
 
-In: a LayerView. Out: one Row per number. A new metric is one function in one of the files beside this one, and one
-row of METRICS in table.py.
+In: a LayerView. Out: one Row per number. A new metric is one function in a file of layers/, with its row
+in the same file.
 """
 
 import math
@@ -69,7 +69,7 @@ Key = tuple[str, str, str, str]
 
 
 def key_of(row: Row) -> Key:
-    """Return what tells a row from the others of its layer."""
+    """Return the key that identifies a row within its layer."""
     return (row.metric, row.quantity, row.weighting, row.classifier)
 
 
@@ -113,7 +113,7 @@ def _network_row(metric: str, quantity: str, number: Callable[[], float]) -> Row
 
 
 def _applies(metric: Metric, view: LayerView) -> bool:
-    """Return whether the metric has anything to tell: a layer that is no pre-activation has no negativity to miss."""
+    """Return whether the metric applies to the layer: one that is no pre-activation has no negativity to miss."""
     imbalanced = _imbalanced(view)
     return {
         "features": True,

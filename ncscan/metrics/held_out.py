@@ -71,7 +71,7 @@ MEANS_OF_TRAINING = ("ncc_error", "nc4_mismatch")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Tells where samples lie among the class means of the training set."""
+    """Describes where samples lie among the class means of the training set."""
 
     nearest: Int64[np.ndarray, "N"]
     """The label of the nearest mean; of ties the lowest."""

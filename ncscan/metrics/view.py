@@ -1,4 +1,4 @@
-"""What a metric is given, and what the table of metrics says of it.
+"""Define what a metric is given, and how the table of metrics describes it.
 
 In: LayerStats and the linear maps that read the layer. Out: `LayerView`, the one argument of every metric.
 """

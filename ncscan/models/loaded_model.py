@@ -1,4 +1,4 @@
-"""A model's source and a checkpoint → the network, with every weight in its place.
+"""Build the network from a model's source and a checkpoint, with every weight filled in.
 
 In: `mlp` or `module:function`, and a `Checkpoint`. Out: `LoadedModel`, in eval mode, without gradients, on the CPU.
 The only file that decides which tensor of a checkpoint belongs where; it never leaves a weight as it was

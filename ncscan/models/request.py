@@ -1,4 +1,4 @@
-"""What a source of models is told."""
+"""Define what a source of models is given."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""What the commands do: the stages wired together, one input after the other.
+"""Report what happens to each input of a command, and keep a failing input from ending the others.
 
-In: paths and flags. Out: dumps (extract.py), reports (report.py), and facts for the caller; `on_event` is
-called at each step as it happens. An input that cannot be used is skipped with its reason, and the others go on.
+In: work on one input after the other. Out: `Outcome`, with what was skipped; `on_event` is called at each step. An
+input that cannot be used is skipped with its reason, and the others go on.
 """
 
 import traceback

@@ -1,6 +1,6 @@
-"""Which gates a command has, and what they make of its exit code.
+"""Collect the gates of a command, and judge them for its exit code.
 
-In: what the command line and the ncscan.toml of the working directory say. Out: gates, parsed before anything is
+In: gates of the command line and of the working directory's ncscan.toml. Out: gates, parsed before anything is
 measured.
 """
 
@@ -35,7 +35,7 @@ def asked(section: str, flags: Sequence[str]) -> list[Gate]:
 
 
 def judged(gates: Sequence[Gate], on: Field, unfinished: Sequence[Path]) -> list[GateResult]:
-    """Judge every gate; for dumps that are unfinished beside those that were measured, add a failed one."""
+    """Judge every gate; where some dumps are unfinished, add a failed one."""
     if not gates:
         return []
     results = judge_all(gates, on)

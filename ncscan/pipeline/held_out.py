@@ -1,4 +1,4 @@
-"""Other data beside the training set: what the same network makes of both.
+"""Compare a network on other data with the same network on its training set.
 
 In: two sources of activations of one network, and the LayerStats of the training set. Out: rows of each, by layer.
 """

@@ -42,7 +42,7 @@ _OF_TYPES = re.compile(r"dtype|scalar type|same type|Double|Half|BFloat16")
 
 @dataclass(frozen=True)
 class Flags:
-    """The settings of the command line in place of, or on top of, each run's ncscan.toml."""
+    """The settings of the command line that replace or complete those of each run's ncscan.toml."""
 
     model: str | None = None
     data: str | None = None

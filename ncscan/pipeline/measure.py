@@ -1,4 +1,4 @@
-"""A source of activations → every number of it: its layers, its classes, its linear maps, what theory promises for it.
+"""A source of activations → every number of it: its layers, its classes, its linear maps, what theory implies for it.
 
 In: an `ActivationSource`, a dump for instance. Out: `Measured`. Nothing is written, and no other source is known here.
 """
@@ -48,7 +48,7 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class Options:
-    """The measurements to make beside the numbers themselves."""
+    """The optional measurements, in addition to the numbers themselves."""
 
     bootstrap: int = 0
     """Resamples for intervals; 0 for none."""
@@ -237,7 +237,7 @@ def measure_layer(
     Args:
         source: holds the layer.
         layer: one of its layers.
-        options: what to measure beside the numbers.
+        options: what to measure in addition to the numbers.
         network: what all layers of the source have in common, where it is known already.
     """
     where = f"{label(source.provenance)}: layer {layer.tap.name}"

@@ -56,7 +56,7 @@ class Measurements:
 def measure(
     dumps: Sequence[Path], options: Options, on_event: OnEvent, skipped: Sequence[Skipped] = ()
 ) -> Measurements:
-    """Measure every dump, beside what was skipped before."""
+    """Measure every dump; those in `skipped` count as inputs too."""
     inputs = Outcome()
     for each in skipped:
         inputs.skip(each, on_event)

@@ -1,4 +1,4 @@
-"""What a report draws beside its page: its charts as files, figures for papers, and the animation of collapse.
+"""Draw the optional files of a report: its charts, figures for papers, and the animation of collapse.
 
 In: the tables of a report, and what is wanted. Out: files in its folder `figures`; what cannot be drawn is a trouble of
 its own, and the rest is drawn.
@@ -31,7 +31,7 @@ from ncscan.report import (
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures that are wanted beside the standard files."""
+    """The pictures that are wanted in addition to the standard files."""
 
     figures: tuple[str, ...] = ()
     """Names of PRESETS, or CHARTS for those of the page."""

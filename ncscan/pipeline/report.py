@@ -78,9 +78,9 @@ def report(
     allow_unfinished: bool = False,
     skipped: Sequence[Skipped] = (),
 ) -> Reported:
-    """Measure every dump, judge the gates, and write the tables, the page and what is drawn beside it into `out`.
+    """Measure every dump, judge the gates, and write the tables, the page and the figures into `out`.
 
-    Dumps that are unfinished beside them are named; where there are gates they fail one, unless they are allowed.
+    Unfinished dumps are named; where there are gates they fail one, unless they are allowed.
 
     Raises: UsageError when there is no such convention or figure, or no pyarrow for Parquet; RefusedPlan when `out`
         cannot be written.
@@ -144,7 +144,7 @@ def _unknown(classes: Sequence[str], measured: Sequence[Measured]) -> list[str]:
 
 
 def _doubts(measured: Sequence[Measured]) -> list[str]:
-    """Return what is doubtful about checkpoints, each once with the first that it is said of."""
+    """Return what is doubtful about checkpoints, each once, at the first checkpoint that it concerns."""
     doubted: dict[str, list[str]] = {}
     for one in measured:
         for doubt in one.finished.doubts:
@@ -171,7 +171,7 @@ def summary(outcome: Reported) -> str:
 
 
 def _checkpoints(measured: Sequence[Measured], contexts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the description in report.json and the page of each checkpoint, and of the data beside its training set."""
+    """Yield the description in report.json and the page of each checkpoint, with that of data other than training."""
     beside: dict[str, dict[str, Any]] = {}
     for one in measured:
         own = one.provenance

@@ -1,7 +1,7 @@
-"""A comparison for the terminal: what moved most, how much of it is noise, what is judged otherwise. It prints nothing.
+"""Show a comparison in the terminal: what changed most, how much of it is noise, what is judged otherwise.
 
-In: what two reports say of each other. Out: rich renderables. Text of others is never markup, and what cannot be seen
-in it is made visible.
+In: a `Comparison` of two reports. Out: rich renderables, not printed here. Text of others is never markup, and what
+cannot be seen in it is made visible.
 """
 
 import math
@@ -49,9 +49,9 @@ def render_comparison(found: Comparison, names: Sequence[str], kinds: Sequence[s
 
 
 def _table(found: Comparison, pairs: pd.DataFrame) -> Iterator[Table]:
-    """Yield the table of what moved most, nothing where nothing moved.
+    """Yield the table of what changed most, nothing where nothing changed.
 
-    Of every metric at a layer the number that leads it, at the step where it moved most.
+    It has the leading number of every metric at a layer, at the step where it changed most.
     """
     runs = pairs["run_a"].nunique() > 1
     moved = most_changed(main_rows(found.frame))

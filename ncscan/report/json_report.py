@@ -1,7 +1,7 @@
 """What other programs read as JSON: report.json, and the summary that `ncscan report --json` prints.
 
 In: the complete tables, what is known of each checkpoint, and the verdict. Out: text of strict JSON, without NaN or
-Infinity. json_schema.py says what is in it.
+Infinity. json_schema.py describes it.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def json_text(
     JSON has no token for them, so an infinite or undefined number in a checkpoint's own notes is written as text.
 
     Args:
-        files: the tables that are written beside it, which it names with their checksums.
+        files: the tables that are written to the same folder, which it names with their checksums.
     """
     judged = verdicts(tables, checkpoints, warnings) if judged is None else judged
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in (files or {}).items()}

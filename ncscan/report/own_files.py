@@ -1,4 +1,4 @@
-"""Which files of a folder belong to a report, so that a later one takes their place.
+"""Find which files of a folder belong to a report, so that a later one replaces them.
 
 In: a file below the folder of a report. Out: whether a report wrote it. Whatever else is there is somebody's own.
 """

@@ -1,6 +1,6 @@
-"""The id of a report in each of its pictures, where a reader of the format looks for what is said of it.
+"""Write the id of a report into the metadata of each of its pictures.
 
-In: a picture and an id. Out: the same picture, which shows nothing else. Tables have no place for it that every reader
+In: a picture and an id. Out: the same picture, which shows nothing else. Tables have no metadata that every reader
 skips: report.json names them with their checksums.
 """
 

@@ -1,7 +1,7 @@
-"""A verdict for the terminal: sentences, a sparkline per metric, groups compared; nothing is printed here.
+"""Show a verdict in the terminal: sentences, a sparkline per metric, groups compared; nothing is printed here.
 
 In: `Verdicts`. Out: rich renderables that fit into the width they are made for. Text of others is never markup, and
-what cannot be seen in it is made visible; colours say which judgement it is, none is a grade.
+what cannot be seen in it is made visible; a colour stands for a judgement, none is a grade.
 """
 
 import math

@@ -66,7 +66,7 @@ class LayerStats:
     exponent: int = 0
     """All sums are of activations in the unit 2^exponent; not 0 only where squares of them would leave float64."""
     mean_rounding: Float64[np.ndarray, "K e"] | None = None
-    """δ_c, what rounding of its sum moved each class mean by, as the second pass measured it; None where it did not."""
+    """δ_c, the shift of each class mean by rounding of its sum, as the second pass measured it; None where not."""
     noise: float = 0.0
     """‖Σ_W‖ where a Gram matrix was accumulated, else what of it lies in the span of the means, which it makes."""
     resolution: float | None = None
@@ -136,7 +136,7 @@ class LayerStats:
         """Return τ = max((√d + √K)·max(2ω_p, 16√B·ω_53), 2‖δ‖): what rounding alone can give a singular value of M.
 
         ω_p² = mean_{c,j} ulp_p(μ_cj)²/12 is the variance of rounding the means to the storage precision p, B the
-        number of batches that were summed, δ what rounding moved the means by: equal numbers are all rounded to one
+        number of batches that were summed, δ the shift of the means by rounding: equal numbers are all rounded to one
         side, and a million of them move their mean by more than any batch shows. A direction under τ is below storage
         precision.
         """
@@ -166,7 +166,7 @@ class LayerStats:
 
 
 def require_extent(stats: LayerStats) -> None:
-    """Raise Undefined where all samples are one point: no share of variance and no nearest mean tells anything."""
+    """Raise Undefined where all samples are one point: no share of variance and no nearest mean means anything."""
     if stats.is_one_point:
         raise Undefined("all samples are one point, as far as float64 sums can tell")
 
@@ -284,7 +284,7 @@ def layer_stats_from(
 
 
 def _around_own_means(of: Frame, scatter: Scatter, mean_rounding: Float64[np.ndarray, "K d"]) -> Scatter:
-    """Return the scatter around the means that classes have, not around those that rounding moved by δ_c.
+    """Return the scatter around the means that classes have, not around those that rounding shifted by δ_c.
 
     Σ‖h − μ_c‖² = Σ‖h − (μ_c + δ_c)‖² + n_c‖δ_c‖². What is left of equal samples is the rounding of that difference: 0.
     """
@@ -324,7 +324,7 @@ def _check_same_samples(of: Frame, scatter: Scatter, classes: Int64[np.ndarray, 
 
 
 def _largest_noise(of: Frame, scatter: Scatter, obstacle: str) -> float:
-    """Return ‖Σ_W‖. Without a Gram matrix, its share in the span of the means: noise that moves them lies there."""
+    """Return ‖Σ_W‖. Without a Gram matrix, its share in the span of the means: noise that shifts them lies there."""
     known = scatter.projected if scatter.gram is None else scatter.gram
     return 0.0 if obstacle else largest_eigenvalue(np.triu(known)) / max(int(of.counts.sum()), 1)
 

@@ -40,7 +40,7 @@ class Members:
     """The place of each sample's class among them."""
 
     def places(self, labels: Int64[np.ndarray, "n"]) -> Int64[np.ndarray, "n"]:
-        """Return the place of each label among the classes, −1 where no sample has it.
+        """Return the index of each label among the classes, −1 where no sample has it.
 
         >>> members(np.array([5, 9, 5]), 10).places(np.array([9, 0, 5])).tolist()
         [1, -1, 0]

@@ -1,4 +1,4 @@
-"""What storage and arithmetic resolve: how far a number, a singular value or an eigenvalue can be told from rounding.
+"""Compute what storage and arithmetic resolve: when a number, a singular value or an eigenvalue is more than rounding.
 
 In: numbers, and the format they are stored in. Out: tolerances. Only numpy; every rank decision rests on these.
 """

@@ -1,4 +1,4 @@
-"""What of the scatter within classes, along the directions in which classes differ, no other direction foretells.
+"""Compute the scatter within classes, along the directions in which classes differ, that no other direction predicts.
 
 In: Gram matrices of samples minus their class mean. Out: k×k matrices, which are all that `vci` needs to know of the
 spectrum of Σ_T: with S = P − Q R⁺ Qᵀ the Schur complement of Σ_W = [[P, Q], [Qᵀ, R]] in the span of M̃ and outside,
@@ -18,7 +18,7 @@ ARITHMETIC = 300.0
 
 @dataclass(frozen=True)
 class Unexplained:
-    """The within-class scatter in the span of the class means, less what the other directions foretell of it.
+    """The within-class scatter in the span of the class means, less what the other directions predict of it.
 
     Sums over samples, in the axes in which Σ_B (weighted by samples) is diagonal.
     """
@@ -26,7 +26,7 @@ class Unexplained:
     scatter: Float64[np.ndarray, "k k"]
     """The scatter that is left by the directions which storage resolves."""
     trivial: bool
-    """Whether these are as many as the samples leave free: then they foretell anything."""
+    """Whether these are as many as the samples leave free: then they predict anything."""
     doubtful: float = 0.0
     """Directions that may be rounding or not, as a share of what the samples leave free: S would change by as much, if
     they were counted otherwise and foretold no more than directions at random do."""
@@ -44,7 +44,7 @@ def unexplained(
     """Return S = P − Q R⁺ Qᵀ over the directions that an eigendecomposition of Σ_W resolves: one of order d.
 
     Neither single pivots nor the eigenvalues of R decide which those are: rounding tilts U, and a direction of nothing
-    but rounding, seen at a right angle to the tilted U, has a share of what lies along U, which it foretells exactly.
+    but rounding, seen at a right angle to the tilted U, has a share of what lies along U, which it predicts exactly.
 
     Args:
         gram: Σ x_i x_iᵀ of samples minus their class mean, upper triangle.
@@ -54,7 +54,7 @@ def unexplained(
         above: squared, how many times the rounding of the means they differ along each axis.
         freedom: degrees of freedom of samples minus their class mean: N less the number of classes.
         storage: what rounding of the stored activations can give a singular value. Directions under it are rounding,
-            and as many of them as there are samples would foretell anything.
+            and as many of them as there are samples would predict anything.
     """
     d = len(gram)
     trace = float(np.trace(gram))
@@ -80,12 +80,12 @@ def unexplained(
     shared /= scale
     outside = np.linalg.qr((inside / scale).T)[0]
     shared -= (shared @ outside) @ outside.T
-    foretelling = len(scale) - len(inside)
+    predictors = len(scale) - len(inside)
     doubtful = np.count_nonzero(np.diag(gram)) - (values > max(computed, ARITHMETIC * storage**2)).sum()
     return Unexplained(
         scatter=projected - shared @ shared.T,
-        trivial=foretelling >= freedom,
-        doubtful=float(doubtful / max(freedom - foretelling, 1)),
+        trivial=predictors >= freedom,
+        doubtful=float(doubtful / max(freedom - predictors, 1)),
     )
 
 

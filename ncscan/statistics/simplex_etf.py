@@ -1,6 +1,6 @@
 """The simplex ETF that lies nearest to a classifier, and where one fits at all.
 
-In: rows of a linear map. Out: rows of a simplex.
+In: the rows of a weight matrix. Out: rows of a simplex.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""The strongest input directions of a matrix, as far as its precision tells them from rounding.
+"""Compute the strongest input directions of a matrix, as far as its precision resolves them.
 
-In: a matrix as stored. Out: singular values and vectors. The only decomposition of wide maps that keeps vectors.
+In: a matrix as stored. Out: singular values and vectors. The only decomposition of wide matrices that keeps vectors.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The singular values of a layer's activations, from Gram matrices: those that are told from rounding, and the rest.
+"""The singular values of a layer's activations, from Gram matrices: those above rounding, and the rest.
 
 In: the sums of the second pass. Out: `Spectrum` of Z, `Negative` of its negative part.
 """

@@ -1,4 +1,4 @@
-"""Every number of a report in one frame, with what tells it apart from the others.
+"""Put every number of a report into one frame, with the columns that identify it.
 
 In: the tidy tables. Out: one row per number measured on a layer, on a linear map, or of a claim of the theory, with
 one set of columns. What compares reports or judges them reads this frame alone.

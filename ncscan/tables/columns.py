@@ -1,6 +1,6 @@
-"""The columns of every table of a report: a contract that other programs read.
+"""Define the columns of every table of a report, a contract that other programs rely on.
 
-In: nothing. Out: for each table its columns in order, and how each is kept. docs/reports.md tells it to others.
+In: nothing. Out: for each table its columns in order, and how each is kept. docs/reports.md documents it.
 """
 
 from collections.abc import Mapping

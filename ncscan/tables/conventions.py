@@ -1,7 +1,7 @@
 """The numbers as each paper names and plots them.
 
 In: the tidy table of metrics. Out: the rows of one paper's figures, under the paper's own names. Which of our measures
-is whose "NC1" is said here and nowhere else.
+is whose "NC1" is decided here and nowhere else.
 """
 
 from typing import NamedTuple

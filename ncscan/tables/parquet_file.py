@@ -1,7 +1,7 @@
 """The tables of a report as Parquet: the same rows as the CSV files, with their types, and text as it was.
 
-In: a conformed table. Out: bytes. Needs pyarrow, which is an extra: whoever asks for Parquet is told before anything is
-measured when it is not there.
+In: a conformed table. Out: bytes. Needs pyarrow, which is an extra: where it is missing, a command that wants Parquet
+ends before anything is measured.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""Every number of layers and of maps in one frame: what charts, maps and comparisons are drawn from.
+"""Put every number of layers and of linear maps into one frame, from which charts and heat maps are drawn.
 
 In: the tables metrics and weights. Out: `points`, with the columns of metrics.csv for both, and means over seeds.
 """

@@ -1,7 +1,7 @@
 """report.json → the tables that it was made of.
 
-In: a file that may come from a stranger. Out: the complete tables, every cell of the type that its column promises;
-or one line that says what is wrong with the file.
+In: a file that may come from a stranger. Out: the complete tables, every cell of the type that its column declares;
+or one line on what is wrong with the file.
 """
 
 import json
@@ -77,7 +77,7 @@ def read_report(path: Path) -> dict[str, pd.DataFrame]:
 
 
 def _of_version(version: int, plain: Any, name: str, where: str) -> pd.DataFrame:
-    """Return one table of a report; before version 5 it did not say what leads, but its rows were in their order."""
+    """Return one table of a report; before version 5 it had no column `leads`, but its rows were in their order."""
     columns = TABLES[name]
     if version >= LEADS_SINCE or LEADS not in columns:
         return _table(plain, columns, where)

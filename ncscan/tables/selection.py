@@ -1,4 +1,4 @@
-"""Which layer the classifier reads: the place at which collapse is judged, compared and gated.
+"""Find the layer that the classifier reads, at which collapse is judged, compared and gated.
 
 In: rows of the table metrics. Out: those of the layers that a classifier is compared with. Only this file decides it.
 """

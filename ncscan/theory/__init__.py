@@ -1,4 +1,4 @@
-"""Say what the theorems promise for one checkpoint."""
+"""Evaluate the theorems for one checkpoint."""
 
 from ncscan.theory.certificates import certify
 from ncscan.theory.claims import Claim, undefined

@@ -1,7 +1,7 @@
 """Certificates: what collapse at the outputs forces upon the layers of a linear head, for any loss and any bias.
 
 In: HeadStats. Out: claims. The last layers of a linear head hide nothing: a feature is what the outputs show of it, and
-the rest, which only imbalance of neighbouring maps lets through. Derivations: docs/theory.md.
+the rest, which only imbalance of neighbouring linear maps lets through. Derivations: docs/theory.md.
 """
 
 from collections import defaultdict
@@ -39,7 +39,7 @@ TIGHTER = "the tighter of two forms"
 def certify(head: HeadStats) -> list[Claim]:
     """Return every certificate of a linear head: each inner layer's NC1, then NC2 and NC3 of the layer that W_L reads.
 
-    Both forms are there; of two about the same thing, the reason of the tighter one tells so.
+    Both forms are there; of two about the same thing, the reason of the tighter one notes it.
 
     >>> Z, y = np.array([[1.0, 0.1], [1.0, -0.1], [0.1, 1.0], [-0.1, 1.0]]), np.array([0, 0, 1, 1])
     >>> from ncscan.theory.linear_head import head_stats
@@ -102,7 +102,7 @@ def _layer(reading: ReadLayer) -> Iterator[Claim]:
         )
     noise, signal = (reading.from_outputs(F) for F in (head.outputs.noise, head.outputs.signal))
     leaked = float(np.sum((reading.unread @ below.noise) ** 2))
-    # A map that nearly annihilates the noise below leaves its rounding, which goes with what it read.
+    # A linear map that nearly annihilates the noise below leaves its rounding, which goes with what it read.
     local = ROUNDING * through.norm * np.sqrt(below.within)
     rounding = float(local * (2 * np.sqrt(layer.within) + local))
     yield equality("nc1_split", layer.within, noise + leaked, always=True, rounding=rounding, **where)
@@ -226,7 +226,7 @@ def _samples(head: HeadStats) -> Iterator[Claim]:
         yield undefined("nc3_samples", "a sample, a class mean or a row of W_L is zero", layer=head.features.name)
         return
     off = np.abs(head.cosines - cosines(head.classifier.weight.T, M))
-    # Samples and class means take different ways through the maps below: each has a rounding of its own.
+    # Samples and class means take different ways through the linear maps below: each has a rounding of its own.
     rounding = 10 * ROUNDING * np.maximum(1, head.entered_features / lengths)
     for c, bound in enumerate(2 * np.sqrt(head.class_within) / lengths):
         where = {"quantity": f"class {c}", "layer": head.features.name}

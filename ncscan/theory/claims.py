@@ -1,8 +1,9 @@
-"""What the theory promises for a checkpoint, from a dump alone: hypotheses, bounds, certificates.
+"""Define what the theory claims about a checkpoint, from a dump alone: hypotheses, bounds, certificates.
 
-In: a head in moments (linear_head.py). Out: `Claim`, one row of theory.csv, made by theorem_3_1.py (theorem 3.1 of
-Jacot et al.), certificates.py (what holds for the last layers of any linear head) and weight_decay.py (what weight
-decay implies). Only numpy: neither the model nor the data is needed, and a claim without a value says why.
+In: class means and scatter of a head (linear_head.py). Out: `Claim`, one row of theory.csv, made by theorem_3_1.py
+(theorem 3.1 of Jacot et al.), certificates.py (what holds for the last layers of any linear head) and weight_decay.py
+(what weight decay implies). Only numpy: neither the model nor the data is needed, and a claim without a value has a
+reason.
 """
 
 import math

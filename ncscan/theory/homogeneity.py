@@ -1,6 +1,7 @@
-"""Which maps the outputs of a network scale with: what weight decay says of a map's norm is said of these.
+"""Find the linear maps that the outputs of a network scale with: what weight decay implies for norms holds for these.
 
-In: the traced graph and the weights. Out: the norm of each map, or what keeps the outputs from scaling as it does.
+In: the traced graph and the weights. Out: the norm of each linear map, or what keeps the outputs from scaling as it
+does.
 """
 
 from collections.abc import Mapping

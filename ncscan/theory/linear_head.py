@@ -1,4 +1,4 @@
-"""The linear head at the end of a network, in moments: what every promise and certificate is computed from.
+"""Accumulate first and second moments of the linear head, from which every bound and certificate is computed.
 
 In: the activations that the head reads, in chunks, twice in the same order, and the head's weights. Out: `HeadStats`,
 class means and within-class spread of every layer of the head, in float64. The only file of the theory that sees
@@ -378,7 +378,7 @@ def _map(name: str, W: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."] | N
 
 
 def _require_usable(maps: Sequence[HeadMap], counts: Int64[np.ndarray, "K"]) -> None:
-    powers = 2 * max(len(maps), 2)  # of a map's norm, in the chain from the outputs to the head's input
+    powers = 2 * max(len(maps), 2)  # of a weight norm, in the chain from the outputs to the head's input
     for linear in maps:
         if 0 < np.abs(linear.weight).max(initial=0.0) < VANISHING ** (1 / powers):
             raise Undefined(f"the weights of {linear.name} are so small that powers of them vanish")

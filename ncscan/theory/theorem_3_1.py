@@ -1,4 +1,4 @@
-"""Theorem 3.1 of Jacot et al.: every hypothesis measured and judged, and the bound beside what it bounds.
+"""Evaluate theorem 3.1 of Jacot et al.: measure and judge every hypothesis, and compare the bound with what it bounds.
 
 In: HeadStats, and the traced graph for what the paper assumes of the layers under the head. Out: claims. The bound is
 printed wherever it is a number; it is judged only where the theorem applies.

@@ -1,9 +1,9 @@
 """What weight decay implies where training has come to rest, and how near to rest this checkpoint is.
 
-In: the moments of the linear head, the weights of all maps, the traced graph, and the [train] section. Out: claims.
-Of everything here only `balance_at_rest` and `floor` hold for every checkpoint, and only they are bounds: the others
-are equalities of a critical point of (1/2N)Σ‖y_i − f_i‖² + (λ/2)Σ‖W_k‖_F², given as a value, its target and how far it
-is from that, without a verdict.
+In: the moments of the linear head, the weights of all linear maps, the traced graph, and the [train] section. Out:
+claims. Of everything here only `balance_at_rest` and `floor` hold for every checkpoint, and only they are bounds: the
+others are equalities of a critical point of (1/2N)Σ‖y_i − f_i‖² + (λ/2)Σ‖W_k‖_F², given as a value, its target and how
+far it is from that, without a verdict.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Say what becomes of a run over its steps, and of a checkpoint over its depth."""
+"""Describe how collapse develops over the steps of a run, and over the depth of a checkpoint."""
 
 from ncscan.trajectory.checkpoint_steps import CheckpointRecord, CheckpointStep, assign_steps, integrity
 from ncscan.trajectory.evaluate import trajectory_rows

@@ -1,7 +1,7 @@
-"""A run as a trajectory: the order of its checkpoints, what is doubtful about them, and what became of it.
+"""Evaluate a run as a trajectory: the order of its checkpoints, what is doubtful about them, and the findings.
 
-In: what each checkpoint says of itself, and the tidy tables of what was measured. Out: steps, warnings in words, and
-the findings of trajectory.csv. No measure is made here: it reads the numbers that are there.
+In: what each checkpoint records about itself, and the tidy tables of what was measured. Out: steps, warnings in words,
+and the findings of trajectory.csv. No measure is made here: it reads the numbers that are there.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """The closed list of what is found of a run, and the numbers that decide it.
 
-In: nothing. Out: FINDINGS and the tables of thresholds, which docs/reports.md tells to others, and `Finding`, a row.
+In: nothing. Out: FINDINGS and the tables of thresholds, which docs/reports.md documents, and `Finding`, a row.
 """
 
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ def stages(graph: TapGraph) -> tuple[str, ...]:
     """Return the layers that depth is counted in, from the input to the outputs of the network.
 
     In a chain they are what the linear maps read, which is after the activation, and the outputs. In a network of
-    residual blocks what a block computes beside its skip is no stage: only what is read after a residual sum is one.
+    residual blocks what a block computes parallel to its skip is no stage: only a layer after a residual sum is one.
     """
     after_sums = {link.next for link in graph.links if "residual" in link.between}
     starts = {graph.maps[0].name} if graph.maps else set()
@@ -176,5 +176,5 @@ def _first(finding: str, profile: Profile, holds: Bool[np.ndarray, "L"], otherwi
 
 
 def _from_here_on(holds: Bool[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-    """Return at each place whether it holds there and at all later ones."""
+    """Return at each stage whether it holds there and at all later ones."""
     return np.logical_and.accumulate(holds[::-1])[::-1]

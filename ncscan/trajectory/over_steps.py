@@ -20,7 +20,7 @@ from ncscan.trajectory.series import Fit, Numbers, Series, log_linear
 
 @dataclass(frozen=True)
 class Onset:
-    """Tells where the terminal phase of a run begins."""
+    """The step at which the terminal phase of a run begins."""
 
     step: int
     checkpoint: str
@@ -110,7 +110,7 @@ def _decay(series: Series, onset: Onset | Undefined, step_unit: str) -> Iterator
 def _balance_decay(
     series: Series, relative: Series, train: Train, step_unit: str, *, without_bias: bool
 ) -> Iterator[Finding]:
-    """Yield the fit as far as something is left to shrink, and beside it the rate that theory predicts."""
+    """Yield the fit as far as something is left to shrink, and with it the rate that theory predicts."""
     resolved = relative.values > BALANCE_FLOOR
     until = len(resolved) if resolved.all() else int(np.argmin(resolved))
     phase = series.part(np.arange(len(resolved)) < until)

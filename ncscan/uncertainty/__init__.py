@@ -1,4 +1,4 @@
-"""Say how far a number can be trusted: floors, chance levels, intervals."""
+"""Estimate how far a number can be trusted: floors, chance levels, intervals."""
 
 from ncscan.uncertainty.bootstrap import many_classes
 from ncscan.uncertainty.evaluate import estimated, honest

@@ -1,4 +1,4 @@
-"""How far a number would move if other samples of the same classes had been drawn: bootstrap from summaries.
+"""Estimate how a number would vary with other samples of the same classes, by a bootstrap from summaries.
 
 In: a LayerView, and a few numbers per sample of it (`PerSample`, O(N·K) in all). Out: percentile intervals. The model
 is not run again, and no activation is read again: only this file resamples.

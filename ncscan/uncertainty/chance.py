@@ -1,6 +1,6 @@
-"""What a measure reads where there is nothing to measure: directions at random, labels permuted.
+"""Compute what a measure reads by chance: for directions at random, for labels permuted.
 
-In: K and d, or the class sums of permuted labels. Out: the value that chance gives beside a measure, and its spread. A
+In: K and d, or the class sums of permuted labels. Out: the value that chance gives a measure, and its spread. A
 wide layer looks collapsed by chance, so no value means anything before it is compared with this.
 """
 
@@ -154,7 +154,7 @@ PERMUTED = (
 
 
 def permutation_baseline(view: LayerView, permuted: Permuted) -> dict[Key, Chance]:
-    """Return the values of the same activations under labels that tell nothing of them: nc1_trace about (N−K)/(K−1).
+    """Return the values of the same activations under labels that are independent of them: nc1_trace about (N−K)/(K−1).
 
     Args:
         view: a layer.

@@ -1,4 +1,4 @@
-"""Beside every number of a layer: what rounding, other samples and chance would read, and how sure an estimate is.
+"""Add to every number of a layer what rounding, other samples and chance would read, and how sure an estimate is.
 
 In: a LayerView, with what the passes were asked to keep. Out: one `Honest` row a number. The one function that a report
 calls for all of it.
@@ -72,7 +72,7 @@ def honest(
 
 
 def _or_none(compute: Callable[[], dict[Key, Kind]]) -> dict[Key, Kind]:
-    """Return what stands beside the rows, or nothing where float64 cannot compute it: the rows themselves stay."""
+    """Return what is computed for the rows, or nothing where float64 cannot compute it: the rows themselves stay."""
     found = attempt(compute)
     return {} if isinstance(found, Undefined) else found
 

@@ -1,7 +1,7 @@
-"""The smallest value that each within-class measure can resolve: what rounding alone would make of collapsed classes.
+"""Compute the smallest value that each within-class measure can resolve: what rounding makes of collapsed classes.
 
 In: a LayerView, and the variance of the forward pass's rounding where that was measured. Out: a `Floor` a metric. Only
-this file says which measures have a floor, and how it comes about.
+this file decides which measures have a floor, and how large it is.
 """
 
 from dataclasses import replace
@@ -98,7 +98,7 @@ def _collapsed(stats: LayerStats, noise: Float64[np.ndarray, "K d"]) -> LayerSta
 
 
 def _alone(stats: LayerStats, found: Unexplained, F: Float64[np.ndarray, "d"]) -> Unexplained:
-    """Return what other directions do not foretell of such noise: (U diag(F_j)⁻¹ Uᵀ)⁻¹, U the axes of Σ_B."""
+    """Return what other directions do not predict of such noise: (U diag(F_j)⁻¹ Uᵀ)⁻¹, U the axes of Σ_B."""
     U = between(stats, "sample")[1] @ stats.basis
     inverse = np.divide(1.0, F, out=np.zeros_like(F), where=F > 0)  # F_j is 0 where all means are, so U
     alone = stats.n_samples * np.linalg.pinv((U * inverse) @ U.T, hermitian=True)

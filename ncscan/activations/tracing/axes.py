@@ -1,6 +1,6 @@
-"""Where the samples and the features are in a tensor, also after it was moved around.
+"""Find the dimensions of samples and features in a tensor, also after its dimensions were permuted or reshaped.
 
-In: a tensor of the pass and the call that moved it. Out: the same tensor with one row per sample.
+In: a tensor of the pass and the call that rearranged it. Out: the same tensor with one row per sample.
 The only file that knows that attention layers work on `(positions, samples, …)` or `(positions · samples, …)`.
 """
 
@@ -67,7 +67,7 @@ def follow(
 ) -> Move | None:
     """Return where `func` puts what: the call is repeated on a tensor of the same shape that holds its own positions.
 
-    None when the call does not take whole numbers, so it does more than move them.
+    None when the call does not take whole numbers, so it does more than rearrange them.
     """
     positions = torch.arange(math.prod(shape), device=source.device).reshape(shape)
     try:

@@ -1,6 +1,6 @@
-"""A later pass, checked against the traced one call by call.
+"""Check a later pass against the traced one, call by call.
 
-In: what the traced pass did, and what is wanted. Out: each wanted tensor the moment it exists, or an error naming the
+In: what the traced pass did, and what is wanted. Out: each wanted tensor as soon as it exists, or an error naming the
 call that differs.
 """
 
@@ -17,7 +17,7 @@ from ncscan.errors import TapError
 
 @dataclass(frozen=True)
 class Expected:
-    """Describes what a later pass must do at one call, and what is taken there: (place, number of the tap)."""
+    """Describes what a later pass must do at one call, and what is taken there: (position, number of the tap)."""
 
     func: Callable[..., Any]
     name: str

@@ -1,4 +1,4 @@
-"""What a recorded pass means: its layers, its linear maps, and what stands between them.
+"""Find the layers of a recorded pass, its linear maps, and what stands between them.
 
 In: two recordings of one model, with two batch sizes. Out: the plain `TapGraph`, where each tap is met, and the
 weights. The only file that decides what is a layer.
@@ -254,7 +254,7 @@ def _taps(
             continue
         root = seen.root(home)
         own = homes.get(root, home) != home
-        # A map reads this value along another axis than the layer has its features on: a tap of its own.
+        # A linear map reads this value along another axis than the layer has its features on: a tap of its own.
         if own:
             layout = replace(layout, channel=reading[home] % len(recording.shapes[home]))
         name, made_by = names[home if own else root]

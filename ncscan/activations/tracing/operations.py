@@ -1,4 +1,4 @@
-"""What single torch calls are: which kind of layer, which of them are linear maps and with which weight.
+"""Classify single torch calls: which kind of layer, which of them are linear maps and with which weight.
 
 In: one recorded call. Out: its kind, and the weight as (outputs, inputs, …). The only file that knows torch's functions
 by name.

@@ -1,4 +1,4 @@
-"""A forward pass, followed: every torch call in order, and the modules around it.
+"""Record a forward pass: every torch call in order, and the modules around it.
 
 In: a model and its inputs. Out: a `Recording`. The only file that hooks a module; the hooks are gone when it is done.
 """

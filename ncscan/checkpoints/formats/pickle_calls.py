@@ -1,7 +1,7 @@
-"""The calls that a pickle may make, and what is done in the place of each.
+"""List the calls that a pickle may make, and what is done instead of each.
 
 In: the name and the arguments that a pickle has for it. Out: a value made here. Whatever is to be read of a checkpoint
-beside dense tensors, their containers and plain values is a row of `CALLS`; nothing else comes to life.
+other than dense tensors, their containers and plain values is a row of `CALLS`; nothing else comes to life.
 """
 
 from collections.abc import Callable, Mapping

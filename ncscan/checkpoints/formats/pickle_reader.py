@@ -2,9 +2,9 @@
 
 In: the bytes of a pickle. Out: its content as dicts, lists, tuples, plain values and tensors, and the names of all else
 that it would import. torch's own reader of weights calls functions (`_codecs.encode`, which doubles a text as often as
-it is told to), sets attributes of what it builds (`items` of a dict) and hashes keys whose parts are shared (2^90 steps
-in 1 kB). Here a function is a row of `CALLS`, what has no row becomes an inert `Named`, attributes are never set, and
-every object costs at least a byte of the file.
+the file asks for), sets attributes of what it builds (`items` of a dict) and hashes keys whose parts are shared (2^90
+steps in 1 kB). Here a function is a row of `CALLS`, what has no row becomes an inert `Named`, attributes are never set,
+and every object costs at least a byte of the file.
 """
 
 import pickletools

@@ -1,4 +1,4 @@
-"""What is said of files that are refused, and how to save them so that they are not."""
+"""Explain why a file is refused, and how to save it so that it is read."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ NO_FORMATS: tuple[tuple[int, bytes, str], ...] = (
 
 
 def refused(foreign: tuple[str, ...]) -> str:
-    """Say what of a pickle is neither tensors nor plain values, and what to do."""
+    """Return the refusal of a pickle: what of it is neither tensors nor plain values, and what to do."""
     named = listed(foreign).replace("'", "")
     if any(name.startswith("torch.nn.") for name in foreign):
         return f"holds a whole pickled model ({named}), and loading it would run its code; {RESAVE}"

@@ -1,4 +1,4 @@
-"""The table of formats, told apart by a file's first bytes, never by its name."""
+"""List the formats, which are recognised by a file's first bytes, never by its name."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ FORMATS: tuple[Format, ...] = (
 
 
 def no_format(data: bytes) -> str:
-    """Say what a file of no known format seems to be, from its first bytes."""
+    """Return the refusal of a file of no known format: what it seems to be, from its first bytes."""
     for offset, mark, what in NO_FORMATS:
         if data[offset : offset + len(mark)] == mark:
             return f"is {what}"

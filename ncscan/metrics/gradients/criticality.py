@@ -1,7 +1,7 @@
-"""How far a network is from a critical point of its objective, as a whole and map by map.
+"""How far a network is from a critical point of its objective, as a whole and for each linear map.
 
 In: `Work`, the model as it was traced. Out: the objective, the norm of its gradient, and what the gradients of two
-consecutive maps say of their balance. The only file that knows in which orientation a parameter is a map.
+consecutive linear maps imply for their balance. The only file that knows the orientation of a parameter's matrix.
 """
 
 import math

@@ -35,7 +35,7 @@ Values = Mapping[str, float | Undefined]
 
 @dataclass(frozen=True)
 class GradientResult:
-    """The quantities of one metric at one place, or the reason why there is none of them."""
+    """The quantities of one metric at one layer or linear map, or the reason why there is none of them."""
 
     place: str
     """A linear map, a pair of them as `first..next`, or empty for the whole network."""

@@ -1,7 +1,7 @@
-"""What only gradients tell: the feature ansatz, the distance from a critical point, the sharpness.
+"""Measure what needs gradients: the feature ansatz, the distance from a critical point, the sharpness.
 
 In: a traced model, its data set and its objective. Out: plain rows, each a value or the reason why there is none.
-The only files that differentiate; they work on a copy, so the caller's model never hears of it.
+The only files that differentiate; they work on a copy, so the caller's model does not change.
 
 Losses and gradients are means over the samples that were drawn: over all samples they are exact, over a part they
 are estimates, and the rows say so. The model is in eval mode, so BatchNorm's statistics are constants.

@@ -123,7 +123,7 @@ def ansatz(W: Float64[np.ndarray, "n d"], G: Float64[np.ndarray, "d d"]) -> dict
 
 
 def _reading(linear_map: LinearMap, graph: TapGraph) -> Reading | Undefined:
-    """Return what a linear map reads, or why the ansatz tells nothing of it."""
+    """Return what a linear map reads, or why the ansatz has no value there."""
     if linear_map.kind != "linear":
         return Undefined(f"{'an' if linear_map.kind == 'embedding' else 'a'} {linear_map.kind}, not a matrix")
     if graph.output.name == linear_map.name:

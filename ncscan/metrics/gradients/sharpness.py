@@ -1,4 +1,4 @@
-"""The sharpness: the largest eigenvalue of the Hessian, beside what the optimizer can bear.
+"""Compute the sharpness, the largest eigenvalue of the Hessian, and the largest at which the optimizer is stable.
 
 In: `Work`. Out: one eigenvalue and two bounds. The only file that differentiates twice; no Hessian is formed, Lanczos
 takes its products with vectors.

@@ -1,4 +1,4 @@
-"""NC3: whether the rows of the classifier point where the class means point, and any map listens where they differ.
+"""NC3: whether the rows of the classifier point where the class means point, and which directions any linear map reads.
 
 In: a LayerView with the linear map that leads from it to the logits, or that reads it. Out: one number a metric.
 """

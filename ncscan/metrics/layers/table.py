@@ -1,6 +1,6 @@
-"""The visible table: what is measured of a layer, in the order of the rows.
+"""List all metrics of a layer, in the order of the rows.
 
-In: the tuples of rows beside the functions. Out: METRICS and NETWORK, from which rows and docs/metrics.md are made.
+In: the rows in the files of their functions. Out: METRICS and NETWORK, from which rows and docs/metrics.md are made.
 """
 
 from ncscan.metrics.layers.class_means import CLASS_MEANS

@@ -1,4 +1,4 @@
-"""Conditioning of one matrix: its singular values as far as rounding lets them be told.
+"""Compute the conditioning of one matrix from the singular values that rounding resolves.
 
 In: a matrix and its tolerance. Out: `Condition`.
 """

@@ -1,4 +1,4 @@
-"""Measures of linear maps in a chain: whether one listens where the one before speaks, and whether all are of a size.
+"""Measure linear maps in a chain: whether one reads the directions that the one before writes, and how norms differ.
 
 In: matrices. Out: one number each.
 """

@@ -1,7 +1,7 @@
-"""Measures of the weights alone: balance of consecutive linear maps, conditioning of maps and of the linear head.
+"""Measure the weights alone: balance of consecutive linear maps, conditioning of single ones and of the linear head.
 
-In: weights and biases by the name of their map, and the graph that says which map feeds which. Out: WeightRow, one
-per number. Which maps are consecutive, and what stands between, comes from the traced pass, never from names.
+In: weights and biases by linear map, and the graph of which one reads what another wrote. Out: WeightRow, one
+per number. Which linear maps are consecutive, and what stands between, comes from the traced pass, never from names.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""A plain chain of linear layers, rebuilt from its tensors alone.
+"""Rebuild a plain chain of linear layers from its tensors alone.
 
 In: the named tensors of a checkpoint, the activation between the layers and the length of the linear head. Out: a
-module with the checkpoint's own parameter names. What the tensors do not say is asked for, never guessed.
+module with the checkpoint's own parameter names. What the tensors do not show is asked for, never guessed.
 """
 
 import itertools

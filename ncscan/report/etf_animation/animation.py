@@ -101,21 +101,21 @@ def animation(tables: Mapping[str, pd.DataFrame], wanted: Sequence[str] = ()) ->
 
 
 def _first_of_groups(found: Sequence[Track]) -> list[Track]:
-    """Return as many runs as there is room for: one of each group before others of the same, in their own order."""
+    """Return as many runs as fit side by side: one of each group before others of the same, in their own order."""
     first = list({track.group or track.run: track for track in reversed(found)}.values())[::-1]
     chosen = [*first, *(track for track in found if track not in first)][:MOST_RUNS]
     return [track for track in found if track in chosen]
 
 
 def _steps(shown: Sequence[Track]) -> list[int]:
-    """Return the steps of all runs; where they count in different units, the places in their order."""
+    """Return the steps of all runs; where they count in different units, the ranks of the checkpoints."""
     if len({track.step_unit for track in shown}) > 1:
         return list(range(max(len(track.checkpoints) for track in shown)))
     return sorted({checkpoint.step for track in shown for checkpoint in track.checkpoints})
 
 
 def _timeline(shown: Sequence[Track]) -> list[list[int]]:
-    """Return for each time which moment every run is at: the last that is not later."""
+    """Return for each time the checkpoint that every run is at: the last that is not later."""
     mixed = len({track.step_unit for track in shown}) > 1
     times = []
     for step in spread_out(_steps(shown), MOST_STEPS):
@@ -181,7 +181,7 @@ def _reach(shown: Sequence[Track]) -> float:
 
 
 def _panel(number: int, track: Track, reach: float) -> Any:
-    """Return the panel of one run; `x` and `y` of all its data are places in the picture."""
+    """Return the panel of one run; `x` and `y` of all its data are positions in the picture."""
     scale = alt.Scale(domain=[-reach, reach], nice=False, zero=False)
     places = {"x": alt.X("x:Q", scale=scale, axis=None), "y": alt.Y("y:Q", scale=scale, axis=None)}
     to = {"x2": "x2:Q", "y2": "y2:Q"}
@@ -266,12 +266,12 @@ def _points(
 
 
 def _short(number: float) -> float:
-    """Return a number with four places, which are under a tenth of a pixel."""
+    """Return a number with four decimals, the last under a tenth of a pixel."""
     return round(float(number), 4)
 
 
 def _key(names: Sequence[str], panels: int) -> Any:
-    """Return the legend of colours and shapes: beside each other where there is room, else in two lines."""
+    """Return the legend of colours and shapes: in one line where it fits, else in two."""
     wide = panels * SIZE + (panels - 1) * GAP
     things = (
         ("mean", "circle", 90.0, True),

@@ -1,6 +1,6 @@
-"""Where means, samples and rows of a few classes lie at every checkpoint of a run, on one standing simplex.
+"""Compute where means, samples and rows of a few classes lie at every checkpoint of a run, on one fixed simplex.
 
-In: the tables of a report and the classes that are wanted. Out: tracks, one per run. What cannot be placed says why.
+In: the tables of a report and the classes that are wanted. Out: tracks, one per run. What has no position has a reason.
 """
 
 from collections.abc import Mapping, Sequence

@@ -147,7 +147,7 @@ def _of_all_runs(
 
 
 def _with_legend(spec: Spec, groups: Sequence[str]) -> Spec:
-    """Return a chart with its legend: on paper nothing stands beside a chart to tell which colour is which group."""
+    """Return a chart with its legend: on paper nothing else shows which colour is which group."""
     shown = list(range(min(len(groups), SHADES["series"])))
     names = f"{json.dumps([groups[i] for i in shown])}[datum.value]"
     legend = {"title": None, "values": shown, "labelExpr": names, "symbolType": "circle", "symbolOpacity": 1}

@@ -1,7 +1,7 @@
-"""What a panel is drawn from: numbers of a report as mean and spread over the runs of a group.
+"""Prepare what a panel is drawn from: numbers of a report as mean and spread over the runs of a group.
 
-In: the tidy tables. Out: frames with a row per group, place and step: mean, standard deviation, number of runs. Where
-no number is, the reason stands in its place.
+In: the tidy tables. Out: frames with a row per group, layer or pair, and step: mean, standard deviation, number of
+runs. Where there is no number, the reason is given.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""The panels of a figure for a paper: lines with bands, points with bars, matrices, and what stands where one is empty.
+"""Draw the panels of a figure for a paper: lines with bands, points with bars, matrices, and empty ones with a reason.
 
 In: numbers of a panel. Out: Altair charts of one size, which a figure lays out. A colour is a group of runs, a dash is
-a layer: both are told apart without colour vision, and dashes in print.
+a layer: groups are distinct without colour vision, and dashes in print.
 """
 
 import textwrap
@@ -69,7 +69,7 @@ def lines(
     x: alt.X | None = None,
     onsets: pd.DataFrame | None = None,
 ) -> Panel:
-    """Draw a line per group and place, with a band of one standard deviation where a group has several runs.
+    """Draw a line per group and layer, with a band of one standard deviation where a group has several runs.
 
     Args:
         title: the paper's own name.
@@ -129,7 +129,7 @@ def lines(
 
 
 def points(title: str, symbol: str, numbers: PanelNumbers, look: Look, x_title: str) -> Panel:
-    """Draw a point per group at whole numbers `x`, with a bar of one standard deviation; filled at the first place."""
+    """Draw a point per group at whole numbers `x`, with a bar of one standard deviation; filled at the first layer."""
     rows = numbers.rows[numbers.rows["group"].isin(list(look.labels))]
     if rows.empty:
         return empty(title, numbers.reason or "no group of this figure has it")
@@ -284,7 +284,7 @@ def _ticks(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _sized(chart: Any, title: str, *, height: int = HEIGHT) -> Panel:
-    """Return the panel under its title, a text at a fixed place: Vega's titles stand where the axes happen to end."""
+    """Return the panel under its title, a text at a fixed position: Vega's titles depend on where the axes end."""
     head = (
         inline(pd.DataFrame({"title": [visible(title)]}))
         .mark_text(fontSize=11, fontWeight="bold", baseline="bottom")

@@ -1,4 +1,4 @@
-"""What a page carries of single classes, of pairs of classes, and of the picture of their means.
+"""Prepare the data of a page about single classes, pairs of classes, and the picture of their means.
 
 In: the tables classes and geometry. Out: plain values for JSON. Where there is too much, a few checkpoints are kept.
 """
@@ -126,7 +126,7 @@ def _kept(
 ) -> tuple[list[Any], list[str]]:
     """Return the last layers and an even choice of the checkpoints, `most` of both together.
 
-    Where this is not all, `left_out` tells it.
+    Where this is not all, a line is added to `left_out`.
     """
     names = [str(name) for name in dict.fromkeys(own.sort_values("step", kind="stable")["checkpoint"])]
     few = min(FEWEST_CHECKPOINTS, len(names))

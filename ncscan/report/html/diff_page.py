@@ -1,6 +1,6 @@
-"""A comparison as one HTML page that needs nothing else: no network, no other file, and one script of its own.
+"""Write a comparison as one HTML page that needs nothing else: no network, no other file, and one script of its own.
 
-In: what two reports say of each other. Out: the text of diff.html. Every text of a stranger passes through Jinja's
+In: a `Comparison` of two reports. Out: the text of diff.html. Every text of a stranger passes through Jinja's
 escaping; the content security policy lets the one script run whose hash it names, and nothing else.
 """
 
@@ -72,13 +72,13 @@ class Line:
     cells: list[Cell]
     kind: str
     detail: str
-    """Tells where the noise floor comes from, or why there is no value."""
+    """Where the noise floor comes from, or why there is no value."""
 
 
 def diff_page(comparison: Comparison, names: tuple[str, str], gates: Sequence[GateResult] = (), table: str = "") -> str:
     """Return the whole page.
 
-    `table` is the text of the diff.csv that lies beside it, which the page names by its checksum.
+    `table` is the text of the diff.csv in the same folder, which the page names by its checksum.
     """
     frame = comparison.frame
     moved = most_changed(frame)

@@ -186,7 +186,7 @@ def _data(
 
 
 def _number_of(numbers: Sequence[PageNumber], metric: str, quantity: str) -> int | None:
-    """Return the place of a number in the list: of that quantity, else the first of its metric."""
+    """Return the index of a number in the list: of that quantity, else the first of its metric."""
     own = [i for i, n in enumerate(numbers) if n.metric == metric]
     return next((i for i in own if numbers[i].quantity == quantity), next(iter(own), None))
 

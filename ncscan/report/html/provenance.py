@@ -1,4 +1,4 @@
-"""Where the numbers of a run come from, as the page tells it: what its checkpoints share, and what differs.
+"""Describe where the numbers of a run come from, for the page: what its checkpoints share, and what differs.
 
 In: what is known of each checkpoint. Out: tables of texts.
 """
@@ -15,7 +15,7 @@ MOST_ITEMS = 24
 
 @dataclass(frozen=True)
 class Origin:
-    """Tells where the numbers of a run come from."""
+    """Describes where the numbers of a run come from."""
 
     run: str
     shared: list[tuple[str, str]]
@@ -36,7 +36,7 @@ def origin(run: str, checkpoints: Sequence[Mapping[str, Any]]) -> Origin:
 
 
 def _provenance(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the page's description of a checkpoint's origin; its place in the run stands elsewhere."""
+    """Return the page's description of a checkpoint's origin, without its step, which the page has elsewhere."""
     facts = {key: checkpoint[key] for key in ("accuracy", "n_samples", "n_classes", "class_names") if key in checkpoint}
     origin = {key: value for key, value in checkpoint.get("provenance", {}).items() if key not in checkpoint}
     return facts | origin

@@ -1,4 +1,4 @@
-"""The numbers of layers and maps as a page carries them: for each run an array of steps × places a number.
+"""Prepare the numbers of layers and linear maps for a page: for each run and number an array of steps × layers.
 
 In: the frame of all points. Out: plain values for JSON, and in words what was left out. A value is kept as a float32,
 about seven digits; the CSV files have all of them.
@@ -123,7 +123,7 @@ def _number(key: Any, rows: pd.DataFrame, signed: frozenset[str], *, leads: bool
 def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dict[str, Any]:
     """Return one run, or the mean of a group.
 
-    The moments of a group are steps, since its runs name their checkpoints themselves.
+    The checkpoints of a group are matched by step, since each run has its own names for them.
     """
     seeds = int(rows["seeds"].max())
     key = "step" if seeds else "checkpoint"
@@ -172,7 +172,7 @@ def _run(rows: pd.DataFrame, at: Mapping[tuple[str, str, str, str], int]) -> dic
 def _arrays(
     own: pd.DataFrame, steps: Mapping[Any, int], order: Mapping[str, int], key: str, reasons: dict[str, int]
 ) -> dict[str, Any]:
-    """Return one number of one split: an array of steps × places, and what else is known where there is something."""
+    """Return one number of one split: an array of steps × layers, and what else is known where there is something."""
     where = own["layer"].map(order).to_numpy(np.int64)
     places, column = np.unique(where, return_inverse=True)
     at = own[key].map(steps).to_numpy(np.int64), column

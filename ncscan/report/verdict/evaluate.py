@@ -1,4 +1,4 @@
-"""What a report comes to, in plain words: what collapsed, how deep, since when, what theory says, what is doubtful.
+"""Sum up a report in plain words: what collapsed, how deep, since when, what theory implies, what is doubtful.
 
 In: the complete tables, what is known of each checkpoint, and the warnings. Out: `Verdicts`, plain strings and numbers,
 for the page, the terminal and report.json alike. A pure function: nothing is measured here, and no verdict is a grade

@@ -1,4 +1,4 @@
-"""How deep a run has collapsed, since when, and whether it is still moving: trajectory.csv as sentences.
+"""Put the findings of trajectory.csv into sentences: how deep a run has collapsed, since when, and how fast it changes.
 
 In: the findings of one run, and what was judged of it. Out: `Told`, one finding in words.
 """
@@ -74,7 +74,7 @@ def weight_decay(findings: pd.DataFrame, unit: str, length: float | int | None) 
     `length` is that of the run in steps.
     """
     own = findings[(findings["checkpoint"] == "") & (findings["finding"] == "balance_decay")]
-    # Of a pair whose first map has a bias, the form with the bias is what gradients conserve.
+    # Of a pair whose first linear map has a bias, the form with the bias is what gradients conserve.
     pairs = own[own["metric"].isin(["balancedness", "balancedness_bias"])]
     with_bias = set(pairs["layer"][pairs["metric"] == "balancedness_bias"])
     leading = pairs[(pairs["metric"] == "balancedness_bias") | ~pairs["layer"].isin(with_bias)]

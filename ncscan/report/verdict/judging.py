@@ -76,7 +76,7 @@ def entries(
 
 
 def over_checkpoints(rows: pd.DataFrame, checkpoints: Sequence[Mapping[str, Any]]) -> dict[str, "pd.Series[Any]"]:
-    """Return each checkpoint's row: of several conventions the one that leads, of several places the largest value."""
+    """Return each checkpoint's row: of several conventions the one that leads, of several layers the largest value."""
     found: dict[str, pd.Series[Any]] = {}
     place = ["map", "next_map"] if "map" in rows.columns else ["layer"]
     one_each = leading(rows, ["checkpoint", *place])

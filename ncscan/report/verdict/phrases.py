@@ -1,4 +1,4 @@
-"""How steps, spans and lists are said in a sentence.
+"""Put steps, spans and lists into the words of a sentence.
 
 In: numbers and names. Out: text. Names of layers and runs go in as they are: who shows a sentence makes them safe.
 """

@@ -1,4 +1,4 @@
-"""What theory says of the last checkpoint: which hypotheses hold, and how tight its promises are.
+"""Put the theory's claims on the last checkpoint into sentences: which hypotheses hold, and how tight the bounds are.
 
 In: the claims of one run (theory.csv). Out: `Hypothesis` and `Certificate`, each with its sentence.
 """
@@ -119,7 +119,7 @@ def theorem(theory: pd.DataFrame, judged: tuple[Hypothesis, ...]) -> str:
 
 
 def certificates(theory: pd.DataFrame, reads: str) -> tuple[Certificate, ...]:
-    """Return for NC1, NC2 and NC3 the tightest promise that holds at the layer which the classifier reads."""
+    """Return for NC1, NC2 and NC3 the tightest bound that holds at the layer which the classifier reads."""
     held = theory[
         theory["holds"].fillna(value=False).astype(bool) & theory["slack"].notna() & (theory["layer"] == reads)
     ]
@@ -153,7 +153,7 @@ def _tightest(aspect: str, rows: pd.DataFrame) -> Certificate | None:
 
 
 def _worst_class(aspect: str, rows: pd.DataFrame) -> Certificate | None:
-    """Return the worst class of the claim and form that promise the most for their worst class."""
+    """Return the worst class of the claim and form whose bound for its worst class is the tightest."""
     if not len(rows):
         return None
     form = rows["quantity"].str.split(" ").str[0]

@@ -1,4 +1,4 @@
-"""What the passes add up beside: sketches of wide layers, a few numbers a sample, class sums of permuted labels.
+"""Accumulate optional sums of the passes: sketches of wide layers, numbers per sample, class sums of permuted labels.
 
 In: blocks of rows on the device, as the passes have them. Out: `Sketch`, `PerSample`, `Permuted`. Each class lives as
 long as a pass, and no sum here is wider than d×l, N×K or P×K×d.

@@ -1,4 +1,4 @@
-"""What to accumulate of a layer beside class means and their scatter, and how.
+"""Choose what to accumulate of a layer in addition to class means and their scatter, and how.
 
 In: nothing. Out: `AccumulationOptions`, which callers pass on whole, down to both passes.
 """
@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 
 @dataclass(frozen=True)
 class AccumulationOptions:
-    """Says what the two passes over a layer accumulate."""
+    """Defines what the two passes over a layer accumulate."""
 
     decisions: Int64[np.ndarray, "N"] | None = None
     """The label that the network decides for, of every sample: for `nc4_mismatch`."""

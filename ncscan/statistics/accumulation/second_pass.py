@@ -179,7 +179,7 @@ class SecondPass:
         near = scores <= (scores.min(dim=1).values + eps * scale)[:, None]
         open_rows = torch.nonzero(near.sum(dim=1) > 1).flatten()
         if len(open_rows) and a.shape[1]:
-            # Beside one class far away the products keep no digit of the others: differences do.
+            # With one class far away the products keep no digit of the others: differences do.
             some = position[open_rows]
             d = torch.cdist(some, a, compute_mode="donot_use_mm_for_euclid_dist").masked_fill_(
                 ~near[open_rows], math.inf
