@@ -51,13 +51,14 @@ def form_of(spec: str, forms: Sequence[SourceForm]) -> SourceForm | None:
 
     >>> [form and form.written for form in (form_of(spec, DATA_SOURCES) for spec in ("npz:a.npz", "my:data", "npz"))]
     ['npz:FILE', 'module:function', None]
+
+    A form without a colon leaves its word to modules: `mlp` is built in, `mlp:make` is a function of the user's mlp.py.
     """
     word, colon, rest = spec.partition(":")
     if not word or bool(colon) != bool(rest):
         return None
-    own = {form.word: form for form in forms}
-    form = own.get(word, own[""])
-    return form if bool(colon) == (":" in form.written) else None
+    own = {form.word: form for form in forms if bool(colon) == (":" in form.written)}
+    return own.get(word, own.get(""))
 
 
 def choices(forms: Sequence[SourceForm]) -> str:

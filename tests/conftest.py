@@ -22,12 +22,7 @@ settings.load_profile("ci")
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """A folder with data.npz and ckpts/: an ncscan.toml and three checkpoints."""
-    from workspaces import TOML, fitted, save, write_data  # torch, which few tests need, is imported by those that do
+    from workspaces import make_workspace  # torch, which few tests need, is imported by those that do
 
-    write_data(tmp_path / "data.npz")
-    ckpts = tmp_path / "ckpts"
-    ckpts.mkdir()
-    (ckpts / "ncscan.toml").write_text(TOML, encoding="utf-8")
-    for step in (0, 5, 10):
-        save(ckpts / f"step_{step}.pt", fitted(step), step=step)
+    make_workspace(tmp_path, 0, 5, 10)
     return tmp_path

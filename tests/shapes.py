@@ -8,12 +8,12 @@ import ast
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType, SimpleNamespace
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import jaxtyping
 from beartype import beartype
@@ -21,16 +21,33 @@ from beartype import beartype
 Checked = TypeVar("Checked", bound=Callable[..., Any])
 
 
-def types_checked(function: Checked) -> Checked:
-    """Return a function whose arguments and result are checked."""
-    return beartype(_resolved(function))
+UNRESOLVED: list[tuple[str, object]] = []
+"""Functions, and annotations of theirs that are not checked."""
+
+
+def checked(function: Checked) -> Checked:
+    """Return a function whose arguments and result are checked: sizes, where it has any, against each other."""
+    if _has_shapes(_resolved(function)):
+        return shapes_checked(function)
+    return beartype(function)
+
+
+def closure_checked(function: Checked) -> Checked:
+    """Return a closure that is checked where it has sizes: it is made again for each call, and mypy knows its types."""
+    known = _CLOSURES.get(function.__code__)
+    if known is None:
+        known = _CLOSURES[function.__code__] = _has_shapes(_resolved(function))
+    return shapes_checked(function) if known else function
+
+
+_CLOSURES: dict[CodeType, bool] = {}
+"""Whether closures made of this code have sizes."""
 
 
 def shapes_checked(function: Checked) -> Checked:
-    """Return a function whose arguments and result are checked, their sizes against each other."""
-    checks: Callable[..., Any] = beartype(
-        _started(function) if inspect.isgeneratorfunction(function) else _resolved(function)
-    )
+    """Return a function whose sizes have one value throughout a call, whoever calls it."""
+    own = _started(function) if inspect.isgeneratorfunction(function) else function
+    checks: Callable[..., Any] = beartype(_resolved(own))
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -38,6 +55,17 @@ def shapes_checked(function: Checked) -> Checked:
             return checks(*args, **kwargs)
 
     return call  # type: ignore[return-value]
+
+
+def _has_shapes(function: Callable[..., Any]) -> bool:
+    """Return whether an annotation has sizes, under whatever name: `Float64[np.ndarray, "n d"]`, or an alias of it."""
+    left: list[Any] = list(function.__annotations__.values())
+    while left:
+        hint = left.pop()
+        if inspect.isclass(hint) and issubclass(hint, jaxtyping.AbstractArray):
+            return True
+        left += hint if isinstance(hint, list) else get_args(hint)
+    return False
 
 
 def _started(function: Checked) -> Checked:
@@ -50,7 +78,7 @@ def _started(function: Checked) -> Checked:
     def start(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
-    return _resolved(start)  # type: ignore[return-value]
+    return start  # type: ignore[return-value]
 
 
 def _resolved(function: Checked) -> Checked:
@@ -60,16 +88,14 @@ def _resolved(function: Checked) -> Checked:
     generic in stubs alone.
     """
     names = inspect.unwrap(function).__globals__
-    function.__annotations__ = {name: _hint(each, names) for name, each in function.__annotations__.items()}
+    for name, annotation in function.__annotations__.items():
+        alone = SimpleNamespace(__annotations__={"hint": annotation})
+        try:
+            function.__annotations__[name] = get_type_hints(alone, names, include_extras=True)["hint"]
+        except (NameError, TypeError):
+            UNRESOLVED.append((f"{function.__module__}.{function.__qualname__}", annotation))
+            function.__annotations__[name] = Any
     return function
-
-
-def _hint(annotation: object, names: dict[str, Any]) -> object:
-    alone = SimpleNamespace(__annotations__={"hint": annotation})
-    try:
-        return get_type_hints(alone, names, include_extras=True)["hint"]
-    except (NameError, TypeError):
-        return Any
 
 
 def fields_checked(cls: type) -> type:
@@ -83,15 +109,8 @@ class Decorating(ast.NodeTransformer):
     """Writes the decorators into a module's source."""
 
     def __init__(self) -> None:
-        self.shapes: set[str] = set()
-        """What the module imports of jaxtyping."""
         self.inside = 0
         """How many functions the node is inside of."""
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
-        if node.module == "jaxtyping":
-            self.shapes |= {each.name for each in node.names}
-        return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
         inside, self.inside = self.inside, 0
@@ -104,19 +123,8 @@ class Decorating(ast.NodeTransformer):
         self.inside += 1
         self.generic_visit(node)
         self.inside -= 1
-        if _has_any(self.shapes, node):
-            node.decorator_list.append(_named(shapes_checked, node))
-        elif not self.inside:  # a closure is made again for every call, and mypy knows its types
-            node.decorator_list.append(_named(types_checked, node))
+        node.decorator_list.append(_named(closure_checked if self.inside else checked, node))
         return node
-
-
-def _has_any(names: Set[str], node: ast.FunctionDef) -> bool:
-    """Return whether the signature is annotated by any of these names: `Float64[np.ndarray, "n d"]`."""
-    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
-    annotations = [node.returns, *(each.annotation for each in arguments if each)]
-    parts = [part for annotation in annotations if annotation for part in ast.walk(annotation)]
-    return any(isinstance(part, ast.Name) and part.id in names for part in parts)
 
 
 def _named(decorator: Callable[..., Any], at: ast.stmt) -> ast.expr:

@@ -1,12 +1,17 @@
 """The checks that hold in every test are there: a wrong type, a wrong size and two sizes of one name are refused."""
 
+import ast
+import importlib
+import pkgutil
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from beartype.roar import BeartypeCallHintViolation
-from shapes import Loader
+from shapes import UNRESOLVED, Decorating, Loader
 
+import ncscan
 from ncscan.layer_graph import LinearMap
 from ncscan.report.etf_animation.simplex import Positions, positions
 from ncscan.wording import visible
@@ -38,3 +43,52 @@ def test_a_size_has_one_value_throughout_a_call_and_the_fields_of_an_object() ->
 def test_a_field_of_a_plain_object_has_its_type() -> None:
     with pytest.raises(BeartypeCallHintViolation):
         LinearMap(name=3)  # type: ignore[call-arg, arg-type]
+
+
+SOURCE = """
+import numpy as np
+from jaxtyping import Float64
+
+Spread = tuple[Float64[np.ndarray, "q"], Float64[np.ndarray, "q d"]]
+
+def pair(q: int, rows: int) -> Spread:
+    return np.ones(q), np.ones((rows, 2))
+
+def caller(x: Float64[np.ndarray, "q"]) -> int:
+    return len(pair(5, 5)[0])
+
+def outer(rows: int) -> int:
+    def inner(x: Float64[np.ndarray, "q"]) -> Spread:
+        return x, np.ones((rows, 2))
+    return len(inner(np.ones(3)))
+"""
+
+
+@pytest.fixture(scope="module")
+def decorated() -> dict[str, object]:
+    names: dict[str, object] = {}
+    exec(compile(ast.fix_missing_locations(Decorating().visit(ast.parse(SOURCE))), "source", "exec"), names)  # noqa: S102
+    return names
+
+
+def test_sizes_under_another_name_are_sizes(decorated: dict[str, Callable[..., int]]) -> None:
+    assert 2 == len(decorated["pair"](3, 3))  # type: ignore[arg-type]
+    with pytest.raises(BeartypeCallHintViolation, match="return"):
+        decorated["pair"](3, 5)
+    assert 2 == decorated["outer"](3)
+    with pytest.raises(BeartypeCallHintViolation, match="return"):
+        decorated["outer"](5)
+
+
+def test_a_size_of_the_caller_is_no_size_of_the_called(decorated: dict[str, Callable[..., int]]) -> None:
+    assert 5 == decorated["caller"](np.ones(3))
+
+
+def test_what_cannot_be_checked_has_no_sizes_and_is_little() -> None:
+    """They are for the reader: a generic that is one in stubs only, a class in itself, one imported for its type."""
+    for module in pkgutil.walk_packages(ncscan.__path__, "ncscan."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    texts = {str(annotation) for _, annotation in UNRESOLVED}
+    assert [text for text in texts if "ndarray" in text or "Tensor" in text] == []
+    assert len({name for name, _ in UNRESOLVED}) < 60

@@ -27,16 +27,28 @@ def test_every_row_of_data_names_a_function_of_a_request(form: object) -> None:
     assert signature.return_annotation is StoredSamples
 
 
-@pytest.mark.parametrize("spec", ["", ":", "mlp:", "mlp:x", "train", ":make", "train:"])
+@pytest.mark.parametrize("spec", ["", ":", "mlp:", "train", ":make", "train:"])
 def test_what_has_no_form_is_refused(spec: str) -> None:
     assert form_of(spec, MODEL_SOURCES) is None
 
 
 @pytest.mark.parametrize(
-    ("section", "spec"), [("model", "npz:make"), ("model", "idx:make"), ("model", "train:make"), ("data", "mlp:make")]
+    ("section", "spec"),
+    [
+        ("model", "npz:make"),
+        ("model", "idx:make"),
+        ("model", "train:make"),
+        ("model", "mlp:make"),
+        ("data", "mlp:make"),
+    ],
 )
 def test_code_that_a_file_names_is_code_whatever_its_module_is_called(tmp_path: Path, section: str, spec: str) -> None:
     """`npz` before the colon is a file where data is asked for, and a module of that name where a model is."""
     (tmp_path / "ncscan.toml").write_text(f'[{section}]\nsource = "{spec}"\n')
     with pytest.raises(UsageError, match="trust"):
         with_flags(read_config(tmp_path))
+
+
+def test_a_module_may_be_called_like_a_source_without_a_colon() -> None:
+    assert form_of("mlp", MODEL_SOURCES) == MODEL_SOURCES[0]
+    assert form_of("mlp:make", MODEL_SOURCES) == MODEL_SOURCES[-1]

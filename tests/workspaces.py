@@ -75,6 +75,15 @@ def write_data(path: Path, labels: np.ndarray | None = None) -> None:
     np.savez(path, inputs=inputs, labels=own if labels is None else labels)
 
 
+def make_workspace(folder: Path, *steps: int) -> None:
+    """Put data.npz and ckpts/ into a folder: an ncscan.toml and a checkpoint for each step."""
+    write_data(folder / "data.npz")
+    (folder / "ckpts").mkdir()
+    (folder / "ckpts" / "ncscan.toml").write_text(TOML, encoding="utf-8")
+    for step in steps:
+        save(folder / "ckpts" / f"step_{step}.pt", fitted(step), step=step)
+
+
 def dumps(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "ncscan-out" / "dumps").rglob("*.h5"))
 

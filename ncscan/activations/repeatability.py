@@ -140,7 +140,7 @@ def _checked(
         for i in everyone:
             try:
                 alone = run(rows[i : i + 1], [0], [i])
-            except Exception:
+            except Exception:  # the model's own code may raise anything
                 break  # a model may need two samples, as long as the replay never gives it one
             settle(alone)
         # In another order, between others, in a batch of another size.

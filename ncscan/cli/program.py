@@ -43,7 +43,7 @@ for _command in (extract, report, diff, layers, metrics):
 
 
 def main() -> None:
-    """The `ncscan` command."""
+    """Run the `ncscan` command."""
     keep_docstrings()
     ready_streams()
     try:

@@ -44,7 +44,7 @@ def troubles(job: str, *, trace: bool) -> Iterator[None]:
         raise typer.Exit(interrupt.exit_code if isinstance(interrupt, _Ended) else INTERRUPTED) from interrupt
     except (typer.Exit, typer.Abort):
         raise
-    except Exception as error:
+    except Exception as error:  # a user meets one line, whatever failed; --traceback shows the rest
         err.print(f"[bold red]error:[/] {shown(unexpected(error))}", soft_wrap=True)
         if trace:
             err.print(shown(traceback.format_exc()), soft_wrap=True)

@@ -159,15 +159,38 @@ def _chosen(gate: Gate, on: Field) -> pd.DataFrame:
 
 
 def _leading_of(rows: pd.DataFrame, gate: Gate, on: Field) -> pd.DataFrame:
-    """Return the rows that lead, where a gate leaves open which quantity and weighting it means."""
-    apart = [name for key in ("table", "run", "checkpoint", "step") for name in _columns(key, on)]
-    apart += ["split", "layer", "metric", "classifier"]
-    rows = leading(rows, [*apart, "quantity", *(["weighting"] if gate.get("weighting") else [])])
+    """Return the rows that are meant where a gate leaves open quantity and weighting: of the quantity that leads.
+
+    Raises: UsageError when there are several quantities and none of them is the one that leads. With `any` and `all`
+        too: which of them a verdict is of must not be guessed, nor widened to all.
+    """
+    place = [name for key in ("table", "run", "checkpoint", "step") for name in _columns(key, on)]
+    place += ["split", "layer", "metric"]
+    apart = [*place, "classifier", *(["weighting"] if gate.get("weighting") else [])]
+    rows = leading(rows, [*apart, "quantity"])
     if gate.get("quantity"):
         return rows
-    leads = is_leading(rows)
-    led = leads.groupby([rows[name] for name in apart], dropna=False, sort=False).transform("any")
-    return rows[leads | ~led]
+    # What leads is looked up among all rows: those that lead may not fit the weighting that the gate asks for.
+    known = on.frame[on.frame["metric"].isin(rows["metric"].unique())]
+    leads = known[is_leading(known)].drop_duplicates(place)[[*place, "quantity"]]
+    main = rows[place].merge(leads, on=place, how="left")["quantity"]
+    of_main = pd.Series((rows["quantity"].to_numpy() == main.to_numpy()), index=rows.index)
+    led = of_main.groupby([rows[name] for name in apart], dropna=False, sort=False).transform("any")
+    rows = rows[of_main | ~led]
+    several = rows.duplicated(apart, keep=False)
+    if several.any():
+        raise UsageError(_which_quantity(gate, rows[several]))
+    return rows
+
+
+def _which_quantity(gate: Gate, rows: pd.DataFrame) -> str:
+    """Return that a gate does not say which quantity it means, and which there are."""
+    metric = rows["metric"].iloc[0]
+    there = list(dict.fromkeys(rows["quantity"][rows["metric"] == metric]))
+    return (
+        f"{gate.source} {gate}: {visible(str(metric))} has several quantities here and none of them leads; "
+        f"say quantity=, one of {_few(there)}, or quantity=* for all"
+    )
 
 
 def _columns(key: str, on: Field) -> list[str]:

@@ -108,7 +108,7 @@ class Targets(NamedTuple):
 
 
 def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
-    """The checkpoints under the paths, run by run.
+    """Find the checkpoints under the paths, run by run.
 
     A run is the nearest folder with an ncscan.toml, else the folder that was named; it is called by its path below
     the folder that was named. A path that holds nothing, a folder that cannot be read and a run whose ncscan.toml is

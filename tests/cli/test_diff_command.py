@@ -8,14 +8,11 @@ from pathlib import Path
 
 import pytest
 from workspaces import (
-    TOML,
-    fitted,
     hashing_anew,
+    make_workspace,
     ncscan,
     one_line,
     rows,
-    save,
-    write_data,
 )
 
 from ncscan.compare.align import DIFF_COLUMNS
@@ -25,11 +22,7 @@ from ncscan.compare.align import DIFF_COLUMNS
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with checkpoints, their dumps and their report; nobody writes to it but into an --out of their own."""
     folder = tmp_path_factory.mktemp("reported")
-    write_data(folder / "data.npz")
-    (folder / "ckpts").mkdir()
-    (folder / "ckpts" / "ncscan.toml").write_text(TOML, encoding="utf-8")
-    for step in (0, 5, 10):
-        save(folder / "ckpts" / f"step_{step}.pt", fitted(step), step=step)
+    make_workspace(folder, 0, 5, 10)
     assert 0 == ncscan("extract", "ckpts", "--quiet", cwd=folder).returncode
     assert 0 == ncscan("report", "--quiet", cwd=folder).returncode
     return folder

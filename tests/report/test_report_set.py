@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from PIL import Image
 from report_samples import RUNS, checkpoints, entries, metrics_frame
-from workspaces import TOML, command, fitted, ncscan, one_line, save, write_data
+from workspaces import command, make_workspace, ncscan, one_line
 
 from ncscan.report import output
 from ncscan.report.figures.rendering import as_file
@@ -26,10 +26,7 @@ SPEC = {"data": {"values": [{"a": 1}]}, "mark": "point", "encoding": {"x": {"fie
 @pytest.fixture(scope="module")
 def dumped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("set")
-    write_data(folder / "data.npz")
-    (folder / "ckpts").mkdir()
-    (folder / "ckpts" / "ncscan.toml").write_text(TOML, encoding="utf-8")
-    save(folder / "ckpts" / "step_5.pt", fitted(5), step=5)
+    make_workspace(folder, 5)
     assert 0 == ncscan("extract", "ckpts", "--quiet", cwd=folder).returncode
     return folder
 

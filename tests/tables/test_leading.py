@@ -15,6 +15,7 @@ from torch import nn
 from ncscan.compare.align import compare
 from ncscan.compare.gate_parser import parse
 from ncscan.compare.gates import field_of, judge
+from ncscan.compare.landmarks import landmarks
 from ncscan.compare.ranking import main_rows, most_changed
 from ncscan.data.dataset import Dataset, from_arrays
 from ncscan.errors import UsageError
@@ -229,10 +230,38 @@ def test_rows_in_any_order_come_to_the_same(report: Tables, shuffled: Tables, ma
     assert IN_ORDER[made] == made(shuffled)
 
 
-def test_a_gate_that_leaves_several_quantities_says_so(report: Tables) -> None:
-    gate = parse("imbalance[weighting=sample, run=s0, step=first, layer=/relu] > 9")
-    with pytest.raises(UsageError, match=r"matches 4 rows \(4 quantities\): say quantity="):
-        judge(gate, field_of(report))
+@pytest.mark.parametrize("over", ["{}", "any({})", "all({})"])
+def test_a_gate_that_leaves_several_quantities_without_the_one_that_leads_asks(report: Tables, over: str) -> None:
+    """Judged on all of them, `any` would fail more and `all` less than was asked for."""
+    imbalance = over.format("imbalance[weighting=sample, run=s0, step=first, layer=/relu]")
+    with pytest.raises(UsageError, match=r"imbalance has several quantities here .* say quantity=, one of "):
+        judge(parse(f"{imbalance} > 9"), field_of(report))
+    all_of_them = "any(imbalance[weighting=sample, quantity=*, run=s0, step=first, layer=/relu]) > 9"
+    assert 4 == judge(parse(all_of_them), field_of(report)).matched
+
+
+@pytest.mark.parametrize("over", ["{}", "any({})", "all({})"])
+def test_a_gate_with_a_weighting_is_of_the_quantity_that_leads(report: Tables, shuffled: Tables, over: str) -> None:
+    asked = over.format("gnc2_uniformity[weighting=sample, run=s0, step=first, layer=/relu]")
+    found = [judge(parse(f"{asked} > -1"), field_of(tables)) for tables in (report, shuffled)]
+    assert [1, 1] == [result.matched for result in found]
+    assert all("gnc2_uniformity mean, weighting sample" in result.rows[0].where for result in found)
+
+
+def test_a_gate_with_every_weighting_has_each(report: Tables) -> None:
+    asked = "any(gnc2_uniformity[weighting=*, run=s0, step=first, layer=/relu]) > -1"
+    rows = judge(parse(asked), field_of(report)).rows
+    assert ["class", "sample"] == sorted(row.where.rpartition(" ")[2] for row in rows)
+
+
+def test_words_for_layers_are_of_each_run_whatever_was_measured_of_others(report: Tables) -> None:
+    """One run with a held-out split alone, another with other data alone: each has its own head."""
+    own = report["metrics"][report["metrics"]["split"] == "train"]
+    splits = own["run"].map(dict(zip(dict.fromkeys(own["run"]), ("test", "ood", "ood", "ood"), strict=False)))
+    found = landmarks({**report, "metrics": own.assign(split=splits)})
+    expected = landmarks({**report, "metrics": own})
+    assert found.layers == expected.layers
+    assert {run for run, _ in found.layers["head"]} == set(own["run"])
 
 
 def test_a_report_of_the_version_before_is_read_with_what_leads(report: Tables, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as arrow
 import pytest
 from report_samples import RUNS, Row, checkpoints, entries, metrics_frame, weight_entries, weights_frame, write_report
-from workspaces import PATIENCE, TOML, fitted, hashing_anew, ncscan, save, write_data
+from workspaces import PATIENCE, hashing_anew, make_workspace, ncscan
 
 from ncscan.tables.columns import FLAG, NUMBER, TABLES, TEXT, WHOLE
 from ncscan.tables.frames import complete, csv_text, summary_frame
@@ -94,10 +94,7 @@ def test_tables_of_another_format_are_removed_and_other_files_are_not(tmp_path: 
 @pytest.fixture(scope="module")
 def dumped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parquet")
-    write_data(folder / "data.npz")
-    (folder / "ckpts").mkdir()
-    (folder / "ckpts" / "ncscan.toml").write_text(TOML, encoding="utf-8")
-    save(folder / "ckpts" / "step_5.pt", fitted(5), step=5)
+    make_workspace(folder, 5)
     assert 0 == ncscan("extract", "ckpts", "--quiet", cwd=folder).returncode
     return folder
 

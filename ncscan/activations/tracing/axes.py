@@ -72,7 +72,7 @@ def follow(
     positions = torch.arange(math.prod(shape), device=source.device).reshape(shape)
     try:
         moved = func(*(positions if a is source else a for a in args), **kwargs)
-    except (RuntimeError, TypeError, ValueError, NotImplementedError):
+    except (RuntimeError, TypeError, ValueError, NotImplementedError):  # what torch raises of whole numbers
         return None
     moved = moved if isinstance(moved, torch.Tensor) else moved[position]
     keeps_all = moved.numel() == positions.numel() and torch.equal(moved.flatten().sort().values, positions.flatten())

@@ -229,7 +229,7 @@ def _storage(tensor: torch.Tensor) -> int:
     """Return what views of one memory share; batched tensors of torch.func have none."""
     try:
         return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError):  # what torch raises of a tensor without memory
         return -id(tensor)
 
 

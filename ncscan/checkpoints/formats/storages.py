@@ -56,7 +56,7 @@ class Storages:
             copied.numpy()[:] = stored
             self._loaded[described.key] = storage = copied.untyped_storage()
             if self._foreign_order:
-                storage.byteswap(dtype)  # type: ignore[no-untyped-call]
+                storage.byteswap(dtype)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         storage = self._loaded[described.key]
         if described.n_elements * dtype.itemsize != storage.nbytes():
             raise BadPickle(
