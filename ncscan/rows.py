@@ -71,11 +71,16 @@ def of_training(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_main_split(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the training split where it was measured, else those of one other."""
-    own, there = of_training(rows), set(rows["split"])
-    if len(own) or not there:
-        return own
-    return rows[rows["split"] == next((name for name in SPLITS if name in there), min(there))]
+    """Return of each run the rows of the training split where it was measured, else those of the next of SPLITS.
+
+    >>> rows = pd.DataFrame({"run": ["a", "a", "b"], "split": ["test", "train", "ood"]})
+    >>> of_main_split(rows)["split"].tolist()
+    ['train', 'ood']
+    """
+    others = sorted(set(rows["split"]) - {*IMPLIED, *SPLITS})
+    rank = dict.fromkeys(IMPLIED, 0) | {name: i for i, name in enumerate([*SPLITS, *others])}
+    ranks = rows["split"].map(rank)
+    return rows[ranks == ranks.groupby(rows["run"], sort=False).transform("min")]
 
 
 def _ranks(own: pd.DataFrame, leads: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,6 @@ from ncscan.rows import of_main_split, of_training
 def test_rows_of_the_training_split_else_of_one_other(
     splits: tuple[str, ...], training: list[str], main: list[str]
 ) -> None:
-    rows = pd.DataFrame({"split": list(splits)}, dtype=object)
+    rows = pd.DataFrame({"run": "a", "split": list(splits)}, dtype=object)
     assert training == of_training(rows)["split"].tolist()
     assert main == of_main_split(rows)["split"].tolist()

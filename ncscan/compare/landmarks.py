@@ -36,7 +36,7 @@ def landmarks(tables: Mapping[str, pd.DataFrame]) -> Landmarks:
     """Return the landmarks of a report, from its tables metrics and trajectory."""
     metrics = tables["metrics"]
     # Held-out data is compared with the classifier too, but the words are of the network that the training set shows.
-    own = pd.concat([metrics[:0], *(of_main_split(rows) for _, rows in metrics.groupby("run", sort=False))])
+    own = of_main_split(metrics)
     read = _layer_of(compared(own), keep="last")
     layers = {
         "input": _layer_of(own[own["kind"] == "input"]),
