@@ -2,6 +2,7 @@
 
 from ncscan.checkpoints.checkpoint import Checkpoint, load
 from ncscan.checkpoints.discovery import ENDINGS, find, natural
-from ncscan.checkpoints.metadata import MAX_NOTES
+from ncscan.checkpoints.state_dict import WEIGHTS, StateChoice
+from ncscan.pickles import MAX_NOTES
 
-__all__ = ["ENDINGS", "MAX_NOTES", "Checkpoint", "find", "load", "natural"]
+__all__ = ["ENDINGS", "MAX_NOTES", "WEIGHTS", "Checkpoint", "StateChoice", "find", "load", "natural"]

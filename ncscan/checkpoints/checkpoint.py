@@ -1,12 +1,12 @@
 """Checkpoint files → tensors and plain notes.
 
-In: a file from anybody. Out: `Checkpoint`. The bytes are read once, and what zip_archive.py and pickle_reader.py, or
+In: a file from anybody. Out: `Checkpoint`. The bytes are read once, and what zip_archive.py and ncscan.pickles, or
 safetensors, make of those bytes is what is used; no second reader sees them, and nothing in them is ever executed.
 """
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,10 @@ import torch
 from ncscan.checkpoints import metadata
 from ncscan.checkpoints.formats.table import FORMATS, HEAD, Format, no_format
 from ncscan.checkpoints.metadata import MetadataValue
-from ncscan.checkpoints.state_dict import check_tensors, tensors_sha256
+from ncscan.checkpoints.state_dict import StateChoice, check_tensors, chosen_state, tensors_sha256
 from ncscan.errors import CheckpointError
 from ncscan.files import opened, read_rest
+from ncscan.pickles import MAX_TEXT
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Checkpoint:
     """The hash of the very bytes that were parsed."""
     n_bytes: int
     format: str
-    """`torch-zip` or `safetensors`."""
+    """A row of FORMATS: `torch-zip`, `pickle` or `safetensors`."""
     wrapper: str
     """The key under which the tensors were found (`state_dict`, `model`, …), with dots when nested, else empty."""
     tensors: Mapping[str, torch.Tensor]
@@ -37,35 +38,48 @@ class Checkpoint:
     tensors_sha256: str
     """The hash over names, types, shapes and values: equal for two files that hold the same tensors."""
     notes: Mapping[str, MetadataValue]
+    inert: tuple[str, ...]
+    """Classes and functions that the file names: objects of which only data was read."""
     step: int | None
     epoch: int | None
     file_number: int | None
     """The last number in the file's name, whatever it counts."""
 
 
-def load(path: Path) -> Checkpoint:
+def load(path: Path, choice: StateChoice = StateChoice()) -> Checkpoint:
     """Read one checkpoint file.
 
-    Raises: CheckpointError when it cannot be read, is of no known format, holds anything but tensors and plain
-    values, or is made to harm.
+    Args:
+        path: the file.
+        choice: which of several states in it is meant.
+
+    Raises: CheckpointError when it cannot be read, is of no known format, holds no tensors of a model, or is made to
+    harm.
     """
     data, form = _read(path)
-    wrapper, tensors, told = form.read(data, path)
-    check_tensors(tensors, len(data), path)
-    step, epoch = metadata.step_and_epoch(told, path)
+    content = form.read(data, path)
+    chosen = chosen_state(content, choice, path)
+    check_tensors(chosen.tensors, len(data), path)
+    step, epoch = metadata.step_and_epoch(content.notes, path)
     return Checkpoint(
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
         n_bytes=len(data),
         format=form.name,
-        wrapper=wrapper,
-        tensors=tensors,
-        tensors_sha256=tensors_sha256(tensors),
-        notes=told,
+        wrapper=chosen.wrapper,
+        tensors=chosen.tensors,
+        tensors_sha256=tensors_sha256(chosen.tensors),
+        notes=_with_others(content.notes, chosen.others),
+        inert=content.inert,
         step=step,
         epoch=epoch,
         file_number=metadata.last_number(path),
     )
+
+
+def _with_others(notes: Mapping[str, MetadataValue], others: Sequence[str]) -> Mapping[str, MetadataValue]:
+    """Return the notes, with the names of the states that were passed over."""
+    return {"other_states": ", ".join(others)[:MAX_TEXT], **notes} if others else notes
 
 
 def _read(path: Path) -> tuple[bytes, Format]:

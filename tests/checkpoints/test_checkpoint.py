@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from ncscan.checkpoints import Checkpoint, find, load
-from ncscan.checkpoints.formats.pickle_calls import DTYPES
 from ncscan.errors import CheckpointError
+from ncscan.pickles import DTYPES
 
 
 def network() -> nn.Sequential:
@@ -68,17 +68,20 @@ def test_tensors_are_found_when_wrapped(wrapper: str, content: object, tmp_path:
 def test_passed_over_states_are_named_when_there_are_several(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "x.pt", {"model_ema": STATE, "model": STATE, "state_dict": STATE})
     assert checkpoint.wrapper == "state_dict"
-    assert checkpoint.notes == {"other_states": "model, model_ema"}
+    assert checkpoint.notes == {"other_states": "model_ema, model"}
 
 
-def test_nothing_is_guessed_when_states_have_unusual_names(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="several states \\('generator', 'critic'\\)"):
-        saved(tmp_path / "x.pt", {"generator": STATE, "critic": STATE})
+def test_states_under_unusual_names_are_parts_of_one_network(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "x.pt", {"backbone": STATE, "head": {"weight": torch.ones(2, 2)}, "epoch": 3})
+    assert "backbone + head" == checkpoint.wrapper
+    assert [*(f"backbone.{name}" for name in STATE), "head.weight"] == list(checkpoint.tensors)
 
 
 def test_an_optimizer_alone_is_refused_as_a_model(tmp_path: Path) -> None:
     optimizer = stepped(torch.optim.Adam(network().parameters()))
-    with pytest.raises(CheckpointError, match="holds no tensors of a model \\(it has: 'state', 'param_groups'\\)"):
+    with pytest.raises(
+        CheckpointError, match="holds no tensors of a model \\(it has: a dict of 'state', 'param_groups'\\)"
+    ):
         saved(tmp_path / "x.pt", optimizer.state_dict())
 
 

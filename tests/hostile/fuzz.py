@@ -5,12 +5,14 @@ number alone; `python tests/hostile/fuzz.py --case TARGET NUMBER` runs one again
 takes more memory than MEMORY or more time than WATCHDOG, or kills its process, is a finding.
 """
 
+import argparse
 import copy
 import gzip
 import io
 import itertools
 import json
 import os
+import pickle
 import random
 import resource
 import signal
@@ -178,6 +180,26 @@ def _member(data: bytes, name: str) -> memoryview:
     from ncscan.files import zip_archive as zips
 
     return next(zips.read(data, member) for key, member in zips.members(data).items() if key.endswith("/" + name))
+
+
+def _pickle() -> Target:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    full = {"model": model, "args": argparse.Namespace(lr=0.1), "best": np.float64(0.5), "optimizer": optimizer}
+    full |= {"rng": np.arange(5), "path": Path("a/b"), "s": {1}, "ema": {"w": torch.ones(2, 3)}, "n": np.ones((2, 2))}
+    files = []
+    for protocol in (2, 3, 4, 5):
+        stream = io.BytesIO()
+        torch.save(full, stream, pickle_protocol=protocol, _use_new_zipfile_serialization=False)
+        files += [stream.getvalue(), pickle.dumps(full, protocol)]
+    names = (b"_parameters", b"_buffers", b"_modules", b"param_groups", b"numpy.ndarray", b"_content", b"model")
+    tokens = (
+        *MAGIC,
+        *(b"h\x01", b"q\x01", b"\x85", b"\x86", b"R", b"b", b"s", b"u", b"a", b"e", b"0", b"Q", b"}", b"]", b")"),
+        *(b"cnumpy\ndtype\n", b"cnumpy.core.multiarray\nscalar\n", b"cargparse\nNamespace\n)\x81", b"cm\nC\n)\x81"),
+        *(b"X%c\0\0\0" % len(name) + name for name in names),
+    )
+    return Target(lambda draw: mutated(draw, files, tokens), _at("a.pkl", checkpoint.load))
 
 
 def _safetensors() -> Target:
@@ -409,6 +431,7 @@ lr = 0.1\nmomentum = 0.9\nseed = 3\n[run]\ngroup = "a"\n[report]\nfail_if = ["nc
 
 TARGETS: dict[str, Callable[[], Target]] = {
     "torch-zip": _torch_zip,
+    "pickle": _pickle,
     "safetensors": _safetensors,
     "npz": _npz,
     "idx": _idx,
@@ -432,6 +455,8 @@ def run_case(target: Target, name: str, number: int, folder: Path) -> str:
         target.read(case, folder)
     except NcscanError as error:
         text = str(error)
+        if "ended the process" in text:
+            return text
         return "" if "\n" not in text and len(text) < LINE else f"no short line: {len(text)} characters, {text[:200]!a}"
     except BaseException as error:
         place = traceback.extract_tb(error.__traceback__)[-1]

@@ -1,6 +1,5 @@
 """Explain why a file is refused, and how to save it so that it is read."""
 
-import re
 from collections.abc import Iterable
 
 from ncscan.wording import listed_up_to
@@ -8,8 +7,6 @@ from ncscan.wording import listed_up_to
 RESAVE = "save the weights alone: torch.save(model.state_dict(), …) or safetensors.torch.save_file(…)"
 
 NO_FORMATS: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", f"in the format of torch before 1.6, a bare pickle; {RESAVE}"),
-    (0, b"\x80", f"a bare pickle, which could run anything; {RESAVE}"),
     (257, b"ustar", "a tar archive; unpack it and name the checkpoint inside, or, if torch wrote it, " + RESAVE),
     (0, b"\x89HDF", f"an HDF5 file, not a torch checkpoint; {RESAVE}"),
     (0, b"\x1f\x8b", "compressed with gzip; unpack it first"),
@@ -18,16 +15,6 @@ NO_FORMATS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"<", "a web page, perhaps the answer of a failed download; fetch the file again"),
 )
 """Files that are no checkpoints but are met under a checkpoint's name: where the mark lies, the mark, the message."""
-
-
-def refused(foreign: tuple[str, ...]) -> str:
-    """Return the refusal of a pickle: what of it is neither tensors nor plain values, and what to do."""
-    named = listed(foreign).replace("'", "")
-    if any(name.startswith("torch.nn.") for name in foreign):
-        return f"holds a whole pickled model ({named}), and loading it would run its code; {RESAVE}"
-    if any(re.fullmatch(r"torch\._utils\._rebuild_(sparse|qtensor|nested|meta|wrapper).*", name) for name in foreign):
-        return f"holds tensors that are not dense ({named}); make them dense before saving"
-    return f"its pickle holds more than tensors and plain values ({named}), and loading it could run code; {RESAVE}"
 
 
 def listed(names: Iterable[object]) -> str:

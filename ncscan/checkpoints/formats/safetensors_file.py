@@ -8,8 +8,7 @@ import safetensors.torch
 import torch
 
 from ncscan.checkpoints import metadata
-from ncscan.checkpoints.formats.reading import FileContent
-from ncscan.checkpoints.state_dict import named_tensors
+from ncscan.checkpoints.formats.reading import FileContent, alone
 from ncscan.errors import CheckpointError, one_line
 from ncscan.files import parse_json
 
@@ -35,7 +34,7 @@ def safetensors_file(data: bytes, path: Path) -> FileContent:
         ordered = sorted(tensors, key=lambda name: (header[name]["data_offsets"], name))
     except (safetensors.SafetensorError, *_MALFORMED) as error:
         raise CheckpointError(f"{path}: a damaged or hostile safetensors file ({one_line(error)})") from error
-    return FileContent("", named_tensors({name: tensors[name] for name in ordered}, path), told)
+    return alone({name: tensors[name] for name in ordered}, told)
 
 
 def _loaded(data: bytes, header: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:

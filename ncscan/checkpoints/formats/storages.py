@@ -1,35 +1,55 @@
-"""The bytes of a torch.save archive → tensors.
+"""Make tensors of the bytes of a file.
 
-In: the members of an archive, and views as pickle_calls.py describes them. Out: tensors of exactly those bytes: a view
-that reaches beyond its storage, or a storage of another size than its member, is refused.
+In: the bytes of each storage, and views as a pickle describes them. Out: tensors of exactly those bytes: a view that
+reaches beyond its storage, or a storage of another size than its bytes, is refused.
 """
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from ncscan.checkpoints.formats.pickle_values import BadPickle, Storage, View
-from ncscan.files import zip_archive
+from ncscan.pickles import BadPickle, NumpyArray, Storage, View
+
+Bytes = bytes | memoryview
 
 
 class Storages:
-    """The members of a torch.save archive that hold bytes of tensors, each copied into memory once."""
+    """The bytes that tensors are views of, each copied into memory once.
 
-    def __init__(self, data: bytes, members: Mapping[str, zip_archive.Member]) -> None:
-        self._data = data
-        self._members = members
+    Args:
+        stored: gives the bytes of a storage by its key.
+        pieces: bytes that lie in the pickle itself, with the keys `#0`, `#1`, ….
+        little_endian: whether the lowest byte of a number comes first.
+    """
+
+    def __init__(
+        self, stored: Callable[[str], Bytes], pieces: Sequence[bytes] = (), *, little_endian: bool = True
+    ) -> None:
+        self._stored = stored
+        self._pieces = pieces
         self._loaded: dict[str, torch.UntypedStorage] = {}
-        order = bytes(self.member("byteorder")) if "byteorder" in members else b"little"
-        if order not in (b"little", b"big"):
-            raise zip_archive.BadArchive(f"has bytes in an unknown order ({order!a:.40})")
-        self._foreign_order = order.decode() != sys.byteorder
+        self._foreign_order = little_endian != (sys.byteorder == "little")
 
-    def member(self, name: str) -> memoryview:
-        if name not in self._members:
-            raise zip_archive.BadArchive(f"lacks {name!a:.100}; is it damaged?")
-        return zip_archive.read(self._data, self._members[name])
+    def array(self, array: NumpyArray) -> torch.Tensor:
+        """Return a tensor of a NumPy array's bytes."""
+        dtype = getattr(torch, array.dtype)
+        copied = torch.empty(len(self._bytes(array.key)), dtype=torch.uint8)
+        copied.numpy()[:] = memoryview(self._bytes(array.key))
+        if array.big_endian != (sys.byteorder == "big"):
+            copied.untyped_storage().byteswap(dtype)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        shape = array.shape[::-1] if array.fortran else array.shape
+        tensor = copied.view(dtype).reshape(shape)
+        return tensor.permute(*reversed(range(len(shape)))) if array.fortran else tensor
+
+    def _bytes(self, key: str) -> Bytes:
+        if not key.startswith("#"):
+            return self._stored(key)
+        place = int(key[1:]) if key[1:].isdigit() else len(self._pieces)
+        if place >= len(self._pieces):
+            raise BadPickle(f"lacks the bytes {key!a:.60}; is it damaged?")
+        return self._pieces[place]
 
     def tensor(self, view: View) -> torch.Tensor:
         """Return the tensor of a view on its storage; tied ones share it, as when torch loads them."""
@@ -51,9 +71,9 @@ class Storages:
     def _storage(self, described: Storage) -> torch.UntypedStorage:
         dtype = getattr(torch, described.dtype)
         if described.key not in self._loaded:
-            stored = self.member(f"data/{described.key}")
+            stored = self._bytes(described.key)
             copied = torch.empty(len(stored), dtype=torch.uint8)
-            copied.numpy()[:] = stored
+            copied.numpy()[:] = memoryview(stored)
             self._loaded[described.key] = storage = copied.untyped_storage()
             if self._foreign_order:
                 storage.byteswap(dtype)  # type: ignore[no-untyped-call]  # torch leaves it untyped

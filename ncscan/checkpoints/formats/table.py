@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ncscan.checkpoints.formats.reading import FileContent
 from ncscan.checkpoints.formats.refusals import NO_FORMATS, RESAVE
 from ncscan.checkpoints.formats.safetensors_file import header_length, safetensors_file
+from ncscan.checkpoints.formats.torch_stream import torch_stream
 from ncscan.checkpoints.formats.torch_zip import torch_zip
 
 HEAD = 512
@@ -24,6 +25,7 @@ class Format(NamedTuple):
 
 FORMATS: tuple[Format, ...] = (
     Format("torch-zip", lambda head, _: head[:4] == b"PK\x03\x04", torch_zip),
+    Format("pickle", lambda head, _: head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05", torch_stream),
     Format("safetensors", lambda head, size: head[8:9] == b"{" and header_length(head) <= size - 8, safetensors_file),
 )
 """The formats that are read, told apart by their first bytes, never by their names."""

@@ -1,21 +1,25 @@
 """Read what torch.save writes: a zip archive of one pickle and the bytes of its tensors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
-from ncscan.checkpoints import metadata
-from ncscan.checkpoints.formats import pickle_reader
-from ncscan.checkpoints.formats.pickle_values import BadPickle
+from ncscan import pickles
+from ncscan.checkpoints.formats.pickled import file_content
 from ncscan.checkpoints.formats.reading import FileContent
-from ncscan.checkpoints.formats.refusals import RESAVE, refused
+from ncscan.checkpoints.formats.refusals import RESAVE
 from ncscan.checkpoints.formats.storages import Storages
-from ncscan.checkpoints.state_dict import model_state, named_tensors
-from ncscan.errors import CheckpointError, one_line
+from ncscan.errors import CheckpointError
 from ncscan.files import zip_archive
+from ncscan.pickles import BadPickle
+
+MAX_PICKLE = 32 * 2**20
+"""A pickle describes tensors, their bytes lie elsewhere: 10,000 tensors with their Adam states take 4 MB."""
+SMALL = 16
+"""Bytes of a storage that can hold one number among the notes."""
 
 
 def torch_zip(data: bytes, path: Path) -> FileContent:
-    """Read the bytes of a torch.save file; CheckpointError when they hold anything but tensors and plain values."""
+    """Read the bytes of a torch.save file; CheckpointError when they are damaged or made to harm."""
     try:
         members = zip_archive.members(data)
         # Readers of zips differ in whether `DATA.PKL` is `data.pkl`.
@@ -24,21 +28,26 @@ def torch_zip(data: bytes, path: Path) -> FileContent:
         folder = _folder(members)
         if any(member.deflated for member in members.values()):
             raise zip_archive.BadArchive(f"was compressed after torch.save; {RESAVE}")
-        storages = Storages(data, {name.removeprefix(f"{folder}/"): member for name, member in members.items()})
-        content, foreign = pickle_reader.read(bytes(storages.member("data.pkl")), storages.tensor)
+        inside = {name.removeprefix(f"{folder}/"): member for name, member in members.items()}
+
+        def member(name: str) -> memoryview:
+            if name not in inside:
+                raise BadPickle(f"lacks {name!a:.100}; is it damaged?")
+            return zip_archive.read(data, inside[name])
+
+        order = bytes(member("byteorder")) if "byteorder" in inside else b"little"
+        if order not in (b"little", b"big"):
+            raise BadPickle(f"has bytes in an unknown order ({order!a:.40})")
+        pickle = bytes(member("data.pkl"))
+        if len(pickle) > MAX_PICKLE:
+            raise BadPickle(f"describes its tensors in {len(pickle):,} bytes, far more than any state_dict needs")
+        stored = (name for name, entry in inside.items() if name.startswith("data/") and entry.size <= SMALL)
+        small = {name.removeprefix("data/"): bytes(member(name)) for name in stored}
+        content = pickles.read(pickle, "archive", small, big_endian=order == b"big")
+        storages = Storages(lambda key: member(f"data/{key}"), content.pieces, little_endian=order == b"little")
+        return file_content(content, storages, path)
     except (zip_archive.BadArchive, BadPickle) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (RuntimeError, MemoryError) as error:
-        raise CheckpointError(f"{path}: torch cannot make its tensors ({one_line(error)})") from error
-    if foreign:
-        raise CheckpointError(f"{path}: {refused(foreign)}")
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state_dict; {RESAVE}")
-    wrapper, found, others = model_state(content, path)
-    told = metadata.of_content(content, found)
-    if others:
-        told.setdefault("other_states", ", ".join(others)[: metadata.MAX_TEXT])
-    return FileContent(wrapper, named_tensors(found, path), told)
 
 
 def _folder(names: Iterable[str]) -> str:

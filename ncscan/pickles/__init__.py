@@ -1,0 +1,30 @@
+"""Read pickles as data, in a process of their own: nothing in them is imported or called."""
+
+from ncscan.pickles.arrays import FORMATS
+from ncscan.pickles.calls import DTYPES
+from ncscan.pickles.content import WRAPPERS, Content, State
+from ncscan.pickles.isolated import read, read_as
+from ncscan.pickles.notes import MAX_NOTES, MAX_TEXT, STEP_NOTES, Note, first_count, plain
+from ncscan.pickles.stream import is_torch_stream
+from ncscan.pickles.values import BadPickle, NumpyArray, Storage, View
+
+__all__ = [
+    "DTYPES",
+    "FORMATS",
+    "MAX_NOTES",
+    "MAX_TEXT",
+    "STEP_NOTES",
+    "WRAPPERS",
+    "BadPickle",
+    "Content",
+    "Note",
+    "NumpyArray",
+    "State",
+    "Storage",
+    "View",
+    "first_count",
+    "is_torch_stream",
+    "plain",
+    "read",
+    "read_as",
+]
