@@ -10,7 +10,7 @@ code that it names (`module:function`) counts only when the user says so.
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation, one number each or one a channel."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "model": ("source", "activation", "linear_head"),
+    "model": ("source", "activation", "linear_head", "state", "weights", "prefix", "rename"),
     "data": ("source", "normalize", "test", "ood"),
     "train": (
         "loss",
@@ -81,6 +81,14 @@ class RunConfig:
     model: SourceSpec | None = None
     activation: str | None = None
     linear_head: int | None = None
+    state: str | None = None
+    """The keys of the state in a checkpoint that is meant."""
+    weights: str | None = None
+    """`raw` or `ema`: which weights are meant where a checkpoint has both."""
+    prefix: str | None = None
+    """What the names of the model's tensors begin with in a checkpoint."""
+    rename: tuple[tuple[str, str], ...] = ()
+    """Beginnings of names that are replaced."""
     data: SourceSpec | None = None
     normalize: Normalisation | None = None
     test: SourceSpec | None = None
@@ -148,6 +156,10 @@ def read_config(folder: Path) -> RunConfig:
         model=_model(get("model", "source", str), folder, f"{path}: [model] source", trusted=False),
         activation=get("model", "activation", str),
         linear_head=linear_head,
+        state=get("model", "state", str),
+        weights=parse_weights(get("model", "weights", str), f"{path}: [model] weights"),
+        prefix=get("model", "prefix", str),
+        rename=parse_renames(_texts(get("model", "rename", list), "rename in [model]", path), f"{path}: rename"),
         data=_data(get("data", "source", str), folder, f"{path}: [data] source", trusted=False),
         normalize=None if normalize is None else parse_normalisation(normalize, str(path)),
         test=_data(get("data", "test", str), folder, f"{path}: [data] test", trusted=False),
@@ -155,7 +167,9 @@ def read_config(folder: Path) -> RunConfig:
         train={key: get("train", key, str, int, float, bool) for key in plain.get("train", {})},
         group=get("run", "group", str) or "",
         fail_if={
-            section: gates for section in GATED if (gates := _texts(get(section, "fail_if", list), section, path))
+            section: gates
+            for section in GATED
+            if (gates := _texts(get(section, "fail_if", list), f"fail_if in [{section}]", path))
         },
     )
 
@@ -168,6 +182,10 @@ def with_flags(
     normalize: str | None = None,
     test: str | None = None,
     ood: str | None = None,
+    state: str | None = None,
+    weights: str | None = None,
+    prefix: str | None = None,
+    rename: Sequence[str] = (),
     trust_code: bool = False,
 ) -> RunConfig:
     """Return the same run with the settings of the command line before those of the file.
@@ -182,6 +200,10 @@ def with_flags(
         normalize=parse_normalisation(normalize, "--normalize") if normalize is not None else config.normalize,
         test=_data(test, here, "--test", trusted=True) or config.test,
         ood=_data(ood, here, "--ood", trusted=True) or config.ood,
+        state=state if state is not None else config.state,
+        weights=parse_weights(weights, "--weights") if weights is not None else config.weights,
+        prefix=prefix if prefix is not None else config.prefix,
+        rename=parse_renames(rename, "--rename") or config.rename,
     )
     sources = (("model", "model"), ("data", "data"), ("data", "test"), ("data", "ood"))
     for section, flag in sources:
@@ -214,11 +236,33 @@ def parse_normalisation(text: str, where: str) -> Normalisation:
     return mean, std
 
 
-def _texts(values: list[Any] | None, section: str, path: Path) -> tuple[str, ...]:
+def parse_weights(text: str | None, where: str) -> str | None:
+    """Return which weights are meant; UsageError when it is neither `raw` nor `ema`."""
+    if text not in (None, "raw", "ema"):
+        raise UsageError(f"{where}: must be raw or ema, not {_short(text)}")
+    return text
+
+
+def parse_renames(texts: Sequence[str], where: str) -> tuple[tuple[str, str], ...]:
+    """Return pairs of beginnings of names; UsageError when a text is no pair.
+
+    >>> parse_renames(["fc.→head.", "old.->"], "--rename")
+    (('fc.', 'head.'), ('old.', ''))
+    """
+    pairs = []
+    for text in texts:
+        old, arrow, new = text.replace("->", "→").partition("→")
+        if not arrow or not old.strip():
+            raise UsageError(f"{where}: must read OLD→NEW (or OLD->NEW), beginnings of names, not {_short(text)}")
+        pairs.append((old.strip(), new.strip()))
+    return tuple(pairs)
+
+
+def _texts(values: list[Any] | None, what: str, path: Path) -> tuple[str, ...]:
     """Return a list of texts."""
     for value in values or ():
         if not isinstance(value, str):
-            raise UsageError(f"{path}: fail_if in [{section}] must be a list of texts, and has {_short(value)}")
+            raise UsageError(f"{path}: {what} must be a list of texts, and has {_short(value)}")
     return tuple(values or ())
 
 

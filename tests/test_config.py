@@ -71,7 +71,10 @@ def test_read_config_when_there_is_none(tmp_path: Path) -> None:
         ("[model\n", "not valid TOML"),
         ("[modle]\nsource = 'mlp'\n", r"unknown section \[modle\]; there are model, data, train, run, report and diff"),
         ("model = 'mlp'\n", r"unknown section \[model\]"),
-        ("[model]\nsorce = 'mlp'\n", r"unknown key sorce in \[model\]; there are source, activation and linear_head"),
+        (
+            "[model]\nsorce = 'mlp'\n",
+            r"unknown key sorce in \[model\]; there are source, activation, linear_head, state, weights, prefix and re",
+        ),
         ("[model]\nlinear_head = '3'\n", r"linear_head in \[model\] must be of type int, not '3'"),
         ("[model]\nlinear_head = true\n", r"linear_head in \[model\] must be of type int, not True"),
         ("[model]\nlinear_head = 0\n", "must be 1 or more, not 0"),

@@ -54,6 +54,14 @@ class Provenance:
     versions: Mapping[str, str]
     train: Mapping[str, Setting]
     """The [train] section of ncscan.toml."""
+    state: str = ""
+    """The keys under which the tensors lie in the checkpoint, empty where it holds nothing else."""
+    prefix: str = ""
+    """What their names begin with there, by the user's word."""
+    rename: tuple[tuple[str, str], ...] = ()
+    """Beginnings of their names that were replaced, by the user's word."""
+    unused: tuple[str, ...] = ()
+    """Tensors of the checkpoint for which the model has no place; the first of them."""
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class EventPrinter:
                 warn(f"{count - 1} more like the first: {doubt}")
 
     def __call__(self, event: "Event") -> None:
-        from ncscan.pipeline.events import Advanced, Finished, Skipped
+        from ncscan.pipeline.events import Advanced, Finished, Remarked, Skipped
 
         match event:
             case Advanced(label, done, total):
@@ -117,6 +117,10 @@ class EventPrinter:
                     self._doubts[doubt] += 1
                     if self._doubts[doubt] == 1:
                         warn(f"{label}: {doubt}")
+            case Remarked(label, text):
+                if not self._quiet:
+                    err.print(f"[dim]note[/] {shown(f'{label}: {text}')}", soft_wrap=True)
+                return
         self._progress.update(self._current, visible=False)
         self._progress.advance(self._inputs)
 

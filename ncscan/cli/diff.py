@@ -19,14 +19,18 @@ from ncscan.cli.options import (
     Model,
     Normalize,
     Out,
+    Prefix,
     Quiet,
     Reduction,
     ReductionOption,
+    Rename,
     Seed,
+    State,
     StoredAsOption,
     Threads,
     Traceback,
     TrustCode,
+    WeightsOption,
 )
 from ncscan.cli.outcomes import print_doubts, print_gates
 from ncscan.cli.running import check_resamples, flags_of, set_threads, troubles
@@ -47,6 +51,10 @@ def diff(
     model: Model = None,
     data: Data = None,
     normalize: Normalize = None,
+    state: State = None,
+    weights: WeightsOption = None,
+    prefix: Prefix = None,
+    rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
     reduction: ReductionOption = Reduction.mean,
     dtype: StoredAsOption = None,
     device: Device = "auto",

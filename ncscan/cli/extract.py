@@ -18,14 +18,18 @@ from ncscan.cli.options import (
     Normalize,
     Ood,
     Out,
+    Prefix,
     Quiet,
     Reduction,
     ReductionOption,
+    Rename,
+    State,
     StoredAsOption,
     Test,
     Threads,
     Traceback,
     TrustCode,
+    WeightsOption,
 )
 from ncscan.cli.running import flags_of, set_threads, troubles
 
@@ -36,6 +40,10 @@ def extract(
     model: Model = None,
     data: Data = None,
     normalize: Normalize = None,
+    state: State = None,
+    weights: WeightsOption = None,
+    prefix: Prefix = None,
+    rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
     test: Test = None,
     ood: Ood = None,
     out_dir: Out = Path("ncscan-out"),

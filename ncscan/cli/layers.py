@@ -14,11 +14,15 @@ from ncscan.cli.options import (
     Layers,
     Model,
     Normalize,
+    Prefix,
     Reduction,
     ReductionOption,
+    Rename,
+    State,
     StoredAsOption,
     Traceback,
     TrustCode,
+    WeightsOption,
 )
 from ncscan.cli.running import flags_of, troubles
 
@@ -33,6 +37,10 @@ def layers(
     model: Model = None,
     data: Data = None,
     normalize: Normalize = None,
+    state: State = None,
+    weights: WeightsOption = None,
+    prefix: Prefix = None,
+    rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
     reduction: ReductionOption = Reduction.mean,
     dtype: StoredAsOption = None,
     device: Device = "auto",

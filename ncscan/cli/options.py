@@ -34,6 +34,13 @@ class StoredAs(StrEnum):
     bfloat16 = "bfloat16"
 
 
+class WeightsKind(StrEnum):
+    """A kind of weights that a checkpoint can hold beside others."""
+
+    raw = "raw"
+    ema = "ema"
+
+
 class FigureForm(StrEnum):
     """The form in which a figure is written."""
 
@@ -80,6 +87,30 @@ Ood = Annotated[
 Normalize = Annotated[
     str | None,
     typer.Option("--normalize", metavar="MEAN,STD", help="As in training; channels divided by slashes."),
+]
+State = Annotated[
+    str | None,
+    typer.Option(
+        "--state",
+        metavar="KEY",
+        help="Which state of a checkpoint: student, or model.encoder; backbone,head are parts of one network.",
+        show_default=False,
+    ),
+]
+WeightsOption = Annotated[
+    WeightsKind | None, typer.Option("--weights", help="Weights as trained, or averages of them.", show_default=False)
+]
+Prefix = Annotated[
+    str | None,
+    typer.Option(
+        "--prefix", metavar="TEXT", help="Take only tensors whose names begin with it, without it.", show_default=False
+    ),
+]
+Rename = Annotated[
+    list[str],
+    typer.Option(
+        "--rename", metavar="OLD→NEW", help="Replace the beginning of tensors' names; repeatable.", show_default=False
+    ),
 ]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run code that an ncscan.toml names (module:function).")]
 AllowPartial = Annotated[

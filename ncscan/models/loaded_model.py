@@ -7,8 +7,8 @@ initialised without saying so.
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 
 from ncscan.checkpoints import Checkpoint
 from ncscan.errors import ModelError, one_line
+from ncscan.models.names import renamed
 from ncscan.models.request import ModelRequest
 from ncscan.sources import MODEL_SOURCES, choices, form_of
 from ncscan.wording import listed_up_to
@@ -42,7 +43,11 @@ class LoadedModel:
     total: int
     """Tensors of the model that a checkpoint must fill."""
     unmatched: tuple[str, ...]
-    """Names that did not fit, each with the reason; empty unless partial loading was allowed."""
+    """Tensors of the model that were not filled, each with the reason; empty unless partial loading was allowed."""
+    unused: tuple[str, ...]
+    """Tensors of the checkpoint for which the model has no place: a loss, the state of a metric, a counter."""
+    unused_share: float
+    """The share of the checkpoint's numbers that lie in them."""
     stored_dtype: str
     """Types of the weights in the checkpoint, such as `bfloat16`."""
     compute_dtype: str
@@ -66,6 +71,8 @@ def build(
     linear_head: int | None = None,
     base: Path | None = None,
     allow_partial: bool = False,
+    prefix: str | None = None,
+    rename: Sequence[tuple[str, str]] = (),
 ) -> LoadedModel:
     """Build the network of a checkpoint.
 
@@ -78,10 +85,13 @@ def build(
         activation: what stands between the layers of an `mlp`: a name of mlp.ACTIVATIONS.
         linear_head: how many layers at the end of an `mlp` have no activation between them; the last alone is 1.
         base: the folder that `module` is imported from, the current one by default.
-        allow_partial: accept tensors that do not fit; they are listed in `unmatched`.
+        allow_partial: accept that tensors of the model stay as they are; they are listed in `unmatched`.
+        prefix: what the names of the model's tensors begin with in the checkpoint; others are not looked at.
+        rename: beginnings of names that are replaced, as (in the checkpoint, in the model).
 
     Raises: ModelError when the network cannot be built, the checkpoint does not fill it, or weights are not finite.
     """
+    checkpoint = replace(checkpoint, tensors=renamed(checkpoint.tensors, prefix, rename, checkpoint.path))
     for name, tensor in checkpoint.tensors.items():
         if tensor.is_floating_point() and tensor.dtype not in FLOATS:
             raise ModelError(
@@ -133,7 +143,7 @@ def _best_match(checkpoint: Checkpoint, own: Mapping[str, torch.Tensor], source:
         fronts = sorted({pairs[0][0] for pairs in (plainest.prefix_map, *rivals) if pairs})
         raise ModelError(
             f"{checkpoint.path}: holds several states that fit {source} ({_few(fronts)}); "
-            f"let the function return a model that names all of them, or save the one that is meant"
+            "name the one that is meant: --state, or --prefix with the beginning of its names"
         )
     return plainest
 
@@ -199,17 +209,24 @@ def _fill(
     constants = dict(module.named_buffers())
     named = set(match.names.values())
     unmatched += [f"{n} is missing in the checkpoint" for n in own if n not in values and n not in named | optional]
-    unmatched += [
-        f"{name} is only in the checkpoint"
+    unused = {
+        name: tensor.numel()
         for name, tensor in checkpoint.tensors.items()
-        if name not in match.names and not name.endswith(SPARE) and not _is_constant(name, tensor, match, constants)
+        if name not in match.names and not name.endswith(SPARE) and _constant(name, match, constants) is None
+    }
+    unmatched += [
+        f"{name} differs from what the model makes for itself"
+        for name, tensor in checkpoint.tensors.items()
+        if name not in match.names
+        and (constant := _constant(name, match, constants)) is not None
+        and not (constant.shape == tensor.shape and bool((constant == tensor).all()))
     ]
     total = len(own) - len(optional)
     if unmatched and not allow_partial:
         raise ModelError(
             f"{checkpoint.path}: fills {len(values)} of the {total} tensors of {source}"
             f"{_arrows(match.prefix_map)}; {len(unmatched)} do not fit: {'; '.join(unmatched[:4])}"
-            f"{'; …' if len(unmatched) > 4 else ''}; --allow-partial goes on without them"
+            f"{'; …' if len(unmatched) > 4 else ''}{_left(unused)}{_others(checkpoint)}{_partial(len(values), total)}"
         )
     # Assigned, not copied: the module shares the checkpoint's memory.
     try:
@@ -224,9 +241,25 @@ def _fill(
         matched=len(values),
         total=total,
         unmatched=tuple(unmatched),
+        unused=tuple(unused),
+        unused_share=sum(unused.values()) / max(1, sum(tensor.numel() for tensor in checkpoint.tensors.values())),
         stored_dtype=_dtypes(checkpoint.tensors.values()),
         compute_dtype=_dtypes(module.state_dict().values()),
     )
+
+
+def _left(unused: Mapping[str, int]) -> str:
+    return f"; the model has no place for {_few(unused)}" if unused else ""
+
+
+def _others(checkpoint: Checkpoint) -> str:
+    others = checkpoint.notes.get("other_states")
+    return f"; the file also holds {others}: --state takes one, or several as parts" if others else ""
+
+
+def _partial(filled: int, total: int) -> str:
+    """Return the advice to go on without what is missing, where more than half of the model is filled."""
+    return "; --allow-partial goes on without them" if 2 * filled > total else ""
 
 
 def _check_values(module: nn.Module, checkpoint: Checkpoint, source: str) -> None:
@@ -259,11 +292,10 @@ def _fill_ties(values: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor],
             values[name] = values[first[id(own[name])]]
 
 
-def _is_constant(name: str, tensor: torch.Tensor, match: Match, constants: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether a tensor is what the model computes for itself: older versions of a model stored such buffers."""
+def _constant(name: str, match: Match, constants: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """Return what the model makes for itself under that name: older versions of a model stored such buffers."""
     theirs, ours = next(iter(match.prefix_map), ("", ""))
-    constant = constants.get(ours + name.removeprefix(theirs))
-    return constant is not None and constant.shape == tensor.shape and bool((constant == tensor).all())
+    return constants.get(ours + name.removeprefix(theirs)) if name.startswith(theirs) else None
 
 
 def _widened(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

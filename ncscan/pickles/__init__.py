@@ -2,7 +2,7 @@
 
 from ncscan.pickles.arrays import FORMATS
 from ncscan.pickles.calls import DTYPES
-from ncscan.pickles.content import WRAPPERS, Content, State
+from ncscan.pickles.content import WRAPPERS, Content, PickledState
 from ncscan.pickles.isolated import read, read_as
 from ncscan.pickles.notes import MAX_NOTES, MAX_TEXT, STEP_NOTES, Note, first_count, plain
 from ncscan.pickles.stream import is_torch_stream
@@ -19,7 +19,7 @@ __all__ = [
     "Content",
     "Note",
     "NumpyArray",
-    "State",
+    "PickledState",
     "Storage",
     "View",
     "first_count",

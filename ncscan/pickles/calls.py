@@ -69,7 +69,8 @@ def named(name: str, context: Context) -> Named:
     """
     if HARMFUL.fullmatch(name):
         raise BadPickle(f"its pickle would run {name!a:.100} wherever it is unpickled: it is made to harm")
-    if name not in CALLS and name not in STORAGES and name not in TYPES and name not in CLASSES:
+    known = name in CALLS or name in STORAGES or name in TYPES or name in CLASSES
+    if not known and not name.startswith(("builtins.", "__builtin__.")):
         context.inert.add(name)
     return Named(name)
 

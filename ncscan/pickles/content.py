@@ -28,7 +28,7 @@ MAX_LOOKED_AT = 20_000
 """Values that are looked at in the search for states."""
 
 
-class State(msgspec.Struct, frozen=True, array_like=True):
+class PickledState(msgspec.Struct, frozen=True, array_like=True):
     """The tensors of one network, or of a part of one."""
 
     wrappers: tuple[tuple[str, ...], ...]
@@ -49,7 +49,7 @@ class Content(msgspec.Struct, frozen=True, array_like=True):
     """The type of the outermost object."""
     keys: tuple[str, ...]
     """Its first keys, for messages."""
-    states: tuple[State, ...]
+    states: tuple[PickledState, ...]
     notes: dict[str, Note]
     inert: tuple[str, ...]
     """Classes and functions that the pickle names and that were not needed, sorted."""
@@ -80,9 +80,9 @@ def understand(content: object, context: Context, number_of: NumberOf) -> Conten
     return Content(kind, keys, tuple(states.values()), notes, tuple(sorted(context.inert)), tuple(context.pieces))
 
 
-def _states(content: object, context: Context) -> dict[int, State]:
+def _states(content: object, context: Context) -> dict[int, PickledState]:
     """Return the states by the ids of what holds them, the outer ones first."""
-    found: dict[int, State] = {}
+    found: dict[int, PickledState] = {}
     seen: set[int] = set()
     waiting: deque[tuple[tuple[str, ...], object]] = deque([((), content)])
     for _ in range(MAX_LOOKED_AT):
@@ -132,7 +132,7 @@ def _is_odd(value: object) -> bool:
     return isinstance(value, Record) and value.name.startswith("torch._utils._rebuild_")
 
 
-def _of_dictionary(wrapper: tuple[str, ...], named: Mapping[Any, Any], context: Context) -> State:
+def _of_dictionary(wrapper: tuple[str, ...], named: Mapping[Any, Any], context: Context) -> PickledState:
     tensors: dict[str, View | NumpyArray] = {}
     odd: list[str] = []
     bad: list[str] = []
@@ -144,7 +144,7 @@ def _of_dictionary(wrapper: tuple[str, ...], named: Mapping[Any, Any], context: 
             tensors[key] = tensor
         else:
             bad.append(f"{key!a:.100}")
-    return State((wrapper,), "", tensors, tuple(odd[:9]), tuple(bad[:9]))
+    return PickledState((wrapper,), "", tensors, tuple(odd[:9]), tuple(bad[:9]))
 
 
 def _is_module(value: object) -> bool:
@@ -154,7 +154,7 @@ def _is_module(value: object) -> bool:
     return all(isinstance(fields.get(part), Mapping) for part in ("_parameters", "_buffers", "_modules"))
 
 
-def _of_module(wrapper: tuple[str, ...], module: Any) -> State:
+def _of_module(wrapper: tuple[str, ...], module: Any) -> PickledState:
     """Return the tensors of a module that was pickled whole, by the names and in the order of its state_dict."""
     tensors: dict[str, View | NumpyArray] = {}
     odd: list[str] = []
@@ -179,7 +179,7 @@ def _of_module(wrapper: tuple[str, ...], module: Any) -> State:
                 odd.append(f"{name!a:.60} by {value.name!a:.60}")
         inner = [(name, each) for name, each in fields["_modules"].items() if _is_module(each)]
         stack += [((*path, str(name)), each) for name, each in reversed(inner)]
-    return State((wrapper,), module.name, tensors, tuple(odd[:9]), ())
+    return PickledState((wrapper,), module.name, tensors, tuple(odd[:9]), ())
 
 
 def _members(record: Record) -> set[str]:

@@ -68,7 +68,15 @@ class Finished:
     doubts: tuple[str, ...]
 
 
-Event = Advanced | Skipped | Finished
+@dataclass(frozen=True)
+class Remarked:
+    """Reported once for a run: what is worth knowing and no reason for doubt."""
+
+    label: str
+    text: str
+
+
+Event = Advanced | Skipped | Finished | Remarked
 OnEvent = Callable[[Event], None]
 
 

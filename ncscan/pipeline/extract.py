@@ -3,7 +3,7 @@
 In: targets and flags. Out: one dump per checkpoint, and facts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,14 +26,19 @@ from ncscan.dumps import DUMP_SUFFIX, Dump, DumpFacts, finished, remove_partial,
 from ncscan.errors import ModelError, RefusedPlan
 from ncscan.layer_graph import Tap
 from ncscan.metrics.gradients import Objective, measure_gradients
-from ncscan.pipeline.events import Advanced, Finished, OnEvent, Outcome, writing
+from ncscan.pipeline.events import Advanced, Finished, OnEvent, Outcome, Remarked, writing
 from ncscan.pipeline.fit import summed_up
 from ncscan.pipeline.load import TRACED_SAMPLES, Flags, Loaded, Target, load, require_sources
 from ncscan.splits import TRAINING
 from ncscan.version import __version__
+from ncscan.wording import listed_up_to, percent
 
 SAME_LOGITS = 1e-2
 """The allowed share of the largest: devices and batch sizes round differently, another model differs by far more."""
+MUCH_LEFT = 0.1
+"""The share of a checkpoint's numbers that a loss, metric states and counters may take."""
+MAX_UNUSED = 100
+"""Names of tensors without a place in the model that a dump remembers."""
 PACKAGES = ("torch", "numpy", "h5py")
 """The packages whose versions a dump remembers: they decide its bytes."""
 
@@ -50,6 +55,7 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, on_event: OnEven
     with writing(out):
         outcome = Outcome()
     usable: dict[tuple[str, str], bool] = {}
+    inert: dict[str, set[str]] = {}
     try:
         for number, target in enumerate(targets):
             if (each := (target.run, target.split)) not in usable:
@@ -60,8 +66,13 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, on_event: OnEven
                     usable[each] = True
             if usable[each]:
                 with outcome.counting(target.label, on_event):
-                    on_event(_extract_one(target, flags, out, len(targets) - number, on_event))
+                    loaded = load(target, flags)
+                    inert.setdefault(target.run, set()).update(loaded.checkpoint.inert)
+                    on_event(_extract_one(loaded, flags, out, len(targets) - number, on_event))
     finally:
+        for run, names in inert.items():
+            if names:
+                on_event(Remarked(run, _as_data(names)))
         outcome.settle(on_event)
     return outcome
 
@@ -72,8 +83,14 @@ def dump_of(target: Target, out: Path) -> Path:
     return out / target.run / (target.name + suffix)
 
 
-def _extract_one(target: Target, flags: Flags, out: Path, left: int, on_event: OnEvent) -> Finished:
-    loaded = load(target, flags)
+def _as_data(names: Collection[str]) -> str:
+    """Return a line on the objects in checkpoints of which only data was read."""
+    kinds = listed_up_to(6, sorted(names))
+    return f"its checkpoints also hold objects of {kinds}; they were read as data, nothing of them was run"
+
+
+def _extract_one(loaded: Loaded, flags: Flags, out: Path, left: int, on_event: OnEvent) -> Finished:
+    target = loaded.target
     provenance = _provenance(loaded, flags)
     path = dump_of(target, out)
     # What was minimised was the loss of the training set: of no other do gradients say anything here.
@@ -174,12 +191,22 @@ def _keep(
             batches,
             gradients=gradients,
             rounding=_rounding(loaded, taps, flags),
-            doubts=lambda: [doubt for doubt in (repeated.doubt, *checked.doubts) if doubt],
+            doubts=lambda: [doubt for doubt in (_left_over(loaded), repeated.doubt, *checked.doubts) if doubt],
             compress=flags.compress,
         )
     except ModelError:
         remove_partial(path)
         raise
+
+
+def _left_over(loaded: Loaded) -> str:
+    """Return a doubt where much of the checkpoint has no place in the model: it may be a part of the network alone."""
+    model = loaded.model
+    if model.unused_share <= MUCH_LEFT:
+        return ""
+    count = f"{len(model.unused)} tensors ({percent(model.unused_share)} of its numbers)"
+    left = f"the checkpoint holds {count} that the model has no place for: {listed_up_to(3, model.unused)}"
+    return f"{left}; is the model the whole network?"
 
 
 def _rounding(loaded: Loaded, taps: Sequence[Tap], flags: Flags) -> dict[str, np.ndarray]:
@@ -207,7 +234,8 @@ def _fit(provenance: Provenance) -> str:
     """Return how the checkpoint's names fitted the model's, in words."""
     share = f"{provenance.matched} of {provenance.total} tensors ({provenance.matched / provenance.total:.0%})"
     prefixes = ", ".join(f"{theirs or '(none)'} → {ours or '(none)'}" for theirs, ours in provenance.prefix_map)
-    return f"{share}, prefix {prefixes}" if prefixes else share
+    left = f", not used: {listed_up_to(3, provenance.unused)}" if provenance.unused else ""
+    return f"{share}, prefix {prefixes}{left}" if prefixes else share + left
 
 
 def _provenance(loaded: Loaded, flags: Flags) -> Provenance:
@@ -244,4 +272,8 @@ def _provenance(loaded: Loaded, flags: Flags) -> Provenance:
         batch_size=loaded.batch_size,
         versions={"ncscan": __version__, **{package: version(package) for package in PACKAGES}},
         train=target.config.train,
+        state=checkpoint.wrapper,
+        prefix=target.config.prefix or "",
+        rename=target.config.rename,
+        unused=model.unused[:MAX_UNUSED],
     )

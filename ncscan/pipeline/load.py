@@ -16,7 +16,7 @@ from torch import nn
 
 from ncscan import checkpoints
 from ncscan.activations import Trace, default_batch_size, pick_device, tensors_in, trace
-from ncscan.checkpoints import Checkpoint
+from ncscan.checkpoints import Checkpoint, StateChoice
 from ncscan.config import (
     CONFIG_NAME,
     Normalisation,
@@ -49,6 +49,10 @@ class Flags:
     normalize: str | None = None
     test: str | None = None
     ood: str | None = None
+    state: str | None = None
+    weights: str | None = None
+    prefix: str | None = None
+    rename: tuple[str, ...] = ()
     trust_code: bool = False
     allow_partial: bool = False
     layers: tuple[str, ...] = ("all",)
@@ -160,6 +164,10 @@ def _run(folder: Path, root: Path, flags: Flags) -> tuple[str, RunConfig]:
         normalize=flags.normalize,
         test=flags.test,
         ood=flags.ood,
+        state=flags.state,
+        weights=flags.weights,
+        prefix=flags.prefix,
+        rename=flags.rename,
         trust_code=flags.trust_code,
     )
     below = folder != root and folder.is_relative_to(root)
@@ -172,7 +180,7 @@ def load(target: Target, flags: Flags) -> Loaded:
     config = target.config
     source = _require_source(target, config.model, "model", choices(MODEL_SOURCES))
     dataset = _dataset(target)
-    checkpoint = checkpoints.load(target.path)
+    checkpoint = checkpoints.load(target.path, StateChoice(config.state, config.weights))
     model = build(
         source.spec,
         checkpoint,
@@ -180,6 +188,8 @@ def load(target: Target, flags: Flags) -> Loaded:
         linear_head=config.linear_head,
         base=source.base,
         allow_partial=flags.allow_partial,
+        prefix=config.prefix,
+        rename=config.rename,
     )
     floats = (parameter.dtype for parameter in model.module.parameters() if parameter.is_floating_point())
     dataset = replace(dataset, floats=next(floats, None))

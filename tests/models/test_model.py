@@ -158,7 +158,6 @@ def without(name: str, tensors: State) -> State:
     ("change", "problem"),
     [
         (lambda s: without("head.weight", s), r"fills 8 of the 9 .*; 1 do not fit: head.weight is missing"),
-        (lambda s: s | {"aux.weight": torch.zeros(3)}, "fills 9 of the 9 .*aux.weight is only in the checkpoint"),
         (
             lambda s: s | {"head.weight": torch.zeros(9, 5)},
             "head.weight is 3×5 float32 in the model, 9×5 float32 in the checkpoint",
@@ -179,6 +178,45 @@ def test_a_misfit_is_refused(change: Callable[[State], State], problem: str, sta
         build("usernets:Net", change(state))
 
 
+def test_tensors_without_a_place_in_the_model_are_no_obstacle_and_said(state: State, build: Build) -> None:
+    """A loss, the state of a metric, the counter of an average of the weights, a projector."""
+    left = {"criterion.weight": torch.ones(3), "n_averaged": torch.tensor(3), "projector.0.weight": torch.ones(4, 5)}
+    loaded = build("usernets:Net", prefixed("module.", state) | left)
+    assert (loaded.total, (), tuple(left)) == (loaded.matched, loaded.unmatched, loaded.unused)
+    assert loaded.unused_share == 24 / (24 + sum(tensor.numel() for tensor in state.values()))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "rename", "change"),
+    [
+        ("student.", [], lambda s: prefixed("student.", s) | prefixed("teacher.", s)),
+        (None, [("classifier.", "head.")], lambda s: {n.replace("head.", "classifier."): t for n, t in s.items()}),
+        ("a.", [("c.", "head.")], lambda s: {"a." + n.replace("head.", "c."): t for n, t in s.items()}),
+    ],
+)
+def test_names_are_changed_as_the_user_says(
+    prefix: str | None, rename: list[tuple[str, str]], change: Callable[[State], State], state: State, build: Build
+) -> None:
+    loaded = build("usernets:Net", change(state), prefix=prefix, rename=rename)
+    assert loaded.total == loaded.matched
+    assert torch.equal(state["head.weight"], loaded.module.state_dict()["head.weight"])
+
+
+@pytest.mark.parametrize(
+    ("prefix", "rename", "said"),
+    [
+        ("nat.", [], "no tensor's name begins with --prefix 'nat.'; names are "),
+        (None, [("nat.", "")], "no tensor's name begins with 'nat.', the left of --rename; names are "),
+        (None, [("conv.weight", "x"), ("conv.bias", "x")], "--rename gives two tensors the name 'x'"),
+    ],
+)
+def test_a_change_of_names_that_changes_nothing_is_an_error(
+    prefix: str | None, rename: list[tuple[str, str]], said: str, state: State, build: Build
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        build("usernets:Net", state, prefix=prefix, rename=rename)
+
+
 def test_a_misfit_is_listed_when_partial_loading_is_allowed(state: State, build: Build) -> None:
     changed = without("conv.bias", state) | {"head.weight": torch.zeros(9, 5), "extra": torch.zeros(2)}
     loaded = build("usernets:Net", changed, allow_partial=True)
@@ -186,8 +224,8 @@ def test_a_misfit_is_listed_when_partial_loading_is_allowed(state: State, build:
     assert loaded.unmatched == (
         "head.weight is 3×5 float32 in the model, 9×5 float32 in the checkpoint",
         "conv.bias is missing in the checkpoint",
-        "extra is only in the checkpoint",
     )
+    assert loaded.unused == ("extra",)
     torch.rand(1)  # other random numbers came between, and still what was not filled is the same
     again = build("usernets:Net", changed, allow_partial=True)
     assert torch.equal(loaded.module.state_dict()["conv.bias"], again.module.state_dict()["conv.bias"])
@@ -204,7 +242,7 @@ def test_counters_of_batch_norm_may_be_absent_and_constants_present(state: State
     old = without("norm.num_batches_tracked", state) | {"mask": torch.ones(2)}
     loaded = build("usernets:Net", prefixed("module.", old))
     assert (8, 8) == (loaded.matched, loaded.total)
-    with pytest.raises(ModelError, match="mask is only in the checkpoint"):
+    with pytest.raises(ModelError, match="mask differs from what the model makes for itself"):
         build("usernets:Net", old | {"mask": torch.zeros(2)})
 
 

@@ -13,7 +13,7 @@ from ncscan.checkpoints.formats.refusals import RESAVE
 from ncscan.checkpoints.formats.storages import Storages
 from ncscan.errors import CheckpointError, one_line
 from ncscan.files import zip_archive
-from ncscan.pickles import BadPickle, Content, NumpyArray, State
+from ncscan.pickles import BadPickle, Content, NumpyArray, PickledState
 from ncscan.wording import listed_up_to
 
 
@@ -28,7 +28,7 @@ def file_content(content: Content, storages: Storages, path: Path) -> FileConten
     return FileContent(states, content.notes, content.inert, holds)
 
 
-def _tensors(state: State, storages: Storages, path: Path) -> dict[str, torch.Tensor]:
+def _tensors(state: PickledState, storages: Storages, path: Path) -> dict[str, torch.Tensor]:
     if state.odd:
         named = listed_up_to(3, state.odd)
         raise CheckpointError(f"{path}: holds tensors that are not dense ({named}); make them dense before saving")
