@@ -5,7 +5,6 @@ safetensors, make of those bytes is what is used; no second reader sees them, an
 """
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from ncscan.checkpoints import metadata
 from ncscan.checkpoints.formats.table import FORMATS, HEAD, Format, no_format
 from ncscan.checkpoints.metadata import MetadataValue
+from ncscan.checkpoints.parts import as_part
 from ncscan.checkpoints.state_dict import StateChoice, check_tensors, chosen_state, tensors_sha256
 from ncscan.errors import CheckpointError
 from ncscan.files import opened, read_rest
@@ -83,8 +83,8 @@ def _with_others(notes: Mapping[str, MetadataValue], others: Sequence[str]) -> M
 
 
 def _read(path: Path) -> tuple[bytes, Format]:
-    if re.search(r"-\d{5}-of-\d{5}\.", path.name):
-        raise CheckpointError(f"{path}: one shard of several; merge them into one file first")
+    if part := as_part(path):
+        raise CheckpointError(f"{path}: {part.why}")
     with opened(path, CheckpointError) as (file, size):
         head = file.read(HEAD)
         if not head:

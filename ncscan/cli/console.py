@@ -124,6 +124,11 @@ class EventPrinter:
         self._progress.update(self._current, visible=False)
         self._progress.advance(self._inputs)
 
+    def print_unused(self, unused: Sequence[str]) -> None:
+        """Print what was seen in the folders and is no checkpoint: nothing is left out in silence."""
+        for line in unused if not self._quiet else ():
+            err.print(f"not used: {shown(line)}", soft_wrap=True)
+
 
 def plan(label: str, layers: Sequence[tuple[int, str, str, tuple[int, ...], int, int]]) -> Table:
     """Return a table of what a dump would hold: depth, name, kind, shape, features and bytes of each layer."""

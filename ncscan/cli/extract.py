@@ -80,10 +80,11 @@ def extract(
 
         set_threads(threads)
         flags = flags_of(locals())
-        targets, skipped = find_targets(paths, flags)
+        targets, skipped, unused = find_targets(paths, flags)
         with EventPrinter(len(targets), quiet=quiet, trace=trace) as printer:
             for each in skipped:
                 printer(each)
+            printer.print_unused(unused)
             if dry_run:
                 raise typer.Exit(print_plans(targets, flags, printer, skipped, out_dir / "dumps", quiet=quiet))
             outcome = extraction.extract(targets, flags, out_dir / "dumps", printer)

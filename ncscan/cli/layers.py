@@ -53,10 +53,11 @@ def layers(
         from ncscan.pipeline.load import find_targets
 
         flags = flags_of(locals())
-        targets, skipped = find_targets(paths, flags)
+        targets, skipped, unused = find_targets(paths, flags)
         with EventPrinter(None, quiet=False, trace=trace) as printer:
             for each in skipped:
                 printer(each)
+            printer.print_unused(unused)
             code = print_plans(targets, flags, printer, skipped)
     raise typer.Exit(code)
 

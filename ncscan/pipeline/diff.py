@@ -11,7 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
-from ncscan.checkpoints import ENDINGS
+from ncscan.checkpoints import looks_like_one
 from ncscan.compare import DIFF_COLUMNS, Comparison, Gate, compare
 from ncscan.dumps import DUMP_SUFFIX, describe_unfinished, find_dumps, find_unfinished
 from ncscan.errors import DumpError, ReportError, UsageError
@@ -110,11 +110,10 @@ def kind_of(path: Path) -> SideKind:
     names = [path.name] if path.is_file() else [inside.name for inside in in_sight(path, lambda _: None)]
     if any(name.endswith(DUMP_SUFFIX) for name in names):
         return "dumps"
-    if path.is_dir() and not any(name.endswith(ENDINGS) for name in names):
-        raise ReportError(f"{path}: there is neither a report nor a dump nor a checkpoint in it")
-    if not path.is_dir() and path.suffix not in ENDINGS:
-        known = f"a report ({REPORT_NAME}), a dump (*{DUMP_SUFFIX}) or a checkpoint ({', '.join(ENDINGS)})"
-        raise ReportError(f"{path}: a diff takes {known}")
+    if not looks_like_one(path):
+        if path.is_dir():
+            raise ReportError(f"{path}: there is neither a report nor a dump nor a checkpoint in it")
+        raise ReportError(f"{path}: a diff takes a report ({REPORT_NAME}), a dump (*{DUMP_SUFFIX}) or a checkpoint")
     return "checkpoints"
 
 
@@ -177,7 +176,7 @@ def _extracted(
     path: Path, side: str, folder: Path, on_event: OnEvent, flags: Flags
 ) -> tuple[list[Path], list[Skipped]]:
     """Extract the checkpoints of one side; return their dumps, and what was skipped."""
-    targets, without = find_targets([path], flags)
+    targets, without, _ = find_targets([path], flags)
     skipped = [replace(each, label=f"{side}: {each.label}") for each in without]
     for each in skipped:
         on_event(each)

@@ -4,7 +4,7 @@ In: what the command line names, and each run's ncscan.toml. Out: targets, and w
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -109,6 +109,8 @@ class Targets(NamedTuple):
     targets: list[Target]
     skipped: list[Skipped]
     """Paths, folders and runs that cannot be used."""
+    unused: list[str]
+    """A line for each path on what was seen there and is no checkpoint."""
 
 
 def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
@@ -125,16 +127,19 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
     runs: dict[Path, tuple[str, RunConfig] | None] = {}
     folders: dict[str, Path] = {}
     targets: list[Target] = []
+    unused: dict[Path, list[tuple[str, Path]]] = {}
     troubles: list[tuple[str, Exception]] = []
     for path in paths:
         try:
-            files, unreadable = checkpoints.find(path)
+            found = checkpoints.find(path, (CONFIG_NAME,))
         except Exception as error:
             troubles.append((str(path), error))
             continue
-        troubles += [(str(path), error) for error in unreadable]
-        root = path if path.is_dir() else path.parent
-        for file in files:
+        troubles += [(str(path), error) for error in found.unreadable]
+        unused[path] = found.unused
+        # A folder can be one checkpoint itself.
+        root = path if path.is_dir() and path not in found.files else path.parent
+        for file in found.files:
             folder = nearest_config(file) or root
             if folder not in runs:
                 try:
@@ -148,11 +153,23 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
                     troubles.append((f"{folder} (all its checkpoints)", error))
             if (known := runs[folder]) is not None:
                 run, config = known
-                each = (Target(file, run, file.relative_to(folder).as_posix(), config, split) for split in SPLITS)
+                name = file.relative_to(folder).as_posix() if file != folder else file.name
+                each = (Target(file, run, name, config, split) for split in SPLITS)
                 targets += [target for target in each if target.split == TRAINING or target.source is not None]
     if not targets:
         raise troubles[0][1]
-    return Targets(targets, [Skipped.because(label, error) for label, error in troubles])
+    return Targets(targets, [Skipped.because(label, error) for label, error in troubles], _unused(unused, targets))
+
+
+def _unused(seen: Mapping[Path, Sequence[tuple[str, Path]]], targets: Sequence[Target]) -> list[str]:
+    """Return a line for each path on what is no checkpoint there, and no data of a run either."""
+    sources = {source for target in targets if (source := target.source) is not None and not source.is_code}
+    data = [(source.base / source.spec.partition(":")[2]).resolve() for source in sources]
+    left = {
+        path: [(kind, file) for kind, file in unused if not any(file.resolve().is_relative_to(d) for d in data)]
+        for path, unused in seen.items()
+    }
+    return [f"{path}: {checkpoints.unused_words(unused, path)}" for path, unused in left.items() if unused]
 
 
 def _run(folder: Path, root: Path, flags: Flags) -> tuple[str, RunConfig]:

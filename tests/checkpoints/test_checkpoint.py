@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ncscan.checkpoints import Checkpoint, find, load
+from ncscan.checkpoints import Checkpoint, find, load, unused_words
 from ncscan.errors import CheckpointError
 from ncscan.pickles import DTYPES
 
@@ -332,9 +332,12 @@ def test_a_folder_is_walked_in_numeric_order(tmp_path: Path) -> None:
     others = ["notes.txt", ".hidden.pt", ".git/x.pt", "ep3.pt.partial", "run/optimizer.pt", "run/rng_state_0.pth"]
     for name in (*reversed(names), *others):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+        torch.save(STATE, tmp_path / name)
+    (tmp_path / "notes.txt").write_text("lr 0.1")
     (tmp_path / "last.pt").symlink_to(tmp_path / "ep10.pth")
-    assert names == [file.relative_to(tmp_path).as_posix() for file in find(tmp_path).files]
+    found = find(tmp_path)
+    assert names == [file.relative_to(tmp_path).as_posix() for file in found.files]
+    assert unused_words(found.unused, tmp_path) == "2 states of a trainer (run/optimizer.pt, …), 1 texts (notes.txt)"
 
 
 def test_a_file_named_directly_may_have_any_ending(tmp_path: Path) -> None:
@@ -350,7 +353,11 @@ def test_links_inside_a_folder_are_followed_when_only_they_have_the_ending(tmp_p
 
 @pytest.mark.parametrize(
     ("place", "problem"),
-    [("absent", "no such file or folder"), ("empty", "is empty"), ("other", "among the 2 files.*\\.safetensors")],
+    [
+        ("absent", "no such file or folder"),
+        ("empty", "is empty"),
+        ("other", "among the 2 files of this folder: 2 empty files"),
+    ],
 )
 def test_find_says_what_is_missing(place: str, problem: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
