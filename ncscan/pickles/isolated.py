@@ -83,16 +83,16 @@ class _Child:
             except BrokenPipeError:
                 pass
             except BaseException:  # an interrupt: half an answer may be left in the pipe
-                self._end()
+                self.end()
                 raise
-            code = self._end(grace=GRACE)
+            code = self.end(grace=GRACE)
         if code in (-signal.SIGXCPU, -signal.SIGKILL):
             raise BadPickle(f"takes more than {SECONDS} seconds of the processor to read")
         raise BadPickle(f"ended the process that read it (exit code {code}): is it made to harm?")
 
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._process is None or self._process.poll() is not None:
-            self._end()
+            self.end()
             # The folder that the user is in may be the stranger's: no module is looked for there.
             path = [place for place in sys.path if Path(place).is_absolute()]
             code = f"import sys; sys.path[:] = {path!r}; from ncscan.pickles.child import main; main()"
@@ -104,7 +104,7 @@ class _Child:
             )
         return self._process
 
-    def _end(self, grace: float = 0.0) -> int:
+    def end(self, grace: float = 0.0) -> int:
         """End the process, where it does not within some seconds by itself, and return its exit code."""
         process, self._process = self._process, None
         if process is None:
@@ -116,10 +116,6 @@ class _Child:
         with process:  # closes the pipes, and waits
             return process.wait()
 
-    def end(self) -> None:
-        """End the process when this one ends."""
-        self._end()
-
     def forget(self) -> None:
         """Leave the process to the one that started it: this is a fork of that one."""
         process, self._process = self._process, None
@@ -129,6 +125,13 @@ class _Child:
 
 
 _child: Final = _Child()
-atexit.register(_child.end)
+
+
+def close() -> None:
+    """End the process that reads, where there is one; the next pickle starts another."""
+    _child.end()
+
+
+atexit.register(close)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_child.forget)
