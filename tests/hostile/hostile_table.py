@@ -52,9 +52,9 @@ def measured(path: Path) -> tuple[float, int, str]:
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as answer:
-        seconds, n_bytes, said = answer.read().split(" ", 2)
+        parts = answer.read().split(" ", 2)
     os.waitpid(child, 0)
-    return float(seconds), int(n_bytes), said
+    return float(parts[0]), int(parts[1]), parts[2]
 
 
 def of_children() -> int:
