@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 from ncscan.checkpoints import metadata
-from ncscan.checkpoints.formats.table import FORMATS, HEAD, Format, no_format
+from ncscan.checkpoints.formats.table import DISTRIBUTED, FORMATS, HEAD, Format, no_format
 from ncscan.checkpoints.metadata import MetadataValue
-from ncscan.checkpoints.parts import as_part
+from ncscan.checkpoints.parts import DCP_METADATA, as_part, is_distributed
 from ncscan.checkpoints.state_dict import StateChoice, check_tensors, chosen_state, tensors_sha256
 from ncscan.errors import CheckpointError
-from ncscan.files import opened, read_rest
+from ncscan.files import opened, read, read_rest
 from ncscan.pickles import MAX_TEXT
 
 
@@ -27,10 +27,10 @@ class Checkpoint:
 
     path: Path
     sha256: str
-    """The hash of the very bytes that were parsed."""
+    """The hash of the very bytes that were parsed; of several files over their hashes, in the order of reading."""
     n_bytes: int
     format: str
-    """A row of FORMATS: `torch-zip`, `pickle` or `safetensors`."""
+    """A row of FORMATS: `torch-zip`, `pickle`, `safetensors` or `shards`; or `distributed`."""
     wrapper: str
     """The key under which the tensors were found (`state_dict`, `model`, …), with dots when nested, else empty."""
     tensors: Mapping[str, torch.Tensor]
@@ -47,10 +47,10 @@ class Checkpoint:
 
 
 def load(path: Path, choice: StateChoice = StateChoice()) -> Checkpoint:
-    """Read one checkpoint file.
+    """Read one checkpoint: a file, the index of its shards, or a folder of torch.distributed.checkpoint.
 
     Args:
-        path: the file.
+        path: the file or the folder.
         choice: which of several states in it is meant.
 
     Raises: CheckpointError when it cannot be read, is of no known format, holds no tensors of a model, or is made to
@@ -59,12 +59,13 @@ def load(path: Path, choice: StateChoice = StateChoice()) -> Checkpoint:
     data, form = _read(path)
     content = form.read(data, path)
     chosen = chosen_state(content, choice, path)
-    check_tensors(chosen.tensors, len(data), path)
+    n_bytes = len(data) + (content.beside.n_bytes if content.beside else 0)
+    check_tensors(chosen.tensors, n_bytes, path)
     step, epoch = metadata.step_and_epoch(content.notes, path)
     return Checkpoint(
         path=path,
-        sha256=hashlib.sha256(data).hexdigest(),
-        n_bytes=len(data),
+        sha256=content.beside.sha256(data) if content.beside else hashlib.sha256(data).hexdigest(),
+        n_bytes=n_bytes,
         format=form.name,
         wrapper=chosen.wrapper,
         tensors=chosen.tensors,
@@ -85,6 +86,8 @@ def _with_others(notes: Mapping[str, MetadataValue], others: Sequence[str]) -> M
 def _read(path: Path) -> tuple[bytes, Format]:
     if part := as_part(path):
         raise CheckpointError(f"{path}: {part.why}")
+    if is_distributed(path):
+        return read(path / DCP_METADATA, CheckpointError), DISTRIBUTED
     with opened(path, CheckpointError) as (file, size):
         head = file.read(HEAD)
         if not head:

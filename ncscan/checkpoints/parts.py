@@ -96,7 +96,7 @@ def as_part(path: Path) -> Part | None:
     Told by the names that the libraries give to parts: their bytes are those of any checkpoint.
     """
     folder = path.parent
-    if match := SHARD.fullmatch(path.name):
+    if (match := SHARD.fullmatch(path.name)) and not match[2].startswith("00001."):  # one of one is the whole
         return Part(f"{folder}/{match[1]}-{match[2]}", f"one shard of several; {_whole_of_shard(path)}")
     if DCP_PART.fullmatch(path.name):
         beside = f"name the folder, {folder}" if is_distributed(folder) else f"its {DCP_METADATA} is not beside it"

@@ -1,7 +1,7 @@
 """Read strangers' files within limits, and change files of our own as one."""
 
 from ncscan.files.disk import ALIGNMENT, Disk, sync
-from ncscan.files.reading import in_sight, is_folder, opened, parse_json, read, read_rest
+from ncscan.files.reading import fits, in_sight, is_folder, opened, parse_json, read, read_rest
 from ncscan.files.sets import cannot_write, claimed, pending, remove_left, replace_files, scratch, write_whole
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Disk",
     "cannot_write",
     "claimed",
+    "fits",
     "in_sight",
     "is_folder",
     "opened",

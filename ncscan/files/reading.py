@@ -75,10 +75,15 @@ def read_rest(path: Path, file: BinaryIO, size: int, error: type[NcscanError], m
     """Return all bytes of an open file, from its beginning; refused as by `read`."""
     if most is not None and size > most:
         raise error(f"{path}: {size:,} bytes; at most {most:,} are read")
-    if size > _memory():
-        raise error(f"{path}: {size:,} bytes do not fit into memory")
+    fits(size, path, error)
     file.seek(0)
     return file.read(size)
+
+
+def fits(size: int, path: Path, error: type[NcscanError]) -> None:
+    """Raise `error` where so many bytes of a path would not fit into memory."""
+    if size > _memory():
+        raise error(f"{path}: {size:,} bytes do not fit into memory")
 
 
 def parse_json(data: bytes, *, finite: bool = False) -> Any:

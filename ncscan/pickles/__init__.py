@@ -2,7 +2,8 @@
 
 from ncscan.pickles.arrays import FORMATS
 from ncscan.pickles.calls import DTYPES
-from ncscan.pickles.content import WRAPPERS, Content, PickledState
+from ncscan.pickles.content import VALUE, WRAPPERS, Content, PickledState
+from ncscan.pickles.distributed import Distributed, Item, Piece
 from ncscan.pickles.isolated import read, read_as
 from ncscan.pickles.notes import MAX_NOTES, MAX_TEXT, STEP_NOTES, Note, first_count, plain
 from ncscan.pickles.stream import is_torch_stream
@@ -14,12 +15,16 @@ __all__ = [
     "MAX_NOTES",
     "MAX_TEXT",
     "STEP_NOTES",
+    "VALUE",
     "WRAPPERS",
     "BadPickle",
     "Content",
+    "Distributed",
+    "Item",
     "Note",
     "NumpyArray",
     "PickledState",
+    "Piece",
     "Storage",
     "View",
     "first_count",

@@ -12,9 +12,11 @@ from typing import BinaryIO
 import msgspec
 
 from ncscan.pickles.arrays import FORMATS, element
-from ncscan.pickles.content import Content, understand
+from ncscan.pickles.content import Content, understand, understand_value
+from ncscan.pickles.distributed import Distributed, understand_distributed
 from ncscan.pickles.interpreter import interpret
 from ncscan.pickles.notes import Note
+from ncscan.pickles.script import understand_script
 from ncscan.pickles.stream import SIZES, read_stream
 from ncscan.pickles.values import BadPickle, Context, View
 
@@ -44,13 +46,38 @@ class Refusal(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
+def _whole(pickle: bytes, context: Context) -> object:
+    """Return the content of a pickle that nothing follows."""
+    content, end = interpret(pickle, context)
+    if end != len(pickle):
+        raise BadPickle("holds a pickle with something behind its end")
+    return content
+
+
 def of_archive(request: Request) -> Content:
     """Read the pickle of a torch.save archive, whose storages are other members."""
     context = Context()
-    content, end = interpret(request.pickle, context)
-    if end != len(request.pickle):
-        raise BadPickle("holds a pickle with something behind its end")
+    content = _whole(request.pickle, context)
     return understand(content, context, _numbers(request.small, context, big_endian=request.big_endian))
+
+
+def of_value(request: Request) -> Content:
+    """Read the pickle of an archive that holds one value: its notes, or its tensor, are called `value`."""
+    context = Context()
+    content = _whole(request.pickle, context)
+    return understand_value(content, context, _numbers(request.small, context, big_endian=request.big_endian))
+
+
+def of_script(request: Request) -> Content:
+    """Read the pickle of a TorchScript archive."""
+    context = Context()
+    return understand_script(_whole(request.pickle, context), context)
+
+
+def of_distributed(request: Request) -> Distributed:
+    """Read the metadata of torch.distributed.checkpoint."""
+    context = Context()
+    return understand_distributed(_whole(request.pickle, context), context)
 
 
 def of_stream(request: Request) -> Content:
@@ -75,7 +102,13 @@ def of_stream(request: Request) -> Content:
 
 MAX_SMALL = 16
 """Bytes of a storage that is sent along with a pickle: one number of any type."""
-READINGS: Mapping[str, Callable[[Request], msgspec.Struct]] = {"archive": of_archive, "stream": of_stream}
+READINGS: Mapping[str, Callable[[Request], msgspec.Struct]] = {
+    "archive": of_archive,
+    "stream": of_stream,
+    "value": of_value,
+    "script": of_script,
+    "distributed": of_distributed,
+}
 """What can be made of a pickle. What a reading gives must be flat and typed: the other side decodes it as such."""
 
 

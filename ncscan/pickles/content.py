@@ -20,6 +20,8 @@ WRAPPERS = (
     *("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "params_ema", "ema"),
 )
 """Keys under which training loops keep the model's tensors; plain weights come before averaged ones."""
+VALUE = "value"
+"""What a pickle's content is called that has no name of its own."""
 MAX_WRAPPERS = 4
 """How deep a state may lie in others."""
 MAX_MODULES = 64
@@ -78,6 +80,14 @@ def understand(content: object, context: Context, number_of: NumberOf) -> Conten
     keys = tuple(f"{key!a:.60}" for key, _ in zip(named or {}, range(9), strict=False))
     notes = gather(content, states, number_of)
     return Content(kind, keys, tuple(states.values()), notes, tuple(sorted(context.inert)), tuple(context.pieces))
+
+
+def understand_value(content: object, context: Context, number_of: NumberOf) -> Content:
+    """Return the content of a pickle that is one tensor, or else a value, under the name `VALUE`."""
+    if isinstance(content, View):
+        state = PickledState(((),), "", {VALUE: content}, (), ())
+        return Content("tensor", (), (state,), {}, tuple(sorted(context.inert)), tuple(context.pieces))
+    return understand({VALUE: content}, context, number_of)
 
 
 def _states(content: object, context: Context) -> dict[int, PickledState]:

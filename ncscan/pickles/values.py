@@ -114,7 +114,7 @@ class Context:
 
     def key(self, value: Any) -> Any:
         """Return a key that is hashed in bounded time, and is one of few wherever a file could choose its hash."""
-        self.n_odd_keys += not _is_text(value)
+        self.n_odd_keys += not _is_text(value) and not isinstance(value, Record)  # which no two share
         if self.n_odd_keys > MAX_ODD_KEYS:
             raise BadPickle(f"has more than {MAX_ODD_KEYS:,} keys that are neither text nor small integers")
         parts = _parts(value, MAX_KEY)

@@ -376,10 +376,3 @@ def test_a_shard_is_not_taken_for_a_model(tmp_path: Path) -> None:
 def test_load_says_when_there_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no such file"):
         load(tmp_path / "absent.pt")
-
-
-def test_an_exported_program_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    program = torch.export.export(nn.Linear(4, 3), (torch.zeros(2, 4),))
-    torch.export.save(program, tmp_path / "x.pt2")
-    with pytest.raises(CheckpointError, match=r"torch\.export\.load"):
-        load(tmp_path / "x.pt2")

@@ -146,7 +146,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "legacy-longer": (legacy() + b"more", "behind its tensors"),
     "legacy-storage": (legacy()[:-20] + b"\xff" * 20, "cut off within its tensors"),
     "pickle": (call("posix.system", "touch marker"), "would run 'posix.system'"),
-    "torchscript": (rezipped(archive(b"", **{"constants.pkl": b"\x80\x02)."}), zipfile.ZIP_STORED), "TorchScript"),
+    "torchscript": (
+        rezipped(archive(b"\x80\x02}.", **{"constants.pkl": b"\x80\x02)."}), zipfile.ZIP_STORED),
+        "TorchScript",
+    ),
     "exported": (exported(), "torch.export"),
     "npz": (npz(a=[1]), "NumPy archive"),
     "gzip": (b"\x1f\x8b" + bytes(30), "gzip"),

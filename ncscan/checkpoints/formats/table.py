@@ -4,11 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ncscan.checkpoints.formats.distributed import distributed
 from ncscan.checkpoints.formats.reading import FileContent
 from ncscan.checkpoints.formats.refusals import NO_FORMATS, RESAVE
 from ncscan.checkpoints.formats.safetensors_file import header_length, safetensors_file
+from ncscan.checkpoints.formats.shards import is_index, shards
 from ncscan.checkpoints.formats.torch_stream import torch_stream
 from ncscan.checkpoints.formats.torch_zip import torch_zip
+from ncscan.errors import CheckpointError
 
 HEAD = 512
 """Bytes that are looked at before a file is read: a file of another kind may be large."""
@@ -23,12 +26,26 @@ class Format(NamedTuple):
     read: Callable[[bytes, Path], FileContent]
 
 
-FORMATS: tuple[Format, ...] = (
+SINGLE: tuple[Format, ...] = (
     Format("torch-zip", lambda head, _: head[:4] == b"PK\x03\x04", torch_zip),
     Format("pickle", lambda head, _: head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05", torch_stream),
     Format("safetensors", lambda head, size: head[8:9] == b"{" and header_length(head) <= size - 8, safetensors_file),
 )
-"""The formats that are read, told apart by their first bytes, never by their names."""
+"""The formats of one file, told apart by their first bytes, never by their names."""
+
+
+def _read_single(data: bytes, path: Path) -> FileContent:
+    """Read the bytes of a file that is in one of these formats."""
+    form = next((form for form in SINGLE if form.recognise(data[:HEAD], len(data))), None)
+    if form is None:
+        raise CheckpointError(f"{path}: {no_format(data[:HEAD])}")
+    return form.read(data, path)
+
+
+FORMATS: tuple[Format, ...] = (*SINGLE, Format("shards", is_index, shards(_read_single)))
+"""The formats that are read, those that lead to several files too."""
+DISTRIBUTED = Format("distributed", lambda *_: True, distributed)
+"""The format of a folder, by the bytes of its metadata."""
 
 
 def no_format(data: bytes) -> str:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from ncscan import pickles
+from ncscan.checkpoints.formats.archive import MAX_PICKLE
 from ncscan.checkpoints.formats.pickled import file_content
 from ncscan.checkpoints.formats.reading import FileContent
 from ncscan.checkpoints.formats.storages import Storages
-from ncscan.checkpoints.formats.torch_zip import MAX_PICKLE
 from ncscan.errors import CheckpointError
 from ncscan.pickles import BadPickle, is_torch_stream
 
