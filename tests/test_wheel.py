@@ -1,12 +1,14 @@
-"""What a user gets: the wheel, installed without the development packages, run from another folder."""
+"""What a user gets: the wheel, beside what it declares to depend on and nothing else, run from another folder."""
 
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from importlib.metadata import Distribution, PathDistribution, distribution
+from pathlib import Path, PurePath
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,16 +21,55 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+def closure(of: Distribution) -> dict[str, Distribution]:
+    """Find what a distribution depends on, and what that depends on, among what is installed here."""
+    found: dict[str, Distribution] = {}
+    left = [(of, "")]
+    seen: set[tuple[str, str]] = set()
+    while left:
+        wanting, extra = left.pop()
+        for text in wanting.requires or []:
+            wanted = Requirement(text)
+            if wanted.marker is not None and not wanted.marker.evaluate({"extra": extra}):
+                continue
+            here = distribution(wanted.name)
+            assert wanted.specifier.contains(here.version, prereleases=True), f"{text}: {here.version}"
+            found[here.name] = here
+            new = {(here.name, own) for own in ("", *wanted.extras)} - seen
+            seen |= new
+            left += [(here, own) for _, own in new]
+    return found
+
+
+def link(installed: Distribution, site_packages: Path) -> None:
+    """Put what one distribution installed into another environment: packages whole, of what several share its files."""
+    files = [file for file in installed.files or [] if file.parts[0] != ".."]
+    packages = {file.parts[0] for file in files if len(file.parts) == 2 and file.name == "__init__.py"}
+    for part in {PurePath(file.parts[0]) if file.parts[0] in packages else PurePath(file) for file in files}:
+        there = site_packages / part
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.symlink_to(Path(str(installed.locate_file(part))))
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of a fresh environment with nothing but the wheel and what it depends on."""
     folder = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT, cwd=folder)
-    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     programs = folder / "venv" / "bin"
     (wheel,) = folder.glob("*.whl")
-    run(programs / "pip", "install", "--quiet", "--no-compile", "-c", ROOT / "constraints.txt", wheel, cwd=folder)
+    pip(programs, "install", "--quiet", "--no-compile", "--no-deps", "--no-index", wheel)
+    (site_packages,) = folder.glob("venv/lib/python*/site-packages")
+    (described,) = site_packages.glob("ncscan-*.dist-info")
+    for needed in closure(PathDistribution(described)).values():
+        link(needed, site_packages)
     return programs
+
+
+def pip(programs: Path, *arguments: str | Path) -> str:
+    """Run the pip of this environment for the other one, which has none."""
+    return run(sys.executable, "-m", "pip", "--python", programs / "python", *arguments, cwd=programs)
 
 
 def test_wheel_extracts_and_reports_from_another_folder(installed: Path, tmp_path: Path) -> None:
@@ -50,7 +91,7 @@ def test_wheel_extracts_and_reports_from_another_folder(installed: Path, tmp_pat
     assert {"metrics.csv", "weights.csv", "summary.csv", "report.json", "report.html"} <= written
 
 
-def test_wheel_carries_no_development_package(installed: Path, tmp_path: Path) -> None:
-    listed = run(installed / "pip", "list", "--format", "freeze", cwd=tmp_path).lower()
+def test_wheel_carries_no_development_package(installed: Path) -> None:
+    listed = pip(installed, "list", "--format", "freeze").lower()
     present = {line.partition("==")[0] for line in listed.splitlines()}
     assert present.isdisjoint({"pytest", "beartype", "hypothesis", "transformers", "scikit-learn", "mypy"})
