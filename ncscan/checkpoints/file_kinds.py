@@ -77,11 +77,13 @@ def kind_of_file(path: Path) -> str:
             head = file.read(HEAD)
             if INDEX.fullmatch(path.name) and head.lstrip()[:1] == b"{":
                 return ""
+            if claims or _could_be(head):
+                return ""
             if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
                 more = head + file.read(PICKLE_HEAD - len(head))
                 named = b"torch" in more or b"numpy" in more or size > PICKLE_HEAD
-                return "" if named or claims else "pickles without tensors"
-            return "" if claims or _could_be(head) else _kind(path, head)
+                return "" if named else "pickles without tensors"
+            return _kind(path, head)
     except CheckpointError:
         if claims:
             raise

@@ -118,6 +118,14 @@ def test_a_file_that_says_it_is_a_checkpoint_is_never_passed_over(name: str, con
     assert [name] == found(tmp_path)
 
 
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
+def test_a_header_whose_length_begins_like_a_pickle_is_one_of_safetensors(length: int, tmp_path: Path) -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode().ljust(length)
+    (tmp_path / "a").write_bytes(length.to_bytes(8, "little") + header + bytes(4))
+    assert ["a"] == found(tmp_path)
+    assert "safetensors" == load(tmp_path / "a").format
+
+
 def test_a_text_is_no_safetensors_file_though_a_brace_stands_there(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"function{}")
     with pytest.raises(CheckpointError, match=r"no checkpoint among the 1 files of this folder: 1 texts \(a\)"):

@@ -28,8 +28,9 @@ class Format(NamedTuple):
 
 SINGLE: tuple[Format, ...] = (
     Format("torch-zip", lambda head, _: head[:4] == b"PK\x03\x04", torch_zip),
-    Format("pickle", lambda head, _: head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05", torch_stream),
+    # Before pickles: the length of a header can begin like one of these.
     Format("safetensors", lambda head, size: head[8:9] == b"{" and header_length(head) <= size - 8, safetensors_file),
+    Format("pickle", lambda head, _: head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05", torch_stream),
 )
 """The formats of one file, told apart by their first bytes, never by their names."""
 
