@@ -31,7 +31,7 @@ Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation, one number each or one a channel."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "model": ("source", "activation", "linear_head", "state", "weights", "prefix", "rename"),
+    "model": ("source", "activation", "linear_head", "state", "weights", "prefix", "rename", "base"),
     "data": ("source", "normalize", "test", "ood"),
     "train": (
         "loss",
@@ -89,6 +89,8 @@ class RunConfig:
     """What the names of the model's tensors begin with in a checkpoint."""
     rename: tuple[tuple[str, str], ...] = ()
     """Beginnings of names that are replaced."""
+    base: Path | None = None
+    """The checkpoint that LoRA adapters change."""
     data: SourceSpec | None = None
     normalize: Normalisation | None = None
     test: SourceSpec | None = None
@@ -159,6 +161,7 @@ def read_config(folder: Path) -> RunConfig:
         state=get("model", "state", str),
         weights=parse_weights(get("model", "weights", str), f"{path}: [model] weights"),
         prefix=get("model", "prefix", str),
+        base=None if (base := get("model", "base", str)) is None else folder / base,
         rename=parse_renames(_texts(get("model", "rename", list), "rename in [model]", path), f"{path}: rename"),
         data=_data(get("data", "source", str), folder, f"{path}: [data] source", trusted=False),
         normalize=None if normalize is None else parse_normalisation(normalize, str(path)),
@@ -185,6 +188,7 @@ def with_flags(
     state: str | None = None,
     weights: str | None = None,
     prefix: str | None = None,
+    base: Path | None = None,
     rename: Sequence[str] = (),
     trust_code: bool = False,
 ) -> RunConfig:
@@ -203,6 +207,7 @@ def with_flags(
         state=state if state is not None else config.state,
         weights=parse_weights(weights, "--weights") if weights is not None else config.weights,
         prefix=prefix if prefix is not None else config.prefix,
+        base=base if base is not None else config.base,
         rename=parse_renames(rename, "--rename") or config.rename,
     )
     sources = (("model", "model"), ("data", "data"), ("data", "test"), ("data", "ood"))

@@ -73,7 +73,7 @@ def test_read_config_when_there_is_none(tmp_path: Path) -> None:
         ("model = 'mlp'\n", r"unknown section \[model\]"),
         (
             "[model]\nsorce = 'mlp'\n",
-            r"unknown key sorce in \[model\]; there are source, activation, linear_head, state, weights, prefix and re",
+            r"unknown key sorce in \[model\]; there are source, activation, linear_head, state, weights, prefix, rena",
         ),
         ("[model]\nlinear_head = '3'\n", r"linear_head in \[model\] must be of type int, not '3'"),
         ("[model]\nlinear_head = true\n", r"linear_head in \[model\] must be of type int, not True"),

@@ -6,12 +6,14 @@ safetensors, make of those bytes is what is used; no second reader sees them, an
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from ncscan.checkpoints import metadata
+from ncscan.checkpoints.adapters import Adapter, adapter_at, merged, needs_base
+from ncscan.checkpoints.discovery import find
 from ncscan.checkpoints.formats.table import DISTRIBUTED, FORMATS, HEAD, Format, no_format
 from ncscan.checkpoints.metadata import MetadataValue
 from ncscan.checkpoints.parts import DCP_METADATA, as_part, is_distributed
@@ -19,6 +21,7 @@ from ncscan.checkpoints.state_dict import StateChoice, check_tensors, chosen_sta
 from ncscan.errors import CheckpointError
 from ncscan.files import opened, read, read_rest
 from ncscan.pickles import MAX_TEXT
+from ncscan.wording import listed_up_to
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,58 @@ class Checkpoint:
     """The last number in the file's name, whatever it counts."""
 
 
-def load(path: Path, choice: StateChoice = StateChoice()) -> Checkpoint:
+def load(path: Path, choice: StateChoice = StateChoice(), base: Path | None = None) -> Checkpoint:
     """Read one checkpoint: a file, the index of its shards, or a folder of torch.distributed.checkpoint.
+
+    A LoRA adapter is merged with its base.
 
     Args:
         path: the file or the folder.
         choice: which of several states in it is meant.
+        base: the checkpoint that an adapter changes; whole models need none.
 
     Raises: CheckpointError when it cannot be read, is of no known format, holds no tensors of a model, or is made to
     harm.
     """
+    checkpoint = _load(path, choice)
+    adapter = adapter_at(path, checkpoint.tensors)
+    if adapter is None:
+        return checkpoint
+    if base is None:
+        raise needs_base(path, adapter)
+    return _merged(checkpoint, adapter, _load_base(base, choice))
+
+
+def _load_base(path: Path, choice: StateChoice) -> Checkpoint:
+    files = find(path).files
+    if len(files) != 1:
+        names = listed_up_to(3, [str(file) for file in files])
+        raise CheckpointError(f"{path}: --base must be one checkpoint, and there are {len(files)}: {names}")
+    base = _load(files[0], choice)
+    if adapter_at(files[0], base.tensors) is not None:
+        raise CheckpointError(f"{files[0]}: --base is an adapter itself; give the whole model")
+    return base
+
+
+def _merged(checkpoint: Checkpoint, adapter: Adapter, base: Checkpoint) -> Checkpoint:
+    """Return the checkpoint of the model that an adapter makes of its base."""
+    tensors = merged(adapter, checkpoint.tensors, base.tensors, checkpoint.path)
+    hashes = (checkpoint.sha256, adapter.sha256, base.sha256)
+    notes = {"lora.base": base.path.name, "lora.base_sha256": base.sha256, **checkpoint.notes}
+    return replace(
+        checkpoint,
+        sha256=hashlib.sha256("".join(hashes).encode()).hexdigest(),
+        n_bytes=checkpoint.n_bytes + base.n_bytes,
+        format=f"lora on {base.format}",
+        wrapper=base.wrapper,
+        tensors=tensors,
+        tensors_sha256=tensors_sha256(tensors),
+        notes=notes,
+        inert=tuple(sorted({*checkpoint.inert, *base.inert})),
+    )
+
+
+def _load(path: Path, choice: StateChoice) -> Checkpoint:
     data, form = _read(path)
     content = form.read(data, path)
     chosen = chosen_state(content, choice, path)

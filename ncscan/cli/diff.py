@@ -10,6 +10,7 @@ from ncscan.cli.console import EventPrinter, out, shown, warn
 from ncscan.cli.options import (
     AllowPartial,
     AllowUnfinished,
+    Base,
     BatchSize,
     Bootstrap,
     Data,
@@ -54,6 +55,7 @@ def diff(
     state: State = None,
     weights: WeightsOption = None,
     prefix: Prefix = None,
+    base: Base = None,
     rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
     reduction: ReductionOption = Reduction.mean,
     dtype: StoredAsOption = None,

@@ -9,6 +9,7 @@ from ncscan.cli.console import EventPrinter, out, shown
 from ncscan.cli.layers import print_plans
 from ncscan.cli.options import (
     AllowPartial,
+    Base,
     BatchSize,
     Checkpoints,
     Data,
@@ -43,6 +44,7 @@ def extract(
     state: State = None,
     weights: WeightsOption = None,
     prefix: Prefix = None,
+    base: Base = None,
     rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
     test: Test = None,
     ood: Ood = None,

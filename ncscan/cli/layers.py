@@ -8,6 +8,7 @@ import typer
 from ncscan.cli.console import EventPrinter, out, plan, shown
 from ncscan.cli.options import (
     AllowPartial,
+    Base,
     Checkpoints,
     Data,
     Device,
@@ -40,6 +41,7 @@ def layers(
     state: State = None,
     weights: WeightsOption = None,
     prefix: Prefix = None,
+    base: Base = None,
     rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
     reduction: ReductionOption = Reduction.mean,
     dtype: StoredAsOption = None,

@@ -100,6 +100,15 @@ State = Annotated[
 WeightsOption = Annotated[
     WeightsKind | None, typer.Option("--weights", help="Weights as trained, or averages of them.", show_default=False)
 ]
+Base = Annotated[
+    Path | None,
+    typer.Option(
+        "--base",
+        metavar="PATH",
+        help="The checkpoint that LoRA adapters change: each is merged with it.",
+        show_default=False,
+    ),
+]
 Prefix = Annotated[
     str | None,
     typer.Option(

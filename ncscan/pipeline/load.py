@@ -53,6 +53,7 @@ class Flags:
     weights: str | None = None
     prefix: str | None = None
     rename: tuple[str, ...] = ()
+    base: Path | None = None
     trust_code: bool = False
     allow_partial: bool = False
     layers: tuple[str, ...] = ("all",)
@@ -184,6 +185,7 @@ def _run(folder: Path, root: Path, flags: Flags) -> tuple[str, RunConfig]:
         state=flags.state,
         weights=flags.weights,
         prefix=flags.prefix,
+        base=flags.base,
         rename=flags.rename,
         trust_code=flags.trust_code,
     )
@@ -197,7 +199,7 @@ def load(target: Target, flags: Flags) -> Loaded:
     config = target.config
     source = _require_source(target, config.model, "model", choices(MODEL_SOURCES))
     dataset = _dataset(target)
-    checkpoint = checkpoints.load(target.path, StateChoice(config.state, config.weights))
+    checkpoint = checkpoints.load(target.path, StateChoice(config.state, config.weights), config.base)
     model = build(
         source.spec,
         checkpoint,
