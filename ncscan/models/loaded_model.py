@@ -17,6 +17,7 @@ from torch import nn
 from ncscan.checkpoints import Checkpoint
 from ncscan.errors import ModelError, one_line
 from ncscan.models.names import renamed
+from ncscan.models.quantised import FLOAT8, refuse_quantised
 from ncscan.models.request import ModelRequest
 from ncscan.sources import MODEL_SOURCES, choices, form_of
 from ncscan.wording import listed_up_to
@@ -26,7 +27,9 @@ CONTAINERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrappe
 SPARE = "num_batches_tracked"
 """BatchNorm's counter, which no forward pass in eval mode reads: old checkpoints lack it, which is allowed."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-"""Floating types that torch computes with; narrower ones it only stores, for code that knows their scales."""
+"""Floating types that torch computes with; narrower ones it only stores."""
+NARROW = (torch.float16, torch.bfloat16, *FLOAT8)
+"""Floating types of which every value is a float32."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,9 @@ def build(
 ) -> LoadedModel:
     """Build the network of a checkpoint.
 
-    Weights of half precision are widened to float32 (exactly: every such value is a float32), because inputs are
-    float32 and a CPU rounds half products in its own way; a model that is itself built in that precision keeps it.
+    Weights of half precision, and of float8 without scales, are widened to float32 (exactly: every such value is a
+    float32), because inputs are float32 and a CPU rounds half products in its own way; a model that is itself built in
+    half precision keeps it.
 
     Args:
         source: one of the forms of MODEL_SOURCES.
@@ -92,8 +96,9 @@ def build(
     Raises: ModelError when the network cannot be built, the checkpoint does not fill it, or weights are not finite.
     """
     checkpoint = replace(checkpoint, tensors=renamed(checkpoint.tensors, prefix, rename, checkpoint.path))
+    refuse_quantised(checkpoint.tensors, checkpoint.path)
     for name, tensor in checkpoint.tensors.items():
-        if tensor.is_floating_point() and tensor.dtype not in FLOATS:
+        if tensor.is_floating_point() and tensor.dtype not in (*FLOATS, *FLOAT8):
             raise ModelError(
                 f"{checkpoint.path}: {name} is {_form(tensor)}, a type that torch stores but does not compute with; "
                 "save the weights as bfloat16 or float32, multiplied by their scales if they have any"
@@ -299,7 +304,7 @@ def _constant(name: str, match: Match, constants: Mapping[str, torch.Tensor]) ->
 
 
 def _widened(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) and tensor.dtype != dtype else tensor
+    return tensor.float() if tensor.dtype in NARROW and tensor.dtype != dtype else tensor
 
 
 def _sort(tensor: torch.Tensor) -> str:

@@ -283,13 +283,72 @@ def test_double_precision_stays(state: State, build: Build) -> None:
     ids=str,
 )
 @pytest.mark.parametrize("source", ["mlp", "usernets:Net"])
-def test_numbers_that_are_only_stored_are_refused(source: str, dtype: torch.dtype, state: State, build: Build) -> None:
-    """Whoever stores float8 multiplies it by scales, which no general reader knows."""
+def test_float8_is_widened_exactly(source: str, dtype: torch.dtype, state: State, build: Build) -> None:
+    """Every finite pattern of 8 bits is a float32."""
     state = {"head.weight": state["head.weight"]} if source == "mlp" else state
-    state["head.weight"] = state["head.weight"].to(dtype)
-    form = f"head.weight is 3×5 {str(dtype).removeprefix('torch.')}, .* save the weights as bfloat16 or float32"
-    with pytest.raises(ModelError, match=form):
-        build(source, state, activation="relu", linear_head=1)
+    patterns = torch.arange(256, dtype=torch.uint8).view(dtype)
+    values = patterns[patterns.float().isfinite()][: state["head.weight"].numel()].reshape(state["head.weight"].shape)
+    state["head.weight"] = values
+    loaded = build(source, state, activation="relu", linear_head=1)
+    weight = next(p for p in loaded.module.parameters() if p.shape == values.shape)
+    assert torch.float32 == weight.dtype
+    assert torch.equal(values.view(torch.uint8), weight.to(dtype).view(torch.uint8))
+    assert str(dtype).removeprefix("torch.") in loaded.stored_dtype
+
+
+QUANTISED: dict[str, tuple[dict[str, torch.Tensor], str]] = {
+    "float8": (
+        {"weight_scale": torch.ones(1)},
+        "is float8_e4m3fn, quantised with a scale (weight_scale beside",
+    ),
+    "blocks": ({"weight_scale_inv": torch.ones(1, 1)}, "float8 with a scale for each block (weight_scale_inv beside"),
+    "any-scale": ({"my_scale": torch.ones(1)}, "quantised with a scale (my_scale beside"),
+    "int8": (
+        {"weight": torch.ones(3, 5, dtype=torch.int8), "SCB": torch.ones(3)},
+        "head.weight is int8, quantised to 8 bits by bitsandbytes (SCB",
+    ),
+    "nf4": (
+        {
+            "weight": torch.ones(8, 1, dtype=torch.uint8),
+            "weight.absmax": torch.ones(1),
+            "weight.quant_map": torch.ones(16),
+        },
+        "head.weight is uint8, quantised to 4 bits by bitsandbytes (weight.absmax",
+    ),
+    "gptq": (
+        {
+            "qweight": torch.ones(1, 3, dtype=torch.int32),
+            "qzeros": torch.ones(1, 1, dtype=torch.int32),
+            "scales": torch.ones(1, 3).half(),
+            "g_idx": torch.zeros(5, dtype=torch.int32),
+        },
+        "quantised by GPTQ",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", QUANTISED)
+@pytest.mark.parametrize("source", ["mlp", "usernets:Net"])
+def test_weights_with_scales_are_refused_by_name(source: str, kind: str, state: State, build: Build) -> None:
+    own, problem = QUANTISED[kind]
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("head.weight")}
+    if kind != "gptq":
+        state["head.weight"] = torch.ones(3, 5).to(torch.float8_e4m3fn)
+    with pytest.raises(ModelError) as caught:
+        build(
+            source,
+            {**state, **{f"head.{name}": tensor for name, tensor in own.items()}},
+            activation="relu",
+            linear_head=1,
+        )
+    assert problem in str(caught.value)
+    assert "model.dequantize()" in str(caught.value)
+
+
+def test_a_layer_with_scales_of_its_own_is_none_that_is_quantised(build: Build, state: State) -> None:
+    """Integer buffers and floating scales are usual; the wrong shapes are what is refused here."""
+    state["head.scales"], state["head.index"] = torch.ones(3), torch.arange(3)
+    assert build("usernets:Net", state).unused == ("head.scales", "head.index")
 
 
 @pytest.mark.parametrize("kind", ["float8", "quantised", "sparse_nan"])
