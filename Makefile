@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test browser lint docs clean
+.PHONY: demo test test-formats browser lint docs clean
 
 demo: $(VENV)/.demo
 	rm -rf ncscan-out
@@ -15,6 +15,10 @@ demo: $(VENV)/.demo
 
 test: browser lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Checkpoints as lightning, transformers, accelerate, timm, peft and torch write them; installs these first.
+test-formats: $(VENV)/.formats
+	$(BIN)/python -m pytest tests/formats -n 2
 
 browser: $(VENV)/.test
 	$(BIN)/python tests/browser/finding.py
@@ -41,6 +45,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.formats: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[formats]'
+	touch $@ $(VENV)/.test $(VENV)/.demo
 
 clean:
 	rm -rf $(VENV) ncscan-out build dist
