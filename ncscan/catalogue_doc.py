@@ -47,6 +47,12 @@ is the classifier's.
   `nc3_subspace`, minus their mean, since only all rows together sum to zero at collapse. `classifier_row_sum`,
   `etf_swap_error`, `error`, `loss` and the decisions of `nc4_mismatch` are over all outputs. A doubt of the report
   says which classes are lacking.
+- **One logit for two classes.** A network with one output z (with a sigmoid, or BCEWithLogitsLoss) decides for class 1
+  where z > 0. Its classifier w, b counts as the two rows −w/2, w/2 with biases −b/2, b/2, its logits as (−z/2, z/2): of
+  all two-row heads with the same decisions and the same cross-entropy (log(1 + e^∓z), the binary one) the one of least
+  norm, to which weight decay takes two rows. So the rows sum to zero, as at collapse; a row of zeros and w would miss
+  the simplex by their mean. Weights alone (balancedness, conditioning) are of w itself. `loss mse` has no value, since
+  the two targets are not known, and the theory, which has a row for each class, is not applied.
 - **A class of one sample** is its own mean: it has no variance and no error of the nearest class mean of its own. In
   what is summed over all samples or classes it counts as the formula has it.
 - `rank`: how many singular values a number rests on. Class means count in directions above

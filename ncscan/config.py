@@ -31,7 +31,7 @@ Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation, one number each or one a channel."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "model": ("source", "activation", "linear_head", "state", "weights", "prefix", "rename", "base"),
+    "model": ("source", "activation", "linear_head", "state", "weights", "prefix", "rename", "base", "logits"),
     "data": ("source", "normalize", "test", "ood"),
     "train": (
         "loss",
@@ -91,6 +91,8 @@ class RunConfig:
     """Beginnings of names that are replaced."""
     base: Path | None = None
     """The checkpoint that LoRA adapters change."""
+    logits: str | None = None
+    """The tensor of the output that holds the logits, by key or tap; None to find out."""
     data: SourceSpec | None = None
     normalize: Normalisation | None = None
     test: SourceSpec | None = None
@@ -152,7 +154,7 @@ def read_config(folder: Path) -> RunConfig:
     linear_head = get("model", "linear_head", int)
     if linear_head is not None and linear_head < 1:
         raise UsageError(f"{path}: linear_head in [model] must be 1 or more, not {linear_head}")
-    normalize = get("data", "normalize", str)
+    normalize, logits = get("data", "normalize", str), get("model", "logits", str, int)
     return RunConfig(
         folder=folder,
         model=_model(get("model", "source", str), folder, f"{path}: [model] source", trusted=False),
@@ -163,6 +165,7 @@ def read_config(folder: Path) -> RunConfig:
         prefix=get("model", "prefix", str),
         base=None if (base := get("model", "base", str)) is None else folder / base,
         rename=parse_renames(_texts(get("model", "rename", list), "rename in [model]", path), f"{path}: rename"),
+        logits=None if logits is None else str(logits),
         data=_data(get("data", "source", str), folder, f"{path}: [data] source", trusted=False),
         normalize=None if normalize is None else parse_normalisation(normalize, str(path)),
         test=_data(get("data", "test", str), folder, f"{path}: [data] test", trusted=False),
@@ -190,6 +193,7 @@ def with_flags(
     prefix: str | None = None,
     base: Path | None = None,
     rename: Sequence[str] = (),
+    logits: str | None = None,
     trust_code: bool = False,
 ) -> RunConfig:
     """Return the same run with the settings of the command line before those of the file.
@@ -200,6 +204,7 @@ def with_flags(
     merged = replace(
         config,
         model=_model(model, here, "--model", trusted=True) or config.model,
+        logits=logits if logits is not None else config.logits,
         data=_data(data, here, "--data", trusted=True) or config.data,
         normalize=parse_normalisation(normalize, "--normalize") if normalize is not None else config.normalize,
         test=_data(test, here, "--test", trusted=True) or config.test,

@@ -4,6 +4,7 @@ In: nothing. Out: the dataclasses that tracer.py makes, a dump keeps, and measur
 No torch here: a dump is understood without the model that made it. The only file that knows what a selector means.
 """
 
+import math
 import re
 import signal
 import threading
@@ -145,6 +146,18 @@ class TapGraph:
     def output(self) -> Tap:
         """Return the tap of the logits."""
         return next(tap for tap in self.taps if tap.is_output)
+
+    @property
+    def n_outputs(self) -> int:
+        """Return how many classes the network decides between: as many as it has logits, or two by the sign of one."""
+        output = self.output
+        n = 1 if not output.shape else output.shape[-1 if output.channel_dim is None else output.channel_dim]
+        return 2 if n == 1 else n
+
+    @property
+    def has_one_logit(self) -> bool:
+        """Return whether the sign of one logit decides between two classes."""
+        return math.prod(self.output.shape) == 1
 
     @property
     def last(self) -> LinearMap | None:

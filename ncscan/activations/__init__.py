@@ -6,7 +6,7 @@ from ncscan.activations.forward_rounding import arithmetic_floor
 from ncscan.activations.repeatability import Repeated, require_repeatable
 from ncscan.activations.source import ActivationSource, GradientRow, Gradients, Layer, Provenance
 from ncscan.activations.tracer import REDUCTIONS, Trace, reduction_of, trace, watch, width
-from ncscan.activations.tracing.record import copied, logits_in, tensors_in
+from ncscan.activations.tracing.record import copied, tensors_in
 
 __all__ = [
     "REDUCTIONS",
@@ -22,7 +22,6 @@ __all__ = [
     "arithmetic_floor",
     "copied",
     "default_batch_size",
-    "logits_in",
     "on_device",
     "pick_device",
     "reduction_of",

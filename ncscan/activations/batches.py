@@ -111,7 +111,7 @@ def replay(
                 for batch in computed:
                     if batch is None:
                         break
-                    _refuse_labels_without_logit(dataset, batch)
+                    _refuse_labels_without_logit(dataset, batch, one_logit=traced.graph.has_one_logit)
                     start += len(batch.logits)
                     yield batch
                     del batch
@@ -281,12 +281,11 @@ def _release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _refuse_labels_without_logit(dataset: Dataset, batch: Batch) -> None:
+def _refuse_labels_without_logit(dataset: Dataset, batch: Batch, *, one_logit: bool) -> None:
     """Refuse labels for which the model has no logit, once, before anything is kept."""
     if batch.start:
         return
     highest, outputs = int(dataset.labels.max()), batch.logits.shape[1]
     if highest >= outputs:
-        raise DataError(
-            f"{dataset.spec}: label {highest}, and the model has {outputs} outputs: it was trained on other classes"
-        )
+        has = "one logit, which decides between two classes" if one_logit else f"{outputs} outputs"
+        raise DataError(f"{dataset.spec}: label {highest}, and the model has {has}: it was trained on other classes")

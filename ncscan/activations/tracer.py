@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -15,11 +16,13 @@ from torch import nn
 from ncscan.activations.tracing.axes import samples_first
 from ncscan.activations.tracing.check import Expected, Follower
 from ncscan.activations.tracing.layers import Anatomy, understand
-from ncscan.activations.tracing.record import Place, Recording, copied, hooked, logits_in, quiet, record, tensors_in
+from ncscan.activations.tracing.record import Place, Recording, copied, hooked, quiet, record, tensors_in
 from ncscan.data import Inputs
 from ncscan.errors import TapError, UsageError
 from ncscan.layer_graph import Tap, TapGraph
 
+LOGITS = -1
+"""The number under which the logits are taken, beside those of taps."""
 REDUCTIONS = ("mean", "flatten", "cls", "last", "max")
 """The ways in which a feature map becomes a vector; recorded with every number that comes of it."""
 
@@ -46,32 +49,41 @@ class Trace:
     _n: int
     _routes: tuple[Route, ...]
 
+    @property
+    def passed(self) -> tuple[str, ...]:
+        """Return what keeps the order of a row between the logits and what the model returns, first to last."""
+        return self._routes[0].anatomy.passed
 
-def trace(model: nn.Module, inputs: Inputs) -> Trace:
+
+def trace(model: nn.Module, inputs: Inputs, *, n_classes: int | None = None, logits: str | None = None) -> Trace:
     """Run the model on a few samples and understand what it did.
 
     Args:
         model: in eval mode; its weights and the inputs are left as they are.
         inputs: three samples or more, a tensor or keyword arguments.
+        n_classes: how many classes the data has, where it is known: it tells the logits among several tensors.
+        logits: the tensor that holds the logits, by its key in the output or by its tap; None to find out.
 
     Raises:
-        TapError: when the pass cannot be followed: training mode, TorchScript, logits that are not (n, K), …
+        TapError: when the pass cannot be followed (training mode, TorchScript, …), or what the logits are is not clear.
+        UsageError: when nothing is called as `logits` says.
     """
     model = _followable(model)
     n = len(next(tensors_in(inputs)))
     if n < 3:
         raise TapError(f"tracing takes three samples or more, not {n}: two batch sizes are compared")
-    routes = [_route(model, inputs, n)]
+    route_of = partial(_route, model, n=n, n_classes=n_classes, logits=logits)
+    routes = [route_of(inputs)]
     first = routes[0].anatomy
     for variant in _other_masks(inputs):
-        route = _route(model, variant, n)
+        route = route_of(variant)
         known = any([c.func for c in route.calls] == [c.func for c in other.calls] for other in routes)
         if not known and _layers(route.anatomy.graph) == _layers(first.graph):
             routes.append(route)
     return Trace(first.graph, first.weights, n, tuple(routes))
 
 
-def _route(model: nn.Module, inputs: Inputs, n: int) -> Route:
+def _route(model: nn.Module, inputs: Inputs, *, n: int, n_classes: int | None, logits: str | None) -> Route:
     recording, writes_input = record(model, inputs, n)
     smaller, _ = record(model, _rows(inputs, n - 1), n - 1)
     if _ways(recording) != _ways(smaller):
@@ -86,13 +98,7 @@ def _route(model: nn.Module, inputs: Inputs, n: int) -> Route:
             )
     if len(recording.calls) != len(smaller.calls):
         raise TapError(f"the model's way depends on the batch size: {n} and {n - 1} samples take different calls")
-    if recording.shapes[recording.output][0] != n:
-        raise TapError("the model does not return one row of logits per sample")
-    anatomy = understand(model, recording, smaller)
-    if not any(tap.is_output for tap in anatomy.graph.taps):
-        raise TapError(
-            "the logits are assembled in place, by no call that could be followed; return the result of a call"
-        )
+    anatomy = understand(model, recording, smaller, n_classes=n_classes, logits=logits)
     return Route(
         calls=tuple(Expected(c.func, c.name, c.visit.module, c.shape, ()) for c in recording.calls),
         shapes=tuple((a.shape, b.shape) for a, b in zip(recording.calls, smaller.calls, strict=True)),
@@ -132,6 +138,8 @@ def watch(
 ) -> Generator[Callable[[Inputs], torch.Tensor]]:
     """Run the model inside by `logits = forward(inputs)`; `consume(i, value)` gets the value of `taps[i]` at once.
 
+    Logits are (n, K), a column for each class; one logit z for two classes comes as (−z/2, z/2).
+
     A value has one row per sample. It is the tensor itself: a later call of the pass may write into it, so keep a copy
     (`reduce` makes one). Hooks and modes are gone when the context ends, also after an error.
 
@@ -140,6 +148,8 @@ def watch(
     """
     model = _followable(model)
     layouts = [traced._routes[0].anatomy.spots[tap.name][2] for tap in taps]
+    of_logits = traced._routes[0].anatomy.logits
+    kept: list[torch.Tensor] = []
     modules = [""]
     by_size: dict[int, list[list[Expected]]] = {}
     # A function that is silent on one way and not on another must not be passed over.
@@ -147,30 +157,42 @@ def watch(
     silent -= {call.func for route in traced._routes for call in route.calls}
 
     def take(i: int, value: torch.Tensor) -> None:
-        consume(i, samples_first(value, layouts[i]))
+        if i == LOGITS:  # a copy, for what follows may write into them
+            kept.append(_by_class(samples_first(value, of_logits[2]).clone()))
+        else:
+            consume(i, samples_first(value, layouts[i]))
 
     def leave(_name: str, _output: object) -> None:
         modules.pop()
 
     def forward(inputs: Inputs) -> torch.Tensor:
-        del modules[1:]
+        del modules[1:], kept[:]
         n = len(next(tensors_in(inputs)))
         if n not in by_size:
             by_size[n] = [_expected(route, taps, n, traced._n) for route in traced._routes]
         with quiet():
             own = copied(inputs) if traced._routes[0].writes_input else inputs
-            for i, tap in enumerate(taps):
-                place, name, _ = traced._routes[0].anatomy.spots[tap.name]
+            spots = [traced._routes[0].anatomy.spots[tap.name] for tap in taps]
+            for i, (place, name, _) in [*enumerate(spots), (LOGITS, of_logits)]:
                 if place is None:
                     take(i, own if isinstance(own, torch.Tensor) else own[name.removeprefix("input/")])
             follower = Follower(by_size[n], silent, take, modules)
             with follower:
-                output = model(**own) if isinstance(own, dict) else model(own)
+                model(**own) if isinstance(own, dict) else model(own)
             follower.end()
-            return logits_in(output)
+            return kept.pop()
 
     with hooked(model, modules.append, leave):
         yield forward
+
+
+def _by_class(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits as (n, K): of one logit z for two classes −z/2 and z/2, the smallest rows with that difference.
+
+    So the larger is that of class 1 where z > 0, and the cross-entropy of the two is the binary one of z.
+    """
+    rows = logits.reshape(len(logits), -1)
+    return torch.cat([-rows / 2, rows / 2], dim=1) if rows.shape[1] == 1 else rows
 
 
 def reduction_of(tap: Tap, how: str) -> str:
@@ -274,8 +296,8 @@ def _rows(inputs: Inputs, n: int) -> Inputs:
 def _expected(route: Route, taps: Sequence[Tap], n: int, traced_n: int) -> list[Expected]:
     """Return the calls of one way, for a batch of n, with what is wanted at each."""
     wanted: dict[int, list[tuple[Place, int]]] = defaultdict(list)
-    for i, tap in enumerate(taps):
-        place = route.anatomy.spots[tap.name][0] if tap.name in route.anatomy.spots else None
+    places = [route.anatomy.spots[tap.name][0] if tap.name in route.anatomy.spots else None for tap in taps]
+    for i, place in [*enumerate(places), (LOGITS, route.anatomy.logits[0])]:
         if place is not None:
             wanted[place.call].append((place, i))
     return [

@@ -17,6 +17,7 @@ from ncscan.cli.options import (
     Device,
     FailIf,
     Layers,
+    Logits,
     Model,
     Normalize,
     Out,
@@ -57,6 +58,7 @@ def diff(
     prefix: Prefix = None,
     base: Base = None,
     rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
+    logits: Logits = None,
     reduction: ReductionOption = Reduction.mean,
     dtype: StoredAsOption = None,
     device: Device = "auto",

@@ -15,6 +15,7 @@ from ncscan.cli.options import (
     Data,
     Device,
     Layers,
+    Logits,
     Model,
     Normalize,
     Ood,
@@ -46,6 +47,7 @@ def extract(
     prefix: Prefix = None,
     base: Base = None,
     rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
+    logits: Logits = None,
     test: Test = None,
     ood: Ood = None,
     out_dir: Out = Path("ncscan-out"),

@@ -13,6 +13,7 @@ from ncscan.cli.options import (
     Data,
     Device,
     Layers,
+    Logits,
     Model,
     Normalize,
     Prefix,
@@ -43,6 +44,7 @@ def layers(
     prefix: Prefix = None,
     base: Base = None,
     rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
+    logits: Logits = None,
     reduction: ReductionOption = Reduction.mean,
     dtype: StoredAsOption = None,
     device: Device = "auto",
@@ -98,6 +100,7 @@ def print_plans(
         taps = [(layer.tap, layer.n_features, n_bytes) for layer, n_bytes in loaded.size.layers]
         rows = [(tap.depth, tap.name, tap.kind, tap.shape, width, n_bytes) for tap, width, n_bytes in taps]
         out.print(plan(loaded.target.label, rows))
+        out.print(shown(loaded.logits), soft_wrap=True)
         for module in loaded.trace.graph.not_executed:
             out.print(f"not executed: {shown(module)}", soft_wrap=True)
         total = loaded.size.total

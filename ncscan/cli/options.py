@@ -125,6 +125,14 @@ TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run code that an 
 AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Load what fits of a checkpoint that does not fill the model.")
 ]
+Logits = Annotated[
+    str | None,
+    typer.Option(
+        "--logits",
+        metavar="NAME",
+        help="Which tensor holds the logits: a key or index of the model's output, or a layer; found by default.",
+    ),
+]
 ReductionOption = Annotated[Reduction, typer.Option("--reduction", help="How a map becomes a vector.")]
 StoredAsOption = Annotated[
     StoredAs | None, typer.Option("--dtype", help="Precision of the stored activations; by default as computed.")

@@ -14,7 +14,7 @@ from ncscan.activations import REDUCTIONS, Gradients, Layer, Provenance, reducti
 from ncscan.checkpoints import MAX_NOTES
 from ncscan.data import MAX_CLASSES
 from ncscan.dumps.description import STORED_AS
-from ncscan.layer_graph import BETWEEN, LinearMap, TapGraph
+from ncscan.layer_graph import BETWEEN, LinearMap, Tap, TapGraph
 from ncscan.splits import SPLITS
 
 MAX_WIDTH = 2**40
@@ -87,8 +87,6 @@ def _of_taps(graph: TapGraph) -> Iterator[str]:
     outputs = [tap for tap in graph.taps if tap.is_output]
     if len(outputs) != 1:
         yield f"{len(outputs)} values of its graph are the output of the network, not one"
-    elif len(outputs[0].shape) < 1:
-        yield "the output of the network is one number, not a vector of logits"
     for rank, tap in enumerate(graph.taps):
         if tap.depth != rank:
             yield f"layer {tap.name!a:.60} has depth {tap.depth} as number {rank} of the graph"
@@ -137,16 +135,23 @@ def _of_head(graph: TapGraph) -> Iterator[str]:
     ranks = [order[name] for name in graph.head]
     if ranks != sorted(set(ranks)):
         yield "the maps of its linear head are not in the order of the pass"
-    if graph.head and graph.head[-1] not in {tap.name for tap in graph.taps if tap.is_output}:
+    outputs = [tap for tap in graph.taps if tap.is_output]
+    if graph.head and len(outputs) == 1 and not _writes(graph.map(graph.head[-1]), outputs[0]):
         yield f"the last map of its linear head is {graph.head[-1]!a:.60}, which does not write the output"
     if any(graph.map(name).kind != "linear" for name in graph.head):
         yield "its linear head has a map that is no matrix"
 
 
+def _writes(linear: LinearMap, output: Tap) -> bool:
+    """Return whether a linear map writes the output, or a sequence of whose positions the output is one."""
+    width = output.shape[-1:] if output.channel_dim is None else output.shape[output.channel_dim :][:1]
+    return linear.name == output.name or linear.shape[:1] == (width or (1,))
+
+
 def _of_tables(described: DescribedDump, stored: Stored) -> Iterator[str]:
     dtype, kind, shape = stored.logits
     output = next(tap for tap in described.graph.taps if tap.is_output)
-    if shape[-1:] != output.shape[-1:] or not shape[-1]:
+    if shape[-1:] != (described.graph.n_outputs,) or not shape[-1]:
         yield f"there are {shape[-1]} logits a sample, and the output of the network is {_shape(output.shape)}"
     if dtype != output.dtype or not _fits(dtype, kind):
         yield f"the logits are {output.dtype!a:.30}, called {dtype!a:.30} and stored as {kind}"

@@ -111,7 +111,7 @@ def plan(
     layers = layers_of(taps, reduction, dtype)
     sizes = [(layer, _table_bytes(n_samples, layer.n_features, layer.dtype, batch, layer.tap.name)) for layer in layers]
     output = traced.graph.output
-    logits = _table_bytes(n_samples, output.shape[-1], output.dtype, batch, output.name)
+    logits = _table_bytes(n_samples, traced.graph.n_outputs, output.dtype, batch, output.name)
     weights = sum(t.numel() * t.element_size() for pair in traced.weights.values() for t in pair if t is not None)
     description = len(plain_json(asdict(traced.graph))) + _PER_DATASET * (6 + 2 * len(traced.weights) + 2 * len(layers))
     return SizePlan(tuple(sizes), logits + weights + description + 16 * n_samples)

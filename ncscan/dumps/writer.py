@@ -179,7 +179,7 @@ def _describe(
         hdf5.set_attribute(group, "n_features", layer.n_features)
         if layer.tap.name in rounding:
             hdf5.write_array(group, ROUNDING, rounding[layer.tap.name])
-    kept = [(LOGITS, output.shape[-1], output.dtype)]
+    kept = [(LOGITS, graph.n_outputs, output.dtype)]
     kept += [(activations(layer.index), layer.n_features, layer.dtype) for layer in layers]
     shapes = [(name, width, STORED_AS[dtype], chunk_rows(batch, width, dtype)) for name, width, dtype in kept]
     row_tables.create(file, shapes, n, batch, CHECKSUM, gzip=gzip)

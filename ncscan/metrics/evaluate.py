@@ -15,7 +15,13 @@ from jaxtyping import Float, Int64
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
 from ncscan.metrics.head_readers import head_classifiers, of_members, readers
-from ncscan.metrics.layers.nearest_class_center import Answers, answers, logit_blocks, logits_obstacle
+from ncscan.metrics.layers.nearest_class_center import (
+    NO_TARGETS,
+    Answers,
+    answers,
+    logit_blocks,
+    logits_obstacle,
+)
 from ncscan.metrics.layers.per_class import CLASS_METRICS, ClassRow, class_rows
 from ncscan.metrics.layers.table import METRICS, NETWORK
 from ncscan.metrics.view import Classifier, Definition, LayerView, Metric, Reader
@@ -83,16 +89,24 @@ def measure(view: LayerView, only: Container[str] | None = None) -> list[Row]:
     return [row for metric in asked for one in _views(metric, view) for row in _rows(metric, one)]
 
 
-def network_rows(logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"]) -> list[Row]:
-    """Return training error and losses of the network, from its logits."""
-    return rows_of(answers(logit_blocks(logits), labels))
+def network_rows(
+    logits: Float[np.ndarray, "N K"], labels: Int64[np.ndarray, "N"], *, one_logit: bool = False
+) -> list[Row]:
+    """Return training error and losses of the network, from its logits; `one_logit` where both stand for one."""
+    return rows_of(answers(logit_blocks(logits), labels), one_logit=one_logit)
 
 
-def rows_of(found: Answers) -> list[Row]:
+def rows_of(found: Answers, *, one_logit: bool = False) -> list[Row]:
     """Return the same rows from what a pass over the logits found."""
+
+    def squares() -> float:
+        if one_logit:
+            raise Undefined(NO_TARGETS)
+        return found.mean_squared_error()
+
     return [
         _network_row("error", "", found.error),
-        _network_row("loss", "mse", found.mean_squared_error),
+        _network_row("loss", "mse", squares),
         _network_row("loss", "cross_entropy", found.cross_entropy),
     ]
 

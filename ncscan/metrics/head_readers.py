@@ -22,7 +22,7 @@ def head_classifiers(graph: TapGraph, weights: Weights) -> dict[str, Classifier]
 
     A head with L2 layers gives L2 of them; where other linear maps than matrices begin, it ends. A product is
     named `first..last`. There is none where the last linear map does not write the logits as they are: of any other, W
-    shows nothing of the classes.
+    shows nothing of the classes. A map w that writes one logit for two classes is taken as the rows −w/2 and w/2.
     """
     found: dict[str, Classifier] = {}
     W: Float64[np.ndarray, "outputs d"] | None = None
@@ -37,7 +37,9 @@ def head_classifiers(graph: TapGraph, weights: Weights) -> dict[str, Classifier]
             precision = coarser(precision, weight.dtype.name)
             own_bias = None if bias is None else bias.astype(np.float64)
             if W is None:
-                if len(own) != _outputs(graph):
+                if graph.has_one_logit:
+                    own, own_bias = halves(own), None if own_bias is None else halves(own_bias)
+                if len(own) != graph.n_outputs:
                     break
                 W, b = own, own_bias
             else:
@@ -72,9 +74,23 @@ def readers(graph: TapGraph, weights: Weights, n_classes: int) -> dict[str, tupl
     for linear_map in graph.maps:
         W = weights[linear_map.name][0]
         if linear_map.kind == "linear" and W.ndim == 2:
+            if graph.has_one_logit and graph.head[-1:] == (linear_map.name,):
+                W = halves(W)
             reader = Reader(linear_map.name, W, max(n_classes - 1, 1))
             found[linear_map.reads] = (*found.get(linear_map.reads, ()), reader)
     return found
+
+
+def halves(w: Float[np.ndarray, "1 ..."]) -> Float[np.ndarray, "2 ..."]:
+    """Return the two rows that decide as one logit does, −w/2 and w/2.
+
+    Of all pairs of rows whose difference is w they are the smallest, and the ones to which weight decay takes two rows:
+    so they sum to zero as those of a classifier at collapse do, and the softmax of both is the sigmoid of the one.
+
+    >>> halves(np.array([[2.0, 4.0]])).tolist()
+    [[-1.0, -2.0], [1.0, 2.0]]
+    """
+    return np.concatenate([-w / 2, w / 2])
 
 
 def of_members(
@@ -100,9 +116,3 @@ def _of_members(reader: Reader, classes: Int64[np.ndarray, "K"], outputs: int, c
         rows = W[classes].astype(np.float64)
         rows = (rows - rows.mean(axis=0)).astype(W.dtype)
     return replace(reader, weight=rows, directions=len(classes) - 1)
-
-
-def _outputs(graph: TapGraph) -> int:
-    """Return how many logits the network gives a sample."""
-    output = graph.output
-    return output.shape[-1 if output.channel_dim is None else output.channel_dim]

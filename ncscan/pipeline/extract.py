@@ -115,7 +115,7 @@ def _extract_one(loaded: Loaded, flags: Flags, out: Path, left: int, on_event: O
         became = f"; begun anew: {facts.begun_anew}" if facts.begun_anew else ""
     with Dump(path) as dump:
         layers = f"{len(dump.layers)} layers, {path.stat().st_size / 1e6:,.1f} MB"
-        details = f"{_fit(provenance)}; {layers}{became}"
+        details = f"{_fit(provenance)}; {loaded.logits}; {layers}{became}"
         return summed_up(dump, details)
 
 

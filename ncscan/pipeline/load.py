@@ -54,6 +54,7 @@ class Flags:
     prefix: str | None = None
     rename: tuple[str, ...] = ()
     base: Path | None = None
+    logits: str | None = None
     trust_code: bool = False
     allow_partial: bool = False
     layers: tuple[str, ...] = ("all",)
@@ -102,6 +103,23 @@ class Loaded:
     batch_size: int
     trace: Trace
     size: SizePlan
+
+    @property
+    def logits(self) -> str:
+        """Return in words which tensor the network decides by, what writes it, and what was looked through."""
+        graph, passed = self.trace.graph, self.trace.passed
+        name = graph.output.name
+        if graph.head:
+            last = graph.map(graph.head[-1])
+            by = (
+                f", a linear map of {last.reads}"
+                if last.name == name
+                else f" of linear map {last.name} of {last.reads}"
+            )
+        else:
+            by = f", made by {graph.output.types[0] if graph.output.types else 'no call'}, no linear map"
+        before = f", before {', '.join(passed)}" if passed else ""
+        return f"logits: {name}{by}{before}{'; one for two classes' if graph.has_one_logit else ''}"
 
 
 class Targets(NamedTuple):
@@ -187,6 +205,7 @@ def _run(folder: Path, root: Path, flags: Flags) -> tuple[str, RunConfig]:
         prefix=flags.prefix,
         base=flags.base,
         rename=flags.rename,
+        logits=flags.logits,
         trust_code=flags.trust_code,
     )
     below = folder != root and folder.is_relative_to(root)
@@ -214,18 +233,18 @@ def load(target: Target, flags: Flags) -> Loaded:
     dataset = replace(dataset, floats=next(floats, None))
     device = pick_device(flags.device)
     model.module.to(device)
-    traced = _traced(model.module, dataset)
+    traced = _traced(model.module, dataset, _training(target).n_classes, config.logits)
     taps = select(traced.graph, flags.layers)
     batch_size = flags.batch_size or default_batch_size(device)
     size = plan(traced, taps, dataset.n_samples, reduction=flags.reduction, dtype=flags.dtype, batch_size=batch_size)
     return Loaded(target, checkpoint, model, dataset, device, batch_size, traced, size)
 
 
-def _traced(model: nn.Module, dataset: Dataset) -> Trace:
+def _traced(model: nn.Module, dataset: Dataset, n_classes: int, logits: str | None) -> Trace:
     """Return the traced pass of the first samples; TapError where the model does not take them at all."""
     samples = dataset.batch(0, TRACED_SAMPLES)
     try:
-        return trace(model, samples)
+        return trace(model, samples, n_classes=n_classes, logits=logits)
     except (RuntimeError, ValueError) as error:
         if (mixed := _mixed_types(model)) and _OF_TYPES.search(str(error)):
             raise ModelError(f"the model does not run, because {mixed}; save them in one type") from error
@@ -254,8 +273,7 @@ def require_sources(target: Target) -> None:
 
 
 def _dataset(target: Target) -> Dataset:
-    training = _require_source(target, target.config.data, "data", choices(DATA_SOURCES))
-    known = _open(training.spec, training.base, target.config.normalize, TRAINING)
+    known = _training(target)
     if target.source is None or target.split == TRAINING:
         return known
     other = _open(target.source.spec, target.source.base, target.config.normalize, target.split)
@@ -263,6 +281,11 @@ def _dataset(target: Target) -> Dataset:
         return other
     # Which labels the network has outputs for is seen in the replay; a split may have others than the training set.
     return replace(other, class_names=(*known.class_names, *other.class_names[known.n_classes :]))
+
+
+def _training(target: Target) -> Dataset:
+    source = _require_source(target, target.config.data, "data", choices(DATA_SOURCES))
+    return _open(source.spec, source.base, target.config.normalize, TRAINING)
 
 
 def _require_source(target: Target, source: SourceSpec | None, section: str, choices: str) -> SourceSpec:

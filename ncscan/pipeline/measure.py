@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64
 from ncscan.activations import ActivationSource, GradientRow, Layer, Provenance
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
-from ncscan.layer_graph import Tap
+from ncscan.layer_graph import Tap, TapGraph
 from ncscan.metrics import (
     Classifier,
     ClassRow,
@@ -193,7 +193,8 @@ def measure_source(
                 continue
             layers.append(part if with_stats else replace(part, stats=None))
             on_event(Advanced(label(provenance), len(layers), len(source.layers)))
-    rows = [LayerRow(graph.output, "none", row) for row in network_rows(source.logits, source.labels)]
+    found = network_rows(source.logits, source.labels, one_logit=graph.has_one_logit)
+    rows = [LayerRow(graph.output, "none", row) for row in found]
     doubts = [*_common_doubts(source, options, network), *(doubt for part in layers for doubt in part.doubts)]
     is_training = provenance.split == TRAINING
     named = zip(source.layers, layers, strict=True)
@@ -225,8 +226,17 @@ def _common_doubts(source: ActivationSource, options: Options, network: Network)
     if options.bootstrap and (no_intervals := many_classes(len(network.known.classes))):
         doubts.append(f"--bootstrap: {no_intervals}")
     if not network.classifiers:
-        doubts.append("no linear map writes the logits, one row of weights per class: there is no nc3")
+        doubts.append(_without_classifier(source.graph))
     return doubts
+
+
+def _without_classifier(graph: TapGraph) -> str:
+    """Return why there is no classifier: what writes the logits, and what ran last of the linear maps before it."""
+    said = "no linear map writes the logits, one row of weights per class: there is no nc3"
+    if graph.head or not graph.output.types:
+        return said
+    before = f" after linear map {graph.last.name}" if graph.last else ""
+    return f"{said}; {graph.output.types[0]} makes them{before}, and the verdict is of the last layer before them"
 
 
 def measure_layer(
@@ -357,6 +367,8 @@ def _head(source: ActivationSource) -> HeadStats | Undefined:
     graph = source.graph
     if not graph.head:
         return Undefined("there is no linear head")
+    if graph.has_one_logit:
+        return Undefined("one logit decides between two classes: the theorems have one for each")
     maps = [graph.map(name) for name in graph.head]
     kept = {layer.tap.name: layer for layer in source.layers}
     reads = kept.get(maps[0].reads)

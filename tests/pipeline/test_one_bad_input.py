@@ -204,7 +204,7 @@ def test_an_unexpected_exception_skips_its_input_with_type_and_place(
     extract(find_targets([runs / "b"], Flags()).targets, Flags(), runs / "dumps", events.append)
     broken = evaluate.network_rows
 
-    def fails(logits: np.ndarray, labels: np.ndarray) -> object:
+    def fails(logits: np.ndarray, labels: np.ndarray, *, one_logit: bool) -> object:
         monkeypatch.setattr(measure, "network_rows", broken)  # the first dump only
         raise KeyError("x")
 

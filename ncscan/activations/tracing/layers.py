@@ -5,30 +5,18 @@ weights. The only file that decides what is a layer.
 """
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from ncscan.activations.tracing.axes import Layout, sample_shape
-from ncscan.activations.tracing.operations import SUMS, Form, leaf_kind
-from ncscan.activations.tracing.record import Call, Place, Recording
-from ncscan.activations.tracing.values import Fact, facts, operand_of
-from ncscan.errors import TapError
+from ncscan.activations.tracing.logits import choose, written_by
+from ncscan.activations.tracing.record import Place, Recording
+from ncscan.activations.tracing.steps import Pass, Step, steps_of
+from ncscan.activations.tracing.values import facts
 from ncscan.layer_graph import LayerKind, LinearMap, Link, Tap, TapGraph
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the computation: a call, or all calls of a module that is one layer. Values are roots."""
-
-    kind: LayerKind
-    reads: frozenset[int]
-    writes: tuple[int, ...]
-    form: Form | None = None
-    operand: int = -1
-    """The very value that a linear map reads, in the arrangement it reads."""
 
 
 @dataclass(frozen=True)
@@ -40,111 +28,66 @@ class Anatomy:
     """The places by tap: where it is met (None: the network's input of that name) and how its samples lie."""
     weights: Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]
     """The parameters by linear map: the weight as (outputs, inputs, …), and the bias."""
+    logits: tuple[Place | None, str, Layout]
+    """Where the logits are met, likewise."""
+    passed: tuple[str, ...]
+    """The names of what keeps the order of the logits between them and what the model returns, first to last."""
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """The facts of a pass that the functions below read: nothing here changes once it is made."""
+def understand(
+    model: nn.Module,
+    recording: Recording,
+    smaller: Recording,
+    *,
+    n_classes: int | None = None,
+    logits: str | None = None,
+) -> Anatomy:
+    """Read the graph out of a recording; the smaller one shows what follows the batch.
 
-    recording: Recording
-    modules: Mapping[str, nn.Module]
-    facts: Sequence[Fact]
-    steps: Sequence[Step]
+    Args:
+        model: that was recorded.
+        recording: of a pass of some samples.
+        smaller: of a pass of one sample less.
+        n_classes: how many classes the data has, where it is known.
+        logits: which tensor holds the logits, by its key in the output or its tap; None to find out.
 
-    def root(self, value: int) -> int:
-        return self.facts[value].root
-
-
-def understand(model: nn.Module, recording: Recording, smaller: Recording) -> Anatomy:
-    """Read the graph out of a recording; the smaller one shows what follows the batch."""
+    Raises:
+        TapError: when nothing can be the logits, or several tensors can.
+        UsageError: when nothing is called as `logits` says.
+    """
     known = facts(model, recording, smaller)
-    if not known[recording.output].from_input:
-        raise TapError(
-            "the logits do not come from the input by torch calls that can be seen: is there TorchScript, numpy or a "
-            "custom extension on the way?"
-        )
     modules = dict(model.named_modules())
-    steps = _fold_biases(_steps(recording, modules, known), recording, known)
-    seen = _Pass(recording, modules, known, steps)
+    seen = Pass(recording, modules, known, steps_of(recording, modules, known))
     homes = _homes(seen)
     seen = _without_stray_maps(seen, homes)
     names = _names(seen, homes)
-    taps, spots = _taps(seen, names, homes)
+    chosen = choose(seen, _called(seen, names, homes), names, n_classes, logits)
+    taps, spots = _taps(seen, names, homes, chosen.value)
     maps, weights = _maps(seen, names, homes)
     graph = TapGraph(
         taps=taps,
         maps=maps,
         links=tuple(_links(seen, names)),
-        head=_head(seen, names),
+        head=_head(seen, names, chosen.value),
         not_executed=_not_executed(model, recording),
     )
-    return Anatomy(graph, spots, weights)
+    layout = known[chosen.value].layout
+    assert layout is not None  # noqa: S101 - else it were no candidate
+    name = next((name for name, value in recording.inputs.items() if value == chosen.value), "")
+    place = recording.places.get(chosen.value)
+    return Anatomy(graph, spots, weights, (place, name, layout), tuple(names[root][0] for root in chosen.passed))
 
 
-def _steps(recording: Recording, modules: Mapping[str, nn.Module], known: list[Fact]) -> list[Step]:
-    """Return what was computed from the input, in order; a normalisation written out in ten calls is one step."""
-    computing = [
-        call for call in recording.calls if any(known[v].root == v and known[v].from_input for v in call.writes)
-    ]
-    by_visit: dict[int, list[Call]] = defaultdict(list)
-    for call in computing:
-        by_visit[call.visit.serial].append(call)
-    returned = {visit.serial: known[value].root for visit, value in recording.returned}
-    steps: list[Step] = []
-    for call in computing:
-        calls, serial = by_visit[call.visit.serial], call.visit.serial
-        kind = leaf_kind(modules[call.visit.module]) if call.visit.module and serial in returned else None
-        new = tuple(v for v in call.writes if known[v].root == v)
-        reads = frozenset(known[v].root for v in call.reads if known[v].from_input)
-        form = known[new[0]].form
-        if kind is None or len(calls) < 2 or any(known[v].form for c in calls for v in c.writes):
-            operand = operand_of(call, form.operand) if form else -1
-            steps.append(Step(known[new[0]].kind, reads, new, form, operand))
-        elif call is calls[-1]:
-            made = {v for c in calls for v in c.writes}
-            outside = {known[v].root for c in calls for v in c.reads if known[v].from_input} - made
-            steps.append(Step(kind, frozenset(outside), (returned[serial],)))
-    for value, (written, before) in recording.stale.items():
-        if known[value].root == value and known[value].from_input:
-            steps.append(Step("other", frozenset({known[written].root, known[before].root}), (value,)))
-    tokens = {known[step.operand].root for step in steps if step.form}
-    return [replace(s, kind="pooling") if _is_token(s, tokens, recording, known) else s for s in steps]
+def _called(seen: Pass, names: Mapping[int, tuple[str, str]], homes: Mapping[int, int]) -> dict[str, int]:
+    """Return the values of taps by name, and by the names of the modules that returned them."""
+    found = {visit.name: homes[value] for visit, value in seen.recording.returned if visit.module and value in homes}
+    for home in homes.values():
+        own = homes.get(seen.root(home), home) != home
+        found[names[home if own else seen.root(home)][0]] = home
+    return found
 
 
-def _is_token(step: Step, read_by_maps: set[int], recording: Recording, known: list[Fact]) -> bool:
-    """Return whether a step picks one position out of many, for a linear map to read."""
-    call = known[step.writes[0]].call
-    if call is None or not known[step.writes[0]].slices or step.writes[0] not in read_by_maps:
-        return False
-    return len(recording.shapes[step.writes[0]]) < len(recording.shapes[call.reads[0]])
-
-
-def _fold_biases(steps: list[Step], recording: Recording, known: list[Fact]) -> list[Step]:
-    """Fold `x @ W + b` into one linear map, which writes the sum."""
-    readers: dict[int, list[int]] = defaultdict(list)
-    for i, step in enumerate(steps):
-        for value in step.reads:
-            readers[value].append(i)
-    folded = list(steps)
-    for i, step in enumerate(steps):
-        if step.form is None or step.form.kind != "linear" or step.form.bias is not None:
-            continue
-        after = steps[readers[step.writes[0]][0]] if len(readers[step.writes[0]]) == 1 else None
-        call = known[after.writes[0]].call if after else None
-        if after is None or call is None or call.name.removesuffix("_") not in SUMS or call.kwargs:
-            continue
-        constants = [v for v in call.reads if not known[v].from_input]
-        is_bias = [known[v].parameter and recording.shapes[v] == step.form.weight.shape[:1] for v in constants]
-        if is_bias == [True] and step.form.features == -1:
-            form = replace(step.form, bias=recording.tensors[constants[0]])
-            folded[readers[step.writes[0]][0]] = replace(
-                after, kind="linear", reads=step.reads, form=form, operand=step.operand
-            )
-            folded[i] = replace(step, kind="other", form=None, operand=-1, writes=())
-    return [step for step in folded if step.writes]
-
-
-def _names(seen: _Pass, homes: Mapping[int, int]) -> dict[int, tuple[str, str]]:
+def _names(seen: Pass, homes: Mapping[int, int]) -> dict[int, tuple[str, str]]:
     """Return by value its name, and the class or function that made it."""
     names = {value: (name, "input") for name, value in seen.recording.inputs.items()}
     results = {}
@@ -179,7 +122,7 @@ def _is_container(module: nn.Module) -> bool:
     return any(name != "parametrizations" for name, _ in module.named_children())
 
 
-def _homes(seen: _Pass) -> dict[int, int]:
+def _homes(seen: Pass) -> dict[int, int]:
     """Return by value the value that is the tap for it.
 
     All arrangements of the same numbers are one tap, met in the first one that has a row per sample. Three exceptions:
@@ -209,7 +152,7 @@ def _homes(seen: _Pass) -> dict[int, int]:
     return homes
 
 
-def _without_stray_maps(seen: _Pass, homes: Mapping[int, int]) -> _Pass:
+def _without_stray_maps(seen: Pass, homes: Mapping[int, int]) -> Pass:
     """Return the pass without stray linear maps.
 
     A linear map of what has no row per sample, such as tokens sorted across a batch, is no linear map.
@@ -224,19 +167,19 @@ def _without_stray_maps(seen: _Pass, homes: Mapping[int, int]) -> _Pass:
     return replace(seen, steps=steps)
 
 
-def _is_straight(seen: _Pass, step: Step) -> bool:
+def _is_straight(seen: Pass, step: Step) -> bool:
     """Return whether a linear map reads the features of its input, not another dimension or several at once."""
     layout, n_dims = seen.facts[step.operand].layout, len(seen.recording.shapes[step.operand])
     return step.form is not None and layout is not None and layout.channel == step.form.features % n_dims
 
 
 def _taps(
-    seen: _Pass, names: Mapping[int, tuple[str, str]], homes: Mapping[int, int]
+    seen: Pass, names: Mapping[int, tuple[str, str]], homes: Mapping[int, int], logits: int
 ) -> tuple[tuple[Tap, ...], dict[str, tuple[Place | None, str, Layout]]]:
     recording = seen.recording
-    makers = {value: step for step in seen.steps for value in step.writes}
+    makers = seen.makers
     inputs = recording.inputs.values()
-    needed = _needed(makers, seen.root(recording.output))
+    needed = _needed(makers, seen.root(logits))
     # Where several steps do the same to a value, the first one counts: later entries of a dict overwrite earlier ones.
     activations = {v: s.writes[0] for s in reversed(seen.steps) if s.kind == "activation" for v in s.reads}
     scores = {v for s in seen.steps if s.kind == "attention" for v in s.reads if s.form is None}
@@ -269,7 +212,7 @@ def _taps(
         if kind == "other" and any(_is_container(m) for _, m in returned[home]):
             kind = "block"
         shape, channel = sample_shape(recording.shapes[home], layout, recording.n)
-        is_output = homes.get(recording.output) == home
+        is_output = homes.get(logits) == home
         taps.append(
             Tap(
                 name=name,
@@ -279,7 +222,8 @@ def _taps(
                 shape=shape,
                 dtype=str(recording.tensors[home].dtype).removeprefix("torch."),
                 channel_dim=channel,
-                activated_by=names[activations[root]][0] if root in activations and not own else "",
+                # What follows the logits is no layer after them: they are looked through to.
+                activated_by=names[activations[root]][0] if root in activations and not (own or is_output) else "",
                 is_output=is_output,
                 types=(made_by, *(type(module).__name__ for _, module in others)),
                 minor=not (is_output or home in mapped or (makes and not own and (kind != "other" or layered))),
@@ -301,7 +245,7 @@ def _needed(makers: Mapping[int, Step], output: int) -> set[int]:
 
 
 def _maps(
-    seen: _Pass, names: Mapping[int, tuple[str, str]], homes: Mapping[int, int]
+    seen: Pass, names: Mapping[int, tuple[str, str]], homes: Mapping[int, int]
 ) -> tuple[tuple[LinearMap, ...], dict[str, tuple[torch.Tensor, torch.Tensor | None]]]:
     by_id = {id(tensor): fact.parameter for tensor, fact in zip(seen.recording.tensors, seen.facts, strict=True)}
     maps, weights = [], {}
@@ -326,7 +270,7 @@ def _maps(
     return tuple(maps), weights
 
 
-def _links(seen: _Pass, names: Mapping[int, tuple[str, str]]) -> Iterable[Link]:
+def _links(seen: Pass, names: Mapping[int, tuple[str, str]]) -> Iterable[Link]:
     """Yield the links from each linear map to those that read what came of it, the shortest way first."""
     readers: dict[int, list[Step]] = defaultdict(list)
     for step in seen.steps:
@@ -352,11 +296,11 @@ def _links(seen: _Pass, names: Mapping[int, tuple[str, str]]) -> Iterable[Link]:
                     visited.update(step.writes)
 
 
-def _head(seen: _Pass, names: Mapping[int, tuple[str, str]]) -> tuple[str, ...]:
+def _head(seen: Pass, names: Mapping[int, tuple[str, str]], logits: int) -> tuple[str, ...]:
     """Return the linear head, from the logits back as long as one dense linear map reads what another one wrote."""
-    makers = {value: step for step in seen.steps for value in step.writes}
+    makers = seen.makers
     head: list[str] = []
-    step = makers.get(seen.root(seen.recording.output))
+    step = written_by(seen, logits)
     while step is not None and step.form is not None and step.form.kind == "linear":
         head.insert(0, names[step.writes[0]][0])
         step = makers.get(seen.root(step.operand)) if _is_straight(seen, step) else None

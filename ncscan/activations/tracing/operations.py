@@ -16,14 +16,15 @@ from ncscan.activations.tracing.record import Call
 from ncscan.layer_graph import LayerKind
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text as a set of names."""
     return frozenset(text.split())
 
 
 KINDS_BY_CALL: tuple[tuple[LayerKind, frozenset[str]], ...] = (
     (
         "activation",
-        _words("""
+        words("""
             celu clamp clamp_max clamp_min clip elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu
             log_softmax logsigmoid maximum minimum mish prelu relu relu6 rrelu selu sigmoid silu sin softmax softmin
             softplus softshrink softsign tanh tanhshrink threshold
@@ -31,7 +32,7 @@ KINDS_BY_CALL: tuple[tuple[LayerKind, frozenset[str]], ...] = (
     ),
     (
         "normalisation",
-        _words("batch_norm group_norm instance_norm layer_norm local_response_norm normalize rms_norm"),
+        words("batch_norm group_norm instance_norm layer_norm local_response_norm normalize rms_norm"),
     ),
     (
         "pooling",
@@ -46,10 +47,10 @@ KINDS_BY_CALL: tuple[tuple[LayerKind, frozenset[str]], ...] = (
 )
 """The kinds of calls by name; in-place twins (`relu_`) count as their namesakes."""
 
-REDUCTIONS = _words("amax amin logsumexp max mean median min norm prod std sum var")
+REDUCTIONS = words("amax amin logsumexp max mean median min norm prod std sum var")
 """Such calls count as pooling when they leave fewer numbers than they read."""
 
-MOVES = _words("""
+MOVES = words("""
     alias as_strided channel_shuffle chunk clone contiguous data detach dsplit expand expand_as flatten
     flip gather getitem H hsplit index_select mH moveaxis movedim mT narrow native_channel_shuffle
     permute pixel_shuffle pixel_unshuffle positive ravel repeat repeat_interleave reshape reshape_as
@@ -59,16 +60,39 @@ MOVES = _words("""
 """)
 """They compute nothing: what went where is found by repeating them on positions."""
 
-CASTS = _words("to type type_as float half bfloat16 double cpu cuda")
+CASTS = words("to type type_as float half bfloat16 double cpu cuda")
 """Such calls give the same numbers, in another precision or place."""
 
-EMPTY = _words("""
+EMPTY = words("""
     empty_like full_like new_empty new_full new_ones new_tensor new_zeros ones_like rand_like randn_like
     zeros_like
 """)
 """They take the shape of what they read, not its numbers."""
 
-PRODUCTS = _words("matmul mm bmm baddbmm addmm rmatmul einsum")
+INCREASING = words("""
+    arcsinh arctan asinh atan erf exp exp2 expit expm1 log log10 log1p log2 log_sigmoid logit logsigmoid sigmoid sinh
+    softplus softsign special_expit special_logit sqrt tanh
+""")
+"""Strictly increasing functions of a number: a row of numbers keeps its order."""
+ODD = words("arcsinh arctan asinh atan erf sinh softsign tanh")
+"""Those of them that keep the sign, too."""
+SIGMOIDS = words("expit log_sigmoid logsigmoid sigmoid special_expit")
+"""Those that make a probability of one logit, or its logarithm: half where the logit is 0."""
+OVER_ROWS = frozenset({"softmax", "log_softmax"})
+"""Such calls keep the order of a row where they go along it."""
+CLAMPS = words("clamp clamp_max clamp_min clip")
+TIMES, OVER, PLUS, MINUS = (
+    words("mul multiply"),
+    words("div divide true_divide"),
+    words("add"),
+    words("sub subtract"),
+)
+POSITIVE = words("exp exp2 expit linalg_norm linalg_vector_norm norm sigmoid softmax softplus special_expit")
+"""The results of these are never negative."""
+GATHERED = words("amax max mean sqrt sum")
+"""The results of these are not, where what they read is not."""
+
+PRODUCTS = words("matmul mm bmm baddbmm addmm rmatmul einsum")
 SUMS = frozenset({"add", "radd", "iadd"})
 
 LEAVES: tuple[tuple[LayerKind, re.Pattern[str]], ...] = (
@@ -162,6 +186,8 @@ def _product(
         return None
     if right.ndim == 2 and is_data(left) and is_weight(right):
         return Form("linear", left, -1, right, right.T, None)
+    if left.ndim == 2 and right.ndim == 1 and is_data(left) and is_weight(right):  # one number a sample
+        return Form("linear", left, -1, right, right[None], None)
     if left.ndim == 2 and right.ndim > 1 and is_weight(left) and is_data(right):
         return Form("linear", right, -2, left, left, None)
     return None

@@ -6,7 +6,7 @@ In: a model and its inputs. Out: a `Recording`. The only file that hooks a modul
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from types import FunctionType
 from typing import Any, Literal
 
@@ -16,7 +16,6 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from ncscan.data import Inputs
-from ncscan.errors import TapError
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,10 @@ class Recording:
     """What each module returned (its first tensor), in the order they ended."""
     silent: set[Callable[..., Any]] = field(default_factory=set)
     """Functions that gave no tensor: sizes, flags."""
-    output: int = -1
+    outputs: dict[str, int] = field(default_factory=dict)
+    """The tensors that the model returned, by key, index or field; by an empty text where it is one tensor."""
+    returns: str = ""
+    """The name of the type that the model returned."""
 
 
 def copied(inputs: Inputs) -> Inputs:
@@ -93,24 +95,26 @@ def tensors_in(thing: object) -> Iterator[torch.Tensor]:
             yield from tensors_in(part)
 
 
-def logits_in(output: object) -> torch.Tensor:
-    """Return the logits in a model's output: a tensor, `.logits`, `["logits"]`, or the first floating (n, K) tensor."""
-    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+def named_tensors(output: object, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every tensor in a model's output by its key, index or field: `a.0` is the first of `a`, a bare one ``.
+
+    >>> [name for name, _ in named_tensors({"a": (torch.zeros(1), torch.zeros(2)), "b": torch.zeros(3)})]
+    ['a.0', 'a.1', 'b']
+    """
     if isinstance(output, torch.Tensor):
-        found: torch.Tensor | None = output
-    elif isinstance(named, torch.Tensor):
-        found = named
-    else:
-        found = next((t for t in tensors_in(output) if t.ndim >= 2 and t.is_floating_point()), None)
-    if found is None:
-        raise TapError(f"the model returns no logits: {type(output).__name__} holds no floating tensor of shape (n, K)")
-    if found.ndim != 2 or not found.is_floating_point():
-        dtype = str(found.dtype).removeprefix("torch.")
-        raise TapError(
-            f"the model returns {dtype} of shape {tuple(found.shape)}, not one row of logits per sample: wrap it so "
-            "that it returns (n, K)"
-        )
-    return found
+        yield name, output
+        return
+    parts: Mapping[Any, object] = {}
+    if isinstance(output, Mapping):
+        parts = output
+    elif isinstance(output, (tuple, list)):
+        parts = dict(zip(getattr(output, "_fields", range(len(output))), output, strict=True))
+    elif not name:  # what a class of the model's own holds, but not what a cache within it does
+        held = {field.name: getattr(output, field.name) for field in fields(output)} if is_dataclass(output) else {}
+        own: Mapping[Any, object] = getattr(output, "__dict__", {})
+        parts = held or own or {"logits": getattr(output, "logits", None)}
+    for key, part in parts.items():
+        yield from named_tensors(part, f"{name}.{key}" if name else str(key))
 
 
 def _opened(func: Any) -> Callable[..., Any]:
@@ -241,7 +245,8 @@ def record(model: nn.Module, inputs: Inputs, n: int) -> tuple[Recording, bool]:
         versions = [t._version for t in tensors_in(own)]
         with hooked(model, recorder.enter, recorder.leave), recorder:
             output = model(**own) if isinstance(own, dict) else model(own)
-        recorder.recording.output = recorder.number(logits_in(output))
+        recorder.recording.outputs = {name: recorder.number(tensor) for name, tensor in named_tensors(output)}
+        recorder.recording.returns = type(output).__name__
     return recorder.recording, versions != [t._version for t in tensors_in(own)]
 
 

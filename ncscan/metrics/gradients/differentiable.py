@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ncscan.activations import copied, logits_in, on_device
+from ncscan.activations import Trace, copied, on_device, watch
 from ncscan.computable import computable
 from ncscan.data import Dataset, Inputs
 from ncscan.errors import TapError, Undefined
@@ -50,6 +50,7 @@ class Work:
     """A twin of the model whose weights take gradients, and the samples that were drawn, in batches."""
 
     model: nn.Module
+    traced: Trace
     batches: tuple[tuple[Inputs, Int64[torch.Tensor, "_"]], ...]
     n: int
     objective: Objective
@@ -61,10 +62,20 @@ class Work:
 
     def losses(self) -> Iterator[Float[torch.Tensor, ""]]:
         """Yield the share of each batch in the mean loss."""
-        for inputs, labels in self.batches:
-            own = copied(on_device(inputs, self.device))
-            logits = logits_in(self.model(**own) if isinstance(own, dict) else self.model(own))
-            yield self.objective.loss(logits, labels.to(self.device)) / self.n
+        one = self.traced.graph.has_one_logit
+        with watch(self.model, self.traced, (), lambda _i, _value: None) as forward, differentiating(self.model):
+            for inputs, labels in self.batches:
+                logits = forward(copied(on_device(inputs, self.device)))
+                yield self.objective.loss(logits, labels.to(self.device), one_logit=one) / self.n
+
+
+def differentiating(model: nn.Module) -> torch.utils.hooks.RemovableHandle:
+    """Turn gradients on until a pass ends: one that is watched runs without them."""
+
+    def begin(_model: nn.Module, _args: object) -> None:
+        torch.set_grad_enabled(True)  # not as a context: who watches sets it back
+
+    return model.register_forward_pre_hook(begin)
 
 
 def drawn(labels: Int64[np.ndarray, "N"], n: int) -> Int64[np.ndarray, "_"]:
@@ -84,6 +95,7 @@ def drawn(labels: Int64[np.ndarray, "N"], n: int) -> Int64[np.ndarray, "_"]:
 
 def prepared(
     model: nn.Module,
+    traced: Trace,
     dataset: Dataset,
     objective: Objective,
     rows: Int64[np.ndarray, "_"],
@@ -105,7 +117,7 @@ def prepared(
         else:
             inputs = _widened(inputs)
         batches.append((inputs, torch.from_numpy(dataset.labels[chunk])))
-    return Work(twin, tuple(batches), len(rows), objective, device)
+    return Work(twin, traced, tuple(batches), len(rows), objective, device)
 
 
 def _widened(tensor: torch.Tensor) -> torch.Tensor:

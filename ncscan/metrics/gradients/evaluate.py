@@ -64,7 +64,7 @@ def measure_gradients(
     with exactly():
         try:
             with explained():
-                work = prepared(model, dataset, objective, rows, device, batch_size)
+                work = prepared(model, traced, dataset, objective, rows, device, batch_size)
         except Undefined as why:
             found = [GradientResult("", metric, why) for metric, _ in GRADIENT_METRICS]
         else:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float64
-from torch import nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from ncscan.activations import Trace, on_device, watch
@@ -19,7 +18,7 @@ from ncscan.computable import computable
 from ncscan.data import Inputs
 from ncscan.errors import Undefined
 from ncscan.layer_graph import LinearMap, Tap, TapGraph
-from ncscan.metrics.gradients.differentiable import GradientResult, Values, Work, explained
+from ncscan.metrics.gradients.differentiable import GradientResult, Values, Work, differentiating, explained
 
 WIDEST = 4096
 """Features of a layer whose gradient outer product, d×d in float64, is still formed."""
@@ -59,7 +58,7 @@ class Reading:
 def feature_ansatz(work: Work, traced: Trace) -> Iterator[GradientResult]:
     """Yield the ansatz at every linear map of the pass."""
     graph = traced.graph
-    probed = graph.output.shape[-1] > MAX_PROBES
+    probed = graph.n_outputs > MAX_PROBES
     readings = {each.name: _reading(each, graph) for each in graph.maps}
     products: dict[tuple[str, int], Float64[np.ndarray, "d d"] | Undefined] = {}
     for together in _rounds({each.key: each for each in readings.values() if isinstance(each, Reading)}):
@@ -167,7 +166,7 @@ def _outer_products(
             edges[i] = get_gradient_edge(value)
 
     signs = torch.Generator().manual_seed(0)
-    with watch(work.model, traced, taps, keep) as forward, _differentiating(work.model):
+    with watch(work.model, traced, taps, keep) as forward, differentiating(work.model):
         for inputs, _ in work.batches:
             edges.clear()
             logits = forward(_followed(on_device(inputs, work.device)))
@@ -196,15 +195,6 @@ def _is_map(W: torch.Tensor, b: torch.Tensor | None, h: torch.Tensor, y: torch.T
     """Return whether y = Wh + b, up to the rounding of either side."""
     expected = torch.nn.functional.linear(h, W.to(h.dtype), None if b is None else b.to(h.dtype))
     return expected.shape == y.shape and bool((expected - y).abs().max() <= SAME * y.abs().max())
-
-
-def _differentiating(model: nn.Module) -> torch.utils.hooks.RemovableHandle:
-    """Turn gradients on until a pass ends: one that is watched runs without them."""
-
-    def begin(_model: nn.Module, _args: object) -> None:
-        torch.set_grad_enabled(True)  # not as a context: who watches sets it back
-
-    return model.register_forward_pre_hook(begin)
 
 
 def _followed(inputs: Inputs) -> Inputs:

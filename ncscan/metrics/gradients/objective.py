@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ncscan.config import Setting
 from ncscan.errors import Undefined
+from ncscan.metrics.layers.nearest_class_center import NO_TARGETS
 from ncscan.training_settings import SQUARE_LOSSES, effective_steps, number, optimizer_kind, text
 
 
@@ -31,6 +32,8 @@ LOSSES: tuple[tuple[tuple[str, ...], Callable[[torch.Tensor, torch.Tensor], torc
     (("cross_entropy", "crossentropyloss", "cross-entropy", "ce"), _cross_entropy),
 )
 """The names that [train] loss can have, and its sum over samples: the mean is torch's MSELoss or CrossEntropyLoss."""
+BINARY = ("binary_cross_entropy", "bce", "bceloss", "bcewithlogitsloss", "binary_cross_entropy_with_logits")
+"""Names of the loss of one logit for two classes: the softmax of −z/2 and z/2 is the sigmoid of z."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,19 @@ class Objective:
     """The notes of the checkpoint: where a schedule changed the learning rate, its optimizer's state knows it."""
     step: int | None = None
 
-    def loss(self, logits: Float[torch.Tensor, "n K"], labels: Int64[torch.Tensor, "n"]) -> Float[torch.Tensor, ""]:
-        """Return loss_scale times the loss, summed over samples.
+    def loss(
+        self, logits: Float[torch.Tensor, "n K"], labels: Int64[torch.Tensor, "n"], *, one_logit: bool = False
+    ) -> Float[torch.Tensor, ""]:
+        """Return loss_scale times the loss, summed over samples; of one logit z the logits are −z/2 and z/2.
 
-        Undefined when nothing names the loss, or it is not known.
+        Undefined when nothing names the loss, it is not known, or it is the square loss of one logit.
         """
         name = text(self.train, "loss")
+        if one_logit and name in SQUARE_LOSSES:
+            raise Undefined(NO_TARGETS)
         summed = next((summed for names, summed in LOSSES if name in names), None)
+        if one_logit and name in BINARY:
+            summed = _cross_entropy
         if summed is None:
             raise Undefined(f"the loss {name!a:.40} is none of {', '.join(names[0] for names, _ in LOSSES)}")
         return number(self.train, "loss_scale", 1.0) * summed(logits, labels)

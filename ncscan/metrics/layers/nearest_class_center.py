@@ -195,6 +195,8 @@ def _not_finite(finite: Bool[np.ndarray, "N"]) -> str:
     return f"{len(bad)} samples have non-finite logits, first in sample {bad[0]}" if len(bad) else ""
 
 
+NO_TARGETS = "the square loss of one logit for two classes: its two targets are not known"
+"""Why one logit has no mean squared error: 0 and 1, or −1 and 1, or others."""
 _NONE = np.zeros(0, bool)
 
 
