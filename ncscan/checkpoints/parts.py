@@ -21,6 +21,8 @@ ZERO_3 = re.compile(r"(bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_model_states\.p
 """DeepSpeed's ZeRO stage 3: a model whose weights lie in the files of the optimizer, a piece in each."""
 MODEL_PARALLEL = re.compile(r"mp_rank_(\d+)_model_states\.pt")
 """DeepSpeed's model states; of several each has a part of every matrix."""
+MAX_FILE_NAME = 255
+"""Bytes of a file's name."""
 MAX_INDEX = 32 * 2**20
 """Bytes of an index: 100,000 tensors take 10 MB."""
 
@@ -32,6 +34,16 @@ def is_distributed(folder: Path) -> bool:
             return (folder / DCP_METADATA).is_file() and file.read(1) == b"\x80"
     except OSError:
         return False
+
+
+def lies_beside(name: str) -> bool:
+    """Return whether a name that a file gives is one of a file beside it, and not the way to another folder.
+
+    >>> [lies_beside(name) for name in ("a.bin", "../a.bin", "/a.bin", "a/b", "..", "", "a" * 300)]
+    [True, False, False, False, False, False, False]
+    """
+    plain = PurePosixPath(name).name == name and "\\" not in name and name.isprintable()
+    return plain and name not in ("", ".", "..") and len(name.encode(errors="replace")) <= MAX_FILE_NAME
 
 
 def weight_map(data: bytes) -> Mapping[str, str] | None:
@@ -53,7 +65,7 @@ def weight_map(data: bytes) -> Mapping[str, str] | None:
     if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):
         raise ValueError("its weight_map is no table of tensors and files")
     for name in dict.fromkeys(found.values()):
-        if PurePosixPath(name).name != name or "\\" in name or not name.isprintable() or name in ("", ".", ".."):
+        if not lies_beside(name):
             raise ValueError(f"it names {name!a:.100}, which is no file beside it")
     return found
 

@@ -82,6 +82,7 @@ FIRST, SECOND = (f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
         ({"a.weight": "x\\a.safetensors"}, "which is no file beside it"),
         ({"a.weight": ".."}, "which is no file beside it"),
         ({"a.weight": ""}, "which is no file beside it"),
+        ({"a.weight": "x" * 300}, "which is no file beside it"),
         ({"a.weight": "link.safetensors"}, "'link.safetensors', a link out of its folder"),
         (
             {"a.weight": FIRST, "c.weight": FIRST, "b.weight": SECOND},

@@ -31,10 +31,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import h5py
 import numpy as np
 import torch
+import torch.distributed.checkpoint.state_dict_saver as state_dict_saver
 from dumping import dump_to, samples, traced
 from hostile_files import archive, entry, idx, npz, npz_of, safetensors, saved
 
-from ncscan.checkpoints import checkpoint
+from ncscan.checkpoints import checkpoint, find
 from ncscan.compare.gate_parser import parse
 from ncscan.config import read_config
 from ncscan.data.dataset import open_dataset
@@ -212,6 +213,103 @@ def _safetensors() -> Target:
         return safetensors(json.dumps(mutated_json(draw, header)).encode(), bytes(24))
 
     return Target(make, _at("a.safetensors", checkpoint.load))
+
+
+def _shards() -> Target:
+    files = {
+        f"m-0000{i}-of-00002.safetensors": safetensors({n: entry(0, 8, [2])}, bytes(8)) for i, n in ((1, "a"), (2, "b"))
+    }
+    index = {"metadata": {"total_size": 16}, "weight_map": dict(zip("ab", files, strict=True))}
+
+    def read(case: dict[str, bytes], folder: Path) -> object:
+        for name, data in {**files, **case}.items():
+            (folder / name).write_bytes(data)
+        return [checkpoint.load(path) for path in find(folder).files]
+
+    def make(draw: random.Random) -> dict[str, bytes]:
+        if draw.random() < 0.3:
+            return {"m.index.json": mutated(draw, [json.dumps(index).encode()], (*MAGIC, b"../", b"/", b"m-00001-of-"))}
+        return {"m.index.json": json.dumps(mutated_json(draw, index)).encode()}
+
+    return Target(make, read)
+
+
+def _distributed() -> Target:
+    with tempfile.TemporaryDirectory() as folder:
+        content = {"model": {"w": torch.ones(4, 3), "n": torch.tensor(2)}, "step": 3, "optim": {"w": torch.ones(3)}}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state_dict_saver.save(content, checkpoint_id=folder)
+        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    names = (b"__0_0.distcp", b"../x", b"model.w", b"offset", b"length", b"relative_path", b"size", b"chunks", b"sizes")
+    tokens = (
+        *MAGIC,
+        *(b"\x8c%c" % len(name) + name for name in names),
+        b"K\xff",
+        b"J\xff\xff\xff\x7f",
+        b"\x85",
+        b"\x86",
+        b"R",
+    )
+
+    def make(draw: random.Random) -> dict[str, bytes]:
+        name = ".metadata" if draw.random() < 0.8 else "__0_0.distcp"
+        return {name: mutated(draw, [files[name]], tokens)}
+
+    def read(case: dict[str, bytes], folder: Path) -> object:
+        for name, data in {**files, **case}.items():
+            (folder / name).write_bytes(data)
+        return checkpoint.load(folder)
+
+    return Target(make, read)
+
+
+def _program() -> Target:
+    script, exported = io.BytesIO(), io.BytesIO()
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(model), script)
+    torch.export.save(torch.export.export(model, (torch.ones(2, 2),)), exported)
+    parts = [_parts(stream.getvalue()) for stream in (script, exported)]
+    [table] = (name for name in parts[1] if name.endswith("weights_config.json"))
+
+    def make(draw: random.Random) -> bytes:
+        if draw.random() < 0.5:
+            [name] = (name for name in parts[0] if name.endswith("/data.pkl"))
+            return npz_of(
+                {**parts[0], name: mutated(draw, [parts[0][name]], (*MAGIC, b"}", b")\x81", b"R", b"b", b"s"))}, 0
+            )
+        changed = json.dumps(mutated_json(draw, json.loads(parts[1][table]))).encode()
+        return npz_of({**parts[1], table: changed}, 0)
+
+    return Target(make, _at("a.pt2", checkpoint.load))
+
+
+def _parts(data: bytes) -> dict[str, bytes]:
+    from ncscan.files import zip_archive as zips
+
+    return {name: bytes(zips.read(data, member)) for name, member in zips.members(data).items()}
+
+
+def _adapter() -> Target:
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 8, "rank_pattern": {"b": 2}, "alpha_pattern": {"^a": 3}}
+    names = {"base_model.model.a.lora_A.weight": [2, 3], "base_model.model.a.lora_B.weight": [5, 2]}
+    spans = {name: 4 * shape[0] * shape[1] for name, shape in names.items()}
+    starts = dict(zip(spans, itertools.accumulate(spans.values(), initial=0), strict=False))
+    header = {name: entry(starts[name], starts[name] + spans[name], shape) for name, shape in names.items()}
+
+    def make(draw: random.Random) -> tuple[bytes, bytes]:
+        shapes = header if draw.random() < 0.8 else mutated_json(draw, header)
+        return json.dumps(mutated_json(draw, settings)).encode(), safetensors(json.dumps(shapes).encode(), bytes(64))
+
+    def read(case: tuple[bytes, bytes], folder: Path) -> object:
+        (folder / "base.pt").write_bytes(saved({"a.weight": torch.ones(5, 3)}))
+        (folder / "adapter_config.json").write_bytes(case[0])
+        (folder / "adapter_model.safetensors").write_bytes(case[1])
+        return checkpoint.load(folder / "adapter_model.safetensors", base=folder / "base.pt")
+
+    return Target(make, read)
 
 
 def _npz() -> Target:
@@ -433,6 +531,10 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "torch-zip": _torch_zip,
     "pickle": _pickle,
     "safetensors": _safetensors,
+    "shards": _shards,
+    "distributed": _distributed,
+    "program": _program,
+    "adapter": _adapter,
     "npz": _npz,
     "idx": _idx,
     "dump": _dump,

@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 
@@ -17,7 +17,7 @@ from ncscan.checkpoints.formats.archive import MAX_PICKLE, Archive
 from ncscan.checkpoints.formats.reading import BytesBeside, FileContent, StoredState
 from ncscan.checkpoints.formats.storages import shape_words
 from ncscan.checkpoints.metadata import MetadataValue
-from ncscan.checkpoints.parts import target_within
+from ncscan.checkpoints.parts import lies_beside, target_within
 from ncscan.errors import CheckpointError
 from ncscan.files import fits, opened, zip_archive
 from ncscan.pickles import MAX_NOTES, VALUE, BadPickle, Distributed, Item, Piece
@@ -64,7 +64,7 @@ class _Files:
 
     def _check(self, name: str, length: int) -> None:
         file = self.folder / name
-        if PurePosixPath(name).name != name or "\\" in name or not name.isprintable() or name in ("", ".", ".."):
+        if not lies_beside(name):
             raise BadPickle(f"names {name!a:.100}, which is no file beside its metadata")
         if not file.is_file():
             raise BadPickle(f"lacks {name!a:.100}, which its metadata names; fetch it again")

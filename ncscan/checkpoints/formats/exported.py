@@ -87,7 +87,7 @@ def _tensors(archive: Archive, rows: Mapping[str, Any], path: Path) -> dict[str,
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _tensor(archive: Archive, storages: Storages, name: str, row: Mapping[str, Any], path: Path) -> torch.Tensor:
+def _tensor(archive: Archive, storages: Storages, name: str, row: Any, path: Path) -> torch.Tensor:
     try:
         key, pickled = str(row["path_name"]), row["use_pickle"] is True
         if pickled:
