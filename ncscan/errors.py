@@ -1,8 +1,8 @@
 """What can go wrong for a user, one class per kind, and the reason a measure has no value.
 
 Every `NcscanError` is one clear line: what is wrong, where (file, layer), what to do. One that concerns a single input
-skips that input; any other is caught in cli.py and becomes that line and an exit code. Whatever else is raised is a
-bug: it becomes one line too (`unexpected`), and `--traceback` shows the rest.
+skips that input; any other is caught in cli/running.py and becomes that line and an exit code. Whatever else is
+raised is a bug: it becomes one line too (`unexpected`), and `--traceback` shows the rest.
 """
 
 import traceback

@@ -52,7 +52,7 @@ def guarded(spec: str, error: type[NcscanError]) -> Iterator[None]:
 def _importing_from(folder: Path) -> Iterator[None]:
     """Put `folder` first on the import path, and make other folders' modules of the same names step aside.
 
-    Two runs that each have a `loaded_model.py` must not get the model of whichever came first.
+    Two runs that each have a `model.py` must not get the model of whichever came first.
     """
     before = sys.path[:]
     sys.path.insert(0, str(folder))

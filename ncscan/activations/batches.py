@@ -91,7 +91,7 @@ def replay(
         dataset: where the samples come from.
         traced: the model's traced pass.
         taps: whose values to keep.
-        reduction: one of `taps.REDUCTIONS`.
+        reduction: one of `REDUCTIONS`.
         device: where to compute.
         batch_size: samples at once.
         start: the first sample.

@@ -67,7 +67,7 @@ class CrossCheck:
             dataset: where the samples come from.
             traced: the model's traced pass.
             taps: whose features are kept.
-            reduction: how a feature map becomes a vector: one of `taps.REDUCTIONS`.
+            reduction: how a feature map becomes a vector: one of `REDUCTIONS`.
             device: where to compute.
             batch_size: samples at once in the replay.
             changes: what the model is known to change from pass to pass; then rounding explains no difference.

@@ -41,7 +41,7 @@ def arithmetic_floor(
         dataset: where the samples come from.
         traced: the model's traced pass.
         taps: whose features to compare.
-        reduction: one of `taps.REDUCTIONS`, the same as in the dump.
+        reduction: one of `REDUCTIONS`, the same as in the dump.
         device: where to compute; it must know float64.
         samples: at most so many.
     """

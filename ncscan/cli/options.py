@@ -1,6 +1,6 @@
 """Define the options of the command line: name, values and help text of each.
 
-In: nothing. Out: annotations that cli.py gives its commands, and the closed lists among them.
+In: nothing. Out: annotations that the commands take, and the closed lists among them.
 """
 
 from enum import StrEnum

@@ -101,7 +101,7 @@ def compare(a: Mapping[str, pd.DataFrame], b: Mapping[str, pd.DataFrame]) -> Com
         ratio=(frame["b"] / frame["a"]).replace([np.inf, -np.inf], np.nan),
         depth=frame["depth_a"].fillna(frame["depth_b"]),
         reason=_reasons(frame),
-        leads=frame["leads_a"].fillna(frame["leads_b"]),
+        leads=_leads(frame),
         **dict(noise_floors(frame)),
     )
     kept = dict((*DIFF_COLUMNS, *_BESIDE))
@@ -115,17 +115,18 @@ def compare(a: Mapping[str, pd.DataFrame], b: Mapping[str, pd.DataFrame]) -> Com
 
 
 _BESIDE: Columns = (("group_a", TEXT), ("group_b", TEXT), LEADS)
+_LED = ("pair", "split", "layer", "metric")
+"""The columns that name a place in which one row leads."""
 _CHECKPOINT = ("run", "group", "checkpoint", "step", "step_unit")
 
 
 def _paired(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return the checkpoints that are compared, one row a pair, and what was left out."""
     left, right = (own[list(_CHECKPOINT)].drop_duplicates(["run", "checkpoint"]) for own in (a, b))
-    notes: list[str] = []
-    parts = []
-    for run_a, run_b in _paired_runs(list(dict.fromkeys(left["run"])), list(dict.fromkeys(right["run"])), notes):
-        parts.append(_paired_checkpoints(left[left["run"] == run_a], right[right["run"] == run_b], notes))
-    places = pd.concat(parts, ignore_index=True)
+    runs, notes = _paired_runs(list(dict.fromkeys(left["run"])), list(dict.fromkeys(right["run"])))
+    found = [_paired_checkpoints(left[left["run"] == one], right[right["run"] == other]) for one, other in runs]
+    places = pd.concat([part for part, _ in found], ignore_index=True)
+    notes = [*notes, *(note for _, own in found for note in own)]
     if places.empty:
         raise UsageError(f"nothing to compare: {'; '.join(notes)}")
     same_unit = places["step_unit_a"] == places["step_unit_b"]
@@ -133,41 +134,48 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return places.assign(step_unit=unit, pair=range(len(places))), notes
 
 
-def _paired_runs(a: Sequence[str], b: Sequence[str], notes: list[str]) -> list[tuple[str, str]]:
+def _paired_runs(a: Sequence[str], b: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the runs that are compared, and what was left out."""
     if len(a) == len(b) == 1:
-        return [(a[0], b[0])]
+        return [(a[0], b[0])], []
     both = [name for name in a if name in b]
     if not both:
         raise UsageError(
             f"nothing to compare: no run has one name on both sides; A has {_few(a) or 'none'}, "
             f"B has {_few(b) or 'none'}"
         )
-    for side, own in (("A", a), ("B", b)):
-        if alone := [name for name in own if name not in both]:
-            notes.append(f"only in {side}: {'run' if len(alone) == 1 else f'{len(alone)} runs'} {_few(alone)}")
-    return [(name, name) for name in both]
+    alone = {side: [name for name in own if name not in both] for side, own in (("A", a), ("B", b))}
+    notes = [
+        f"only in {side}: {'run' if len(names) == 1 else f'{len(names)} runs'} {_few(names)}"
+        for side, names in alone.items()
+        if names
+    ]
+    return [(name, name) for name in both], notes
 
 
-def _paired_checkpoints(a: pd.DataFrame, b: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """Return the checkpoints of one run that are compared: those of one step, or the only one of each side."""
+def _paired_checkpoints(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the checkpoints of one run that are compared, and what was left out.
+
+    Compared are those of one step, or the only one of each side.
+    """
     a, b = a.add_suffix("_a"), b.add_suffix("_b")
     if len(a) == len(b) == 1:
-        return a.merge(b, how="cross")
+        return a.merge(b, how="cross"), []
     run = visible(str(a["run_a"].iloc[0]))
     units = [set(own[f"step_unit_{end}"]) for own, end in ((a, "a"), (b, "b"))]
     if units[0] != units[1]:
         said = [listed(sorted(map(visible, each))) or "nothing" for each in units]
-        notes.append(f"run {run}: steps count {said[0]} in A and {said[1]} in B")
-        return a.merge(b, how="cross").iloc[:0]
+        return a.merge(b, how="cross").iloc[:0], [f"run {run}: steps count {said[0]} in A and {said[1]} in B"]
     for own, end in ((a, "a"), (b, "b")):
         own["time"] = own.groupby(f"step_{end}", dropna=False).cumcount()
     found = a.merge(b, left_on=["step_a", "time"], right_on=["step_b", "time"], how="inner").drop(columns="time")
+    notes = []
     for side, own, end in (("A", a, "a"), ("B", b, "b")):
         alone = own[~own[f"checkpoint_{end}"].isin(found[f"checkpoint_{end}"])]
         if len(alone):
             steps = _few(["unknown" if pd.isna(step) else f"{step:,}" for step in alone[f"step_{end}"]])
             notes.append(f"run {run}: only in {side}: {'step' if len(alone) == 1 else f'{len(alone)} steps'} {steps}")
-    return found
+    return found, notes
 
 
 def _placed(own: pd.DataFrame, places: pd.DataFrame, end: str) -> pd.DataFrame:
@@ -177,6 +185,13 @@ def _placed(own: pd.DataFrame, places: pd.DataFrame, end: str) -> pd.DataFrame:
     own = own.merge(pairs, on=["run", "checkpoint"], how="inner").drop(columns=list(_CHECKPOINT))
     # Rows that nothing tells apart are paired in their order.
     return own.assign(occurrence=own.groupby(["pair", *SAME], sort=False).cumcount())
+
+
+def _leads(frame: pd.DataFrame) -> pd.Series:
+    """Return which rows lead: those of A, and of B where no row of A leads in the same place."""
+    of_a, of_b = (frame[f"leads_{end}"].fillna(value=False).astype(bool) for end in "ab")
+    led = of_a.groupby([frame[name] for name in _LED], dropna=False, sort=False).transform("any")
+    return of_a | (of_b & ~led)
 
 
 def _reasons(frame: pd.DataFrame) -> pd.Series:

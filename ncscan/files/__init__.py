@@ -1,5 +1,6 @@
 """Read strangers' files within limits, and change files of our own as one."""
 
+from ncscan.files import zip_archive
 from ncscan.files.disk import ALIGNMENT, Disk, sync
 from ncscan.files.reading import fits, in_sight, is_folder, opened, parse_json, read, read_rest
 from ncscan.files.sets import cannot_write, claimed, pending, remove_left, replace_files, scratch, write_whole
@@ -22,4 +23,5 @@ __all__ = [
     "scratch",
     "sync",
     "write_whole",
+    "zip_archive",
 ]

@@ -12,6 +12,7 @@ from ncscan.activations import ActivationSource, Provenance
 from ncscan.pipeline.events import Finished
 from ncscan.splits import OUTSIDE, TRAINING
 from ncscan.statistics import Members
+from ncscan.wording import listed
 
 _NAMED = 3
 """The number of classes that a doubt names; of the others it gives the count."""
@@ -99,5 +100,4 @@ def _named(classes: Int64[np.ndarray, "n"], class_names: Sequence[str]) -> str:
     """Return the first few by name, else by number."""
     names = [class_names[c] if c < len(class_names) else str(c) for c in classes[:_NAMED].tolist()]
     more = [f"{len(classes) - _NAMED} more"] if len(classes) > _NAMED else []
-    first, last = [*names, *more][:-1], [*names, *more][-1]
-    return f"{', '.join(first)} and {last}" if first else last
+    return listed([*names, *more])

@@ -133,6 +133,18 @@ def test_two_checkpoints_of_one_step_are_paired_in_order() -> None:
     assert 3 == found.frame["checkpoint_a"].nunique()
 
 
+def test_one_row_leads_where_each_side_has_one_of_its_own() -> None:
+    other = tables()
+    renamed = other["metrics"]["weighting"].replace({"class": "sample"})
+    found = compare(tables(), {**other, "metrics": other["metrics"].assign(weighting=renamed)})
+    place = ["pair", "split", "layer", "metric"]
+    frame = found.frame.assign(pair=0)
+    assert (frame["reason"] == "only in B").any()
+    leads = frame[frame["leads"]].groupby(["run_a", "step_a", "table", *place], dropna=False).size()
+    assert {1} == set(leads)
+    assert "only in B" not in set(frame["reason"][frame["leads"]])
+
+
 def test_layer_on_one_side_has_rows_and_fails_a_gate() -> None:
     fewer = tables(layers=[layer for layer in LAYERS if layer != "fc1"])
     for found, reason in ((compare(tables(), fewer), "only in A"), (compare(fewer, tables()), "only in B")):

@@ -113,10 +113,9 @@ def test_shorts_keep_what_is_none() -> None:
 
 def test_classes_and_matrices_are_at_their_places() -> None:
     tables, _ = large_audit(4, 5)
-    said: list[str] = []
-    (kept,) = single_classes(tables["classes"], {"run": 0}, said)
-    (matrix,) = matrices(tables["classes"], {"run": 0}, said)
-    assert said == []
+    [kept], said = single_classes(tables["classes"], {"run": 0})
+    [matrix], also = matrices(tables["classes"], {"run": 0})
+    assert [*said, *also] == []
     values = floats(kept["value"]).reshape(4, 5, len(kept["metrics"]), K)
     rows = tables["classes"]
     row = rows[(rows["metric"] == "class_norm") & (rows["class_index"] == 3) & (rows["step"] == 200)].iloc[2]
@@ -133,15 +132,14 @@ def test_classes_and_matrices_are_at_their_places() -> None:
 def test_many_classes_keep_fewer_checkpoints_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     tables, _ = large_audit(30, 5)
     monkeypatch.setattr("ncscan.report.html.classes.MOST_IN_MATRICES", 2 * K * K * 20)
-    said: list[str] = []
-    (matrix,) = matrices(tables["classes"], {"run": 0}, said)
+    [matrix], said = matrices(tables["classes"], {"run": 0})
     assert len(matrix["layers"]) * len(matrix["checkpoints"]) <= 20
     assert said == [f"{len(matrix['checkpoints'])} checkpoints of each run pair by pair"]
 
 
 def test_the_picture_keeps_directions() -> None:
     tables, _ = large_audit(2, 3)
-    (kept,) = pictures(tables["geometry"], {"run": 0}, [])
+    [kept], _ = pictures(tables["geometry"], {"run": 0})
     picture = kept["pictures"][0]
     assert len(picture["items"]) == len(picture["of"]) == 18 * K
     X = np.frombuffer(base64.b64decode(picture["value"]), "<i2").reshape(-1, kept["axes"]) / 32767
@@ -162,10 +160,10 @@ def theory(n_classes: int) -> pd.DataFrame:
 
 
 def test_claims_about_many_classes_are_told_by_the_worst() -> None:
-    said: list[str] = []
-    assert len(claims(theory(20), {"r": 0}, said)["texts"]["claim"]) == 20
+    kept, said = claims(theory(20), {"r": 0})
+    assert len(kept["texts"]["claim"]) == 20
     assert said == []
-    kept = claims(theory(21), {"r": 0}, said)
+    kept, said = claims(theory(21), {"r": 0})
     assert floats(kept["values"]["slack"]).tolist() == [2.0]
     assert said == ["the worst class of a claim about each class"]
 

@@ -1,9 +1,10 @@
 """Two passes over chunks: any chunking, any type, either library, and sources that misbehave."""
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Event
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from ncscan.errors import DataError
 from ncscan.metrics.evaluate import LayerView
 from ncscan.metrics.layers.variability import nc1_pinv, nc1_trace
+from ncscan.statistics.accumulation.careful import careful
 from ncscan.statistics.accumulation.gram import in_column_blocks, symmetric_product
 from ncscan.statistics.accumulation.options import AccumulationOptions
 from ncscan.statistics.accumulation.parallel import in_threads
@@ -189,9 +191,39 @@ def test_settings_of_the_process_change_once_for_all_layers(
     for name in ("set_float32_matmul_precision", "set_num_threads"):
         monkeypatch.setattr(torch, name, recorded(name))
     layer_stats(lambda: chunked(features, 2), labels, 4)
+    assert made == ["highest", 1, 1, chosen[0]]
+    made.clear()
     with in_threads(lambda size: layer_stats(lambda: chunked(features, size), labels, 4), range(1, 9)) as found:
         assert {stats.n_samples for stats in found} == {len(labels)}
-    assert made == ["highest", 1, 1, chosen[0]] * 2  # once for the layer alone, once for the eight
+    assert made == ["highest", 1, 1, 1, chosen[0]]  # once for the eight, and once in the thread that has them all
+
+
+def test_each_thread_has_its_own_number_of_threads_back(chosen: tuple[str, int]) -> None:
+    """Whoever enters first, and whoever leaves last."""
+    inside, leave = Event(), Event()
+    seen = []
+
+    def other() -> None:
+        with careful():
+            inside.set()
+            leave.wait()
+        seen.append(of_torch())
+
+    thread = Thread(target=other)
+    with careful():
+        thread.start()
+        inside.wait()
+    assert of_torch() == ("highest", chosen[1])  # the other one still multiplies
+    leave.set()
+    thread.join()
+    assert [chosen, chosen] == [*seen, of_torch()]
+
+
+def test_a_result_that_was_given_is_not_kept() -> None:
+    """Statistics of all layers together may not fit into memory."""
+    with in_threads(lambda size: np.zeros(size), range(1, 5)) as found:
+        given = [weakref.ref(array) for array in found]
+        assert [None] * 3 == [array() for array in given[:3]]
 
 
 def test_settings_hold_until_the_last_of_several_passes_ends(chosen: tuple[str, int]) -> None:

@@ -27,14 +27,15 @@ MEANS, ROWS, OWN_ROW = "pair_cosine", "nc3_pair_cosine", "nc3_class_cosine"
 """The matrix of class means, that of the classifier's rows against them, and the diagonal of the latter."""
 
 
-def single_classes(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> list[dict[str, Any]]:
+def single_classes(table: pd.DataFrame, runs: Mapping[str, int]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return numbers of single classes: arrays of checkpoints × layers × metrics × classes."""
     single = of_training(table[table["other_index"].isna()])
-    found = []
+    found, left_out = [], list[str]()
     for run, own, budget in _shares(single, runs, MOST_OF_CLASSES):
         layers, metrics = list(dict.fromkeys(own["layer"])), list(dict.fromkeys(own["metric"]))
         present = sorted(own["class_index"].unique())
-        layers, checkpoints = _kept(own, layers, budget // (len(metrics) * len(present)), left_out, "class by class")
+        layers, checkpoints, left = _kept(own, layers, budget // (len(metrics) * len(present)), "class by class")
+        left_out += left
         own = own[own["checkpoint"].isin(checkpoints) & own["layer"].isin(layers)]
         values = np.full((len(checkpoints), len(layers), len(metrics), len(present)), np.nan)
         at = _codes(own, checkpoint=checkpoints, layer=layers, metric=metrics, class_index=present)
@@ -46,23 +47,24 @@ def single_classes(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[
                 "value": floats(values),
             }
         )
-    return found
+    return found, left_out
 
 
-def matrices(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> list[dict[str, Any]]:
+def matrices(table: pd.DataFrame, runs: Mapping[str, int]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return cosines of class means with each other, and of classifier rows with them.
 
     The shape is checkpoints × layers × 2 × K × K.
     """
     pairs = of_training(table[table["metric"].isin((MEANS, ROWS, OWN_ROW))])
     pairs = pairs[pairs["layer"].isin(set(pairs["layer"][pairs["other_index"].notna()]))]
-    found = []
+    found, left_out = [], list[str]()
     for run, own, budget in _shares(pairs, runs, MOST_IN_MATRICES):
         layers = list(dict.fromkeys(own["layer"]))
         own = own.assign(other_index=own["other_index"].fillna(own["class_index"]))
         present = sorted({*own["class_index"], *own["other_index"]})
         K = len(present)
-        layers, checkpoints = _kept(own, layers, budget // (2 * K * K), left_out, "pair by pair")
+        layers, checkpoints, left = _kept(own, layers, budget // (2 * K * K), "pair by pair")
+        left_out += left
         own = own[own["checkpoint"].isin(checkpoints) & own["layer"].isin(layers)]
         values = np.full((len(checkpoints), len(layers), 2, K, K), np.nan)
         step, layer, c, other = _codes(
@@ -74,17 +76,18 @@ def matrices(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) 
         known = ~np.isnan(values[:, :, 0]).all(axis=3)
         values[:, :, 0, np.arange(K), np.arange(K)] = np.where(known, 1.0, np.nan)
         found.append({**_described(run, own, checkpoints, layers), "value": shorts(np.clip(values, -1, 1), 1.0)})
-    return found
+    return found, left_out
 
 
-def pictures(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> list[dict[str, Any]]:
+def pictures(table: pd.DataFrame, runs: Mapping[str, int]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return each checkpoint's picture: coordinates in 16 bits, those of classifier rows in a scale of their own."""
     axes = [name for name in table.columns if name.startswith("x")]
-    found = []
+    found, left_out = [], list[str]()
     for run, own, budget in _shares(table, runs, MOST_COORDINATES):
         width = max(1, int(own[axes].notna().any().sum()))
         most = budget // (width * int(own.groupby("checkpoint").size().max()))
-        _, checkpoints = _kept(own, [""], most, left_out, "in the picture")
+        _, checkpoints, left = _kept(own, [""], most, "in the picture")
+        left_out += left
         classes = own.drop_duplicates("class_index")
         names = apart([visible(str(name)) for name in classes["class_name"]])
         found.append(
@@ -98,7 +101,7 @@ def pictures(table: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) 
                 "pictures": [_picture(own[own["checkpoint"] == name], name, axes[:width]) for name in checkpoints],
             }
         )
-    return found
+    return found, left_out
 
 
 def _picture(rows: pd.DataFrame, name: str, axes: Sequence[str]) -> dict[str, Any]:
@@ -121,24 +124,16 @@ def _shares(table: pd.DataFrame, runs: Mapping[str, int], most: int) -> Iterator
         yield runs[str(run)], own, most // inside["run"].nunique()
 
 
-def _kept(
-    own: pd.DataFrame, layers: list[Any], most: int, left_out: list[str], what: str
-) -> tuple[list[Any], list[str]]:
-    """Return the last layers and an even choice of the checkpoints, `most` of both together.
-
-    Where this is not all, a line is added to `left_out`.
-    """
+def _kept(own: pd.DataFrame, layers: list[Any], most: int, what: str) -> tuple[list[Any], list[str], list[str]]:
+    """Return the last layers and an even choice of the checkpoints, `most` of both together, and what is left out."""
     names = [str(name) for name in dict.fromkeys(own.sort_values("step", kind="stable")["checkpoint"])]
     few = min(FEWEST_CHECKPOINTS, len(names))
     last = layers[-max(1, most // few) :]
-    if len(last) < len(layers) and (told := f"{len(last)} of {len(layers)} layers {what}") not in left_out:
-        left_out.append(told)
-    layers = last
-    checkpoints = spread_out(names, max(1, most // len(layers)))
-    said = f"{len(checkpoints)} checkpoints of each run {what}"
-    if len(checkpoints) < len(names) and said not in left_out:
-        left_out.append(said)
-    return layers, checkpoints
+    checkpoints = spread_out(names, max(1, most // len(last)))
+    left_out = [f"{len(last)} of {len(layers)} layers {what}"] if len(last) < len(layers) else []
+    if len(checkpoints) < len(names):
+        left_out.append(f"{len(checkpoints)} checkpoints of each run {what}")
+    return last, checkpoints, left_out
 
 
 def _codes(own: pd.DataFrame, **known: Sequence[Any]) -> list[np.ndarray]:

@@ -95,7 +95,8 @@ def page_text(
     numbers, runs, left_out = carried(
         frame, frozenset(name for name, (_, d) in known.items() if d.range.startswith("[−"))
     )
-    data = _data(tables, numbers, runs, left_out)
+    data, left = _data(tables, numbers, runs)
+    left_out = [*left_out, *dict.fromkeys(left)]
     own = "\n".join(_source(name) for name in SCRIPTS)
     scripts = [
         inline_script(libraries()),
@@ -156,15 +157,22 @@ def definitions() -> dict[str, tuple[str, Definition]]:
 
 
 def _data(
-    tables: Mapping[str, pd.DataFrame], numbers: Sequence[PageNumber], runs: list[dict[str, Any]], left_out: list[str]
-) -> dict[str, Any]:
+    tables: Mapping[str, pd.DataFrame], numbers: Sequence[PageNumber], runs: list[dict[str, Any]]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what the page's scripts read, and what was left out of it."""
     names = [str(name) for name in dict.fromkeys(tables["metrics"]["run"])]
     first = sum(run["seeds"] > 0 for run in runs)
     at = {name: first + i for i, name in enumerate(names[: len(runs) - first])}
     began = known_onsets(tables["trajectory"])
     for name, i in at.items():
         runs[i]["onset"] = began.get(name)
-    return {
+    parts = {
+        "classes": single_classes(tables["classes"], at),
+        "matrices": matrices(tables["classes"], at),
+        "pictures": pictures(tables["geometry"], at),
+        "claims": claims(tables["theory"], at),
+    }
+    data = {
         "runs": runs,
         "axis": scale_of([float(x) for run in runs for x in run["steps"] if x is not None], decades=2.0).to_vega(),
         "unit": ", ".join(dict.fromkeys(run["unit"] for run in runs)),
@@ -174,15 +182,14 @@ def _data(
             for metric, quantity, words in HEADLINES
             if (i := _number_of(numbers, metric, quantity)) is not None
         ],
-        "classes": single_classes(tables["classes"], at, left_out),
-        "matrices": matrices(tables["classes"], at, left_out),
-        "pictures": pictures(tables["geometry"], at, left_out),
+        **{name: parts[name][0] for name in ("classes", "matrices", "pictures")},
         "shades": SHADES,
         "tilt": TILT,
         "corners": {str(k): vertices(k).tolist() for k in (3, 4)},
-        "claims": claims(tables["theory"], at, left_out),
+        "claims": parts["claims"][0],
         "findings": findings(tables["trajectory"], at),
     }
+    return data, [line for _, left in parts.values() for line in left]
 
 
 def _number_of(numbers: Sequence[PageNumber], metric: str, quantity: str) -> int | None:

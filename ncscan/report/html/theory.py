@@ -19,8 +19,9 @@ IN_CHARTS = ("at_onset", "at_end")
 """Findings that the charts over steps show as well."""
 
 
-def claims(theory: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -> dict[str, Any]:
-    """Return every claim about every checkpoint, as far as a page may carry them."""
+def claims(theory: pd.DataFrame, runs: Mapping[str, int]) -> tuple[dict[str, Any], list[str]]:
+    """Return every claim about every checkpoint, as far as a page may carry them, and what was left out."""
+    left_out = []
     shown = theory[theory["run"].isin(list(runs))]
     place = ["run", "checkpoint", "claim", "layer"]
     many = shown.groupby(place, sort=False)["quantity"].transform("size") > MOST_CLASS_CLAIMS
@@ -35,7 +36,7 @@ def claims(theory: pd.DataFrame, runs: Mapping[str, int], left_out: list[str]) -
         shown = shown[[pair in kept for pair in zip(shown["run"], shown["checkpoint"], strict=True)]]
         left_out.append(f"the claims about {most} checkpoints of each run")
     texts = ("checkpoint", "claim", "layer", "quantity", "reason")
-    return coded(shown, runs, texts, ("value", "bound", "slack", "target", "deviation"), "holds")
+    return coded(shown, runs, texts, ("value", "bound", "slack", "target", "deviation"), "holds"), left_out
 
 
 def findings(trajectory: pd.DataFrame, runs: Mapping[str, int]) -> dict[str, Any]:

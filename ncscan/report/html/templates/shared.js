@@ -32,10 +32,10 @@ function number(value) {
 /** A float32 as the shortest number that is it. */
 const exact = (value) => (value === null || Number.isNaN(value) ? "" : String(Number(value.toPrecision(7))));
 
-/** A text as one cell of a CSV file: a ' in front of what a spreadsheet would run; `csv_text` of frames.py. */
+/** A text as one cell of a CSV file: a ' in front of what a spreadsheet would run; `csv_text` of frames.py, of visible texts. */
 function quoted(value) {
   if (typeof value === "number") return exact(value);
-  const text = /^[=+\-@]/.test(value ?? "") ? `'${value}` : value ?? "";
+  const text = /^[=+\-@＝＋－＠]/.test(value ?? "") ? `'${value}` : value ?? "";
   return /[",]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
