@@ -18,6 +18,9 @@ check_ncscan()
 # checkout. `--hypothesis-profile default` looks for other examples.
 settings.load_profile("ci")
 
+collect_ignore = ["hostile/coverage_fuzz.py"]
+"""What needs packages that the tests do without."""
+
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
