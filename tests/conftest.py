@@ -1,17 +1,19 @@
 """Checks that hold in every test: shapes and types are as annotated, and no result depends on the machine's load."""
 
 import os
+import sys
 from pathlib import Path
 
 # Small tensors: threads cost more than they give, and the tests run in two processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Processes that tests start compile ncscan once, not each time.
+# This process and those that tests start compile tests and ncscan once, not each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 from hypothesis import settings
 from shapes import check_ncscan
 
+sys.dont_write_bytecode = False
 check_ncscan()
 
 # Hypothesis's own profile for CI, everywhere: the same examples each time, no limit in seconds, nothing left in the

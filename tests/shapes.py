@@ -6,20 +6,26 @@ beartype check once, within one scope of jaxtyping's, so that a size has one val
 
 import ast
 import dataclasses
+import hashlib
 import inspect
+import marshal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import cache_from_source
+from pathlib import Path
 from types import CodeType, ModuleType, SimpleNamespace
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import jaxtyping
 from beartype import beartype
 
 Checked = TypeVar("Checked", bound=Callable[..., Any])
-
+OWN = Path(__file__).read_bytes()
+"""What code is made with: another version makes it again."""
 
 UNRESOLVED: list[tuple[str, object]] = []
 """Functions, and annotations of theirs that are not checked."""
@@ -136,13 +142,22 @@ def _named(decorator: Callable[..., Any], at: ast.stmt) -> ast.expr:
 
 
 class Loader(SourceFileLoader):
-    """Compiles a module with its decorators."""
+    """Compiles a module with its decorators, once."""
 
     def get_code(self, fullname: str) -> CodeType:
-        """Compile the source each time: what is cached beside it has no decorators."""
+        """Return the code of a source with decorators: what Python itself caches beside it has none."""
         path = self.get_filename(fullname)
-        tree = ast.fix_missing_locations(Decorating().visit(ast.parse(self.get_data(path), path)))
+        source = self.get_data(path)
+        cached = cache_from_source(path, optimization="checked")
+        key = hashlib.sha256(b"\0".join([OWN, path.encode(), bytes([sys.flags.optimize]), source])).digest()
+        with suppress(OSError):
+            found = self.get_data(cached)
+            if found.startswith(key):
+                return cast(CodeType, marshal.loads(found[len(key) :]))  # noqa: S302 - our own
+        tree = ast.fix_missing_locations(Decorating().visit(ast.parse(source, path)))
         code: CodeType = compile(tree, path, "exec", dont_inherit=True)
+        if not sys.dont_write_bytecode:
+            self.set_data(cached, key + marshal.dumps(code))
         return code
 
 

@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,25 @@ def test_every_module_of_ncscan_is_checked() -> None:
     modules = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "ncscan"}
     assert len(modules) > 10
     assert [name for name, module in modules.items() if not isinstance(module.__loader__, Loader)] == []
+
+
+def test_a_module_is_compiled_once_and_again_when_its_source_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    source = tmp_path / "some.py"
+    visited: list[ast.AST] = []
+
+    def visit(_: Decorating, tree: ast.AST) -> ast.AST:
+        visited.append(tree)
+        return tree
+
+    monkeypatch.setattr(Decorating, "visit", visit)
+    for text, compilations in (("x = 1", 1), ("x = 1", 1), ("x = 2", 2), ("x = 2", 2)):
+        source.write_text(text, encoding="utf-8")
+        found: dict[str, int] = {}
+        exec(Loader("some", str(source)).get_code("some"), found)  # noqa: S102 - our own
+        assert (int(text[-1]), compilations) == (found["x"], len(visited))
 
 
 def test_an_argument_has_its_type_dtype_and_number_of_axes() -> None:

@@ -6,7 +6,8 @@ import json
 import struct
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,6 +15,14 @@ import torch
 STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQ"
 """The opcodes of a storage of six floats, which `archive` stores with every pickle."""
 DEEP = 200_000
+
+
+Content = bytes | Callable[[], bytes]
+"""A file, or what makes it: what takes long to make is made where it is used, not where tests are collected."""
+
+
+def made(content: Content) -> bytes:
+    return content if isinstance(content, bytes) else content()
 
 
 def archive(pickled: bytes, **members: bytes) -> bytes:
@@ -186,5 +195,6 @@ def idx(shape: tuple[int, ...], data: bytes, kind: int = 8) -> bytes:
     return struct.pack(f">HBB{len(shape)}I", 0, kind, len(shape), *shape) + data
 
 
+@cache
 def idx_bomb() -> bytes:
     return gzip.compress(idx((300_000, 28, 28), bytes(300_000 * 784)))

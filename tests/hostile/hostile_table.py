@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 import torch
+from hostile_files import made
 from test_hostile_checkpoints import HOSTILE
 from workspaces import fitted, make_workspace, ncscan
 
@@ -69,8 +70,8 @@ def of_children() -> int:
 def others_done(folder: Path) -> str:
     """Return a sentence on what becomes of a good checkpoint among all of these."""
     make_workspace(folder)
-    for name, (data, _) in HOSTILE.items():
-        (folder / "ckpts" / f"{name}.pt").write_bytes(data)
+    for name, (content, _) in HOSTILE.items():
+        (folder / "ckpts" / f"{name}.pt").write_bytes(made(content))
     torch.save(fitted(0), folder / "ckpts" / "zz-good.pt")
     done = ncscan("extract", "ckpts", cwd=folder)
     good = [line for line in done.stdout.splitlines() if "zz-good" in line]
@@ -84,7 +85,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for case, (data, _) in HOSTILE.items():
+        for case, (content, _) in HOSTILE.items():
+            data = made(content)
             path = folder / f"{case}.pt"
             path.write_bytes(data)
             seconds, n_bytes, said = measured(path)

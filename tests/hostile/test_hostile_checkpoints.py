@@ -13,6 +13,7 @@ import pytest
 import torch
 from hostile_files import (
     DEEP,
+    Content,
     archive,
     bomb,
     call,
@@ -20,6 +21,7 @@ from hostile_files import (
     entry,
     flagged,
     laughs,
+    made,
     npz,
     overlapping,
     rezipped,
@@ -67,7 +69,7 @@ def bare(pickled: bytes) -> bytes:
     return archive(b"\x80\x02" + pickled + b".")
 
 
-HOSTILE: dict[str, tuple[bytes, str]] = {
+HOSTILE: dict[str, tuple[Content, str]] = {
     "system": (archive(call("posix.system", "touch marker")), "posix.system"),
     "system-os": (archive(call("os.system", "touch marker")), "os.system"),
     "import": (archive(call("importlib.import_module", "antigravity")), "importlib.import_module"),
@@ -127,7 +129,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "negative-shape": (view((-1,), (1,)), "of the size -1"),
     "sparse": (saved({"w": torch.eye(3).to_sparse()}), "not dense"),
     "meta": (saved({"w": torch.zeros(3, device="meta")}), "not dense"),
-    "zip-bomb": (bomb(), "inflates from 260,916 to 268,435,456"),
+    "zip-bomb": (bomb, "inflates from 260,916 to 268,435,456"),
     "compressed": (rezipped(GOOD, zipfile.ZIP_DEFLATED), "was compressed"),
     "member-twice": (twice("data.twi", "data.twi"), "two members of one name"),
     "member-in-capitals": (twice("data.twi", "DATA.TWI"), "two members of one name"),
@@ -181,8 +183,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("hostile")
-    for name, (data, _) in HOSTILE.items():
-        (place / f"{name}.pt").write_bytes(data)
+    for name, (content, _) in HOSTILE.items():
+        (place / f"{name}.pt").write_bytes(made(content))
     return place
 
 
