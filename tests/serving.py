@@ -8,6 +8,7 @@ seed of its hashes and whatever is imported already: a test of these starts a re
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TextIO
 
 NCSCAN = "from ncscan.cli import main; main()"
 SERVER = """
@@ -38,19 +39,38 @@ HARMLESS_THREADS = {"jemalloc_bg_thd"}
 """Threads that may run where a process forks: that of pyarrow's allocator, which sees to it itself."""
 
 
-def run(arguments: Sequence[str], cwd: Path, timeout: float, code: str = NCSCAN) -> subprocess.CompletedProcess[str]:
-    """Return what `subprocess.run` returns for `python -c code` with these arguments, its output captured as text."""
+def run(
+    arguments: Sequence[str],
+    cwd: Path,
+    timeout: float,
+    code: str = NCSCAN,
+    *,
+    stdout: int | None = None,
+    stderr: int | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Return what `subprocess.run` returns for `python -c code` with these arguments.
+
+    What is printed is captured as text, but for what is to go to a file descriptor that is given.
+    """
     if not can_fork():
         command = [sys.executable, "-c", code, *arguments]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+        first, second = (subprocess.PIPE if given is None else given for given in (stdout, stderr))
+        return subprocess.run(command, cwd=cwd, stdout=first, stderr=second, text=True, timeout=timeout)
     asked = {"code": code, "arguments": list(arguments), "cwd": str(cwd.resolve(strict=True)), "timeout": timeout}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        returncode, in_time = _server().ask(asked, [out.fileno(), err.fileno()])
+        outputs = [file.fileno() if given is None else given for file, given in ((out, stdout), (err, stderr))]
+        returncode, in_time = _server().ask(asked, outputs)
         for file in (out, err):
             file.seek(0)
         if not in_time:
             raise subprocess.TimeoutExpired([code, *arguments], timeout, out.read(), err.read())
         return subprocess.CompletedProcess([code, *arguments], returncode, out.read(), err.read())
+
+
+def program(path: Path) -> str:
+    """Return the code that goes on as `python PATH` would."""
+    folder, file = str(path.parent), str(path)
+    return f"import runpy, sys; sys.path.insert(0, {folder!r}); runpy.run_path({file!r}, run_name='__main__')"
 
 
 def can_fork() -> bool:
@@ -151,10 +171,22 @@ def serve(fd: int, imports: Sequence[str]) -> str:
     for number, output in enumerate(outputs, start=1):
         os.dup2(output, number)
         os.close(output)
+    sys.stdout = _opened(1, sys.stdout)
+    sys.stderr = _opened(2, sys.stderr)
     os.chdir(asked["cwd"])
     sys.argv[1:] = asked["arguments"]
     del sys.modules["serving"]
     return str(asked["code"])
+
+
+def _opened(number: int, like: TextIO) -> TextIO:
+    """Open a stream as Python does when it starts: those of the server know of what kind its own files were."""
+    assert isinstance(like, io.TextIOWrapper)
+    direct = like.write_through  # PYTHONUNBUFFERED
+    file = io.FileIO(number, "w", closefd=False)
+    lines = like.line_buffering or (not direct and os.isatty(number))
+    binary = file if direct else io.BufferedWriter(file)
+    return io.TextIOWrapper(binary, like.encoding, like.errors, "\n", line_buffering=lines, write_through=direct)
 
 
 def _import_all(names: Sequence[str]) -> None:

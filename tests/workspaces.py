@@ -23,8 +23,12 @@ source = "npz:../data.npz"
 """
 
 
-def ncscan(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return serving.run([str(argument) for argument in arguments], cwd, PATIENCE)
+def ncscan(
+    *arguments: str | Path, cwd: Path, before: str = "", stdout: int | None = None, stderr: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line; `before` is code that comes first, and output may go to file descriptors."""
+    code = f"{before}\n{serving.NCSCAN}"
+    return serving.run([str(argument) for argument in arguments], cwd, PATIENCE, code, stdout=stdout, stderr=stderr)
 
 
 def hashing_anew(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

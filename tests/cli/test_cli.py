@@ -20,7 +20,6 @@ from workspaces import (
     N_INPUTS,
     N_SAMPLES,
     TOML,
-    command,
     dumps,
     fitted,
     ncscan,
@@ -171,7 +170,7 @@ def test_interrupt_is_ignored_where_it_was_from_the_start() -> None:
 def test_output_that_nobody_reads_does_not_stop_the_work(workspace: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(command("extract", "ckpts"), cwd=workspace, stdout=write, stderr=subprocess.DEVNULL)
+    done = ncscan("extract", "ckpts", cwd=workspace, stdout=write)
     os.close(write)
     assert done.returncode == 0
     assert len(dumps(workspace)) == 3

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from workspaces import TOML, command, fitted, one_line, save, write_data
+from workspaces import TOML, command, fitted, ncscan, one_line, save, write_data
 
 NAME = "Δ\u202e\x1b[31m_5.pt"
 
@@ -105,9 +105,7 @@ def test_the_package_is_a_program(tmp_path: Path) -> None:
 def test_a_reader_of_stderr_that_goes_away_does_not_stop_the_work(extracted: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(
-        command("report", "ncscan-out/dumps", "--out", "unheard"), cwd=extracted, stdout=write, stderr=write
-    )
+    done = ncscan("report", "ncscan-out/dumps", "--out", "unheard", cwd=extracted, stdout=write, stderr=write)
     os.close(write)
     assert 0 == done.returncode
     assert (extracted / "unheard" / "report" / "report.html").exists()
@@ -125,7 +123,7 @@ def test_a_reader_of_stderr_that_goes_away_does_not_stop_the_work(extracted: Pat
 )
 def test_a_stdout_that_is_full_is_no_fault_of_an_input(extracted: Path, arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command(*arguments), cwd=extracted, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = ncscan(*arguments, cwd=extracted, stdout=full.fileno())
     assert 1 == done.returncode
     assert arguments[0] != "report" or (extracted / "full" / "report" / "report.html").exists()
     assert 1 == done.stderr.count("error: stdout cannot be written")

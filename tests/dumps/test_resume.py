@@ -4,12 +4,12 @@ import hashlib
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from workspaces import N_CLASSES, N_INPUTS, TOML, ncscan, network, save
+import serving
+from workspaces import N_CLASSES, N_INPUTS, PATIENCE, TOML, ncscan, network, save
 
 N_SAMPLES = 2_000
 N_CHECKPOINTS = 10
@@ -51,8 +51,8 @@ def digests(out: Path) -> dict[str, str]:
 
 def stopped(how: str, calls: int, seconds: float, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """An ncscan that gets a signal after so many calls of layers, and so many seconds of its own work after these."""
-    program = [sys.executable, str(Path(__file__).parents[1] / "stopping.py"), how, str(calls), str(seconds)]
-    return subprocess.run([*program, *arguments], cwd=cwd, capture_output=True, text=True)
+    code = serving.program(Path(__file__).parents[1] / "stopping.py")
+    return serving.run([how, str(calls), str(seconds), *arguments], cwd, PATIENCE, code)
 
 
 def test_five_kills_end_with_the_bytes_of_an_undisturbed_run(checkpoints: Path, undisturbed: dict[str, str]) -> None:

@@ -17,9 +17,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import serving
 import torch
 from dumping import BATCH, PROVENANCE, D, K, N, dump_to, network, samples, traced
 from torch import nn
+from workspaces import PATIENCE
 
 from ncscan.activations.batches import Batch
 from ncscan.activations.tracer import trace
@@ -277,15 +279,14 @@ def test_damaged_partial_dump_is_written_anew(tmp_path: Path, damage: str) -> No
 def test_killed_writer_leaves_what_the_next_one_finishes(tmp_path: Path) -> None:
     rng = random.Random(3)  # noqa: S311 - moments, not secrets
     path, n = tmp_path / "a.h5", 20_000
-    program = [sys.executable, str(Path(__file__).parents[1] / "dumping.py"), str(path), str(n)]
+    code = serving.program(Path(__file__).parents[1] / "dumping.py")
     for _ in range(2):
         moment = [str(rng.randint(500, 1500)), str(rng.uniform(0, 0.02))]
-        killed = subprocess.run([*program, *moment], capture_output=True, text=True)
+        killed = serving.run([str(path), str(n), *moment], tmp_path, PATIENCE, code)
         assert -signal.SIGPROF == killed.returncode, killed.stderr
-    done = subprocess.run(program, check=True, stdout=subprocess.PIPE, text=True)
+    done = serving.run([str(path), str(n)], tmp_path, PATIENCE, code)
     assert int(done.stdout) > 0, "the rows before the kill were computed again"
-    calm = [*program[:2], str(tmp_path / "calm.h5"), str(n)]
-    subprocess.run(calm, check=True, stdout=subprocess.DEVNULL)
+    assert 0 == serving.run([str(tmp_path / "calm.h5"), str(n)], tmp_path, PATIENCE, code).returncode
     assert (tmp_path / "calm.h5").read_bytes() == path.read_bytes()
 
 

@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 from workspaces import TOML, fitted, samples
+from workspaces import ncscan as real_ncscan
 
 from ncscan.cli import app
 from ncscan.errors import NoRoom, UsageError
@@ -268,15 +267,8 @@ def test_a_full_disk_stops_all_and_everything_else_one() -> None:
 
 
 def test_traceback_shows_where_an_unexpected_exception_came_from(runs: Path) -> None:
-    code = (
-        "import ncscan.pipeline.extract as e\n"
-        "def fails(*a, **k): raise RuntimeError('a bug')\n"
-        "e._provenance = fails\n"
-        "from ncscan.cli import main; main()"
-    )
+    code = "import ncscan.pipeline.extract as e\ndef fails(*a, **k): raise RuntimeError('a bug')\ne._provenance = fails"
     for flags, shown in (([], 0), (["--traceback"], 1)):
-        done = subprocess.run(
-            [sys.executable, "-c", code, "extract", "b", *flags], cwd=runs, capture_output=True, text=True
-        )
+        done = real_ncscan("extract", "b", *flags, cwd=runs, before=code)
         assert (1, 2) == (done.returncode, done.stderr.count("unexpected RuntimeError: a bug"))
         assert (2 * shown) == done.stderr.count("Traceback (most recent call last)")

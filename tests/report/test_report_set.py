@@ -5,15 +5,13 @@ import io
 import json
 import os
 import re
-import resource
-import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path, PurePosixPath
 
 import pytest
 from PIL import Image
 from report_samples import RUNS, checkpoints, entries, metrics_frame
-from workspaces import command, make_workspace, ncscan, one_line
+from workspaces import make_workspace, ncscan, one_line
 
 from ncscan.report import output
 from ncscan.report.figures.rendering import as_file
@@ -98,13 +96,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_report(dumped: Path) -> None
     folder = dumped / "ncscan-out" / "report"
     (folder / "report.html").write_text("the old page", encoding="utf-8")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    done = subprocess.run(
-        command("report", "--convention", "zhu"),
-        cwd=dumped,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
-    )
+    small = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))"
+    done = ncscan("report", "--convention", "zhu", cwd=dumped, before=small)
     assert 2 == done.returncode
     assert re.search("cannot write there: File too large", one_line(done.stderr))
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 
@@ -193,16 +194,17 @@ def test_report_prints_the_verdict_and_a_pipe_gets_no_colours(dumped: Path) -> N
 def on_a_terminal(folder: Path, **environment: str) -> str:
     """stdout and stderr of a report on a terminal of 100 columns."""
     main, other = pty.openpty()
-    env = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
-    env |= {"TERM": "xterm-256color", "COLUMNS": "100", **environment}
-    with subprocess.Popen(command("report"), cwd=folder, stdout=other, stderr=other, env=env) as process:
-        os.close(other)
-        text = b""
-        while part := _read(main):
-            text += part
+    env = {"TERM": "xterm-256color", "COLUMNS": "100", **environment}
+    before = f"import os; os.environ.pop('NO_COLOR', None); os.environ.pop('FORCE_COLOR', None); os.environ |= {env}"
+    with ThreadPoolExecutor(1) as reader:
+        text = reader.submit(lambda: b"".join(iter(lambda: _read(main), b"")))
+        try:
+            done = ncscan("report", cwd=folder, before=before, stdout=other, stderr=other)
+        finally:
+            os.close(other)
     os.close(main)
-    assert 0 == process.returncode
-    return text.decode()
+    assert 0 == done.returncode
+    return text.result().decode()
 
 
 def _read(terminal: int) -> bytes:
