@@ -30,6 +30,7 @@ LayerKind = Literal[
     "pooling",
     "residual",
     "attention",
+    "recurrent",
     "block",
     "other",
 ]

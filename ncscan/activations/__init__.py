@@ -5,10 +5,11 @@ from ncscan.activations.crosscheck import CrossCheck
 from ncscan.activations.forward_rounding import arithmetic_floor
 from ncscan.activations.repeatability import Repeated, require_repeatable
 from ncscan.activations.source import ActivationSource, GradientRow, Gradients, Layer, Provenance
-from ncscan.activations.tracer import REDUCTIONS, Trace, reduction_of, trace, watch, width
+from ncscan.activations.tracer import AUTO, REDUCTIONS, Trace, reduction_of, trace, watch, width
 from ncscan.activations.tracing.record import copied, tensors_in
 
 __all__ = [
+    "AUTO",
     "REDUCTIONS",
     "ActivationSource",
     "Batch",

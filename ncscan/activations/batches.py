@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ncscan.activations.tracer import Trace, reduce, watch
+from ncscan.activations.last_tokens import MASK, LastTokens
+from ncscan.activations.tracer import Trace, is_sequence, reduce, watch
 from ncscan.data import Dataset, Inputs
-from ncscan.errors import DataError, NcscanError, UsageError
+from ncscan.errors import DataError, NcscanError, TapError, UsageError
 from ncscan.layer_graph import Tap
 
 AHEAD = 2
@@ -25,8 +26,6 @@ AHEAD = 2
 CPU_BATCH = 256
 """A ResNet-20 on a CPU took five times longer at 2,000, where a layer no longer fits the cache."""
 ACCELERATOR_BATCH = 1024
-MASK = "attention_mask"
-"""The name that models which take named inputs have for their padding mask."""
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "DefaultCPUAllocator", "not enough memory")
 
 TRIAL_PASSES = 2
@@ -91,7 +90,7 @@ def replay(
         dataset: where the samples come from.
         traced: the model's traced pass.
         taps: whose values to keep.
-        reduction: one of `REDUCTIONS`.
+        reduction: `auto`, or one of `REDUCTIONS`.
         device: where to compute.
         batch_size: samples at once.
         start: the first sample.
@@ -157,24 +156,41 @@ def _worker(
     """Start a worker for one copy of the model, and stop its thread at the end."""
     features: dict[int, torch.Tensor] = {}
     trial = _Trial()
+    hows = [traced.how(tap, reduction) for tap in taps]
+    read = traced.read
+    tokens = LastTokens(read.padding, read.n_positions if read.how == "last" else 0, is_seen=read.is_seen)
+    given: Inputs = {}
     mask: torch.Tensor | None = None
 
     def keep(i: int, value: torch.Tensor) -> None:
-        features[i] = reduce(value, taps[i], reduction, mask, copy=trial.must_copy(i))
+        if hows[i] == "last" and is_sequence(taps[i]):
+            if (rows := tokens.take(i, value, given)) is not None:
+                features[i] = rows
+            return
+        features[i] = reduce(value, taps[i], hows[i], mask, copy=trial.must_copy(i))
         if trial.goes_on:
-            trial.remember(i, reduce(value, taps[i], reduction, mask, copy=False), features[i])
+            trial.remember(i, reduce(value, taps[i], hows[i], mask, copy=False), features[i])
+
+    def see(positions: torch.Tensor) -> None:
+        if read.how == "cls" and "cls" in hows and positions.any():
+            raise TapError(
+                f"the head reads position {int(positions.max())} of a sample, where it read the first one of those "
+                "that were traced: choose a --reduction yourself"
+            )
+        tokens.see(positions)
 
     def compute(start: int, inputs: Inputs) -> Batch | None:
         """Return one batch, or None when it does not fit.
 
         The error, and all that its traceback holds, is gone by then.
         """
-        nonlocal mask
+        nonlocal mask, given
         try:
-            inputs = on_device(inputs, device)
+            given = inputs = on_device(inputs, device)
             mask = inputs.get(MASK) if isinstance(inputs, dict) else None
             with torch.no_grad():
                 logits = forward(inputs)
+            features.update(tokens.end())
             trial.end_pass()
             return Batch(start, logits, tuple(features[i] for i in range(len(taps))))
         except (RuntimeError, MemoryError) as error:
@@ -183,9 +199,11 @@ def _worker(
             return None
         finally:
             features.clear()
+            tokens.clear()
+            given = {}
 
     # Every batch of this copy of the model is computed in one thread, whose results the caller waits for.
-    with watch(model, traced, taps, keep) as forward, ThreadPoolExecutor(1, "ncscan-replay") as thread:
+    with watch(model, traced, taps, keep, see) as forward, ThreadPoolExecutor(1, "ncscan-replay") as thread:
         yield lambda start, inputs: thread.submit(compute, start, inputs)
 
 

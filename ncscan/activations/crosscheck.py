@@ -193,7 +193,7 @@ class CrossCheck:
 
     def _of_rows(self, model: nn.Module, rows: Int64[np.ndarray, "n"]) -> list[Float64[np.ndarray, "_ _"]]:
         """Return the logits of some samples, and the features of the first of them, in batches of their own."""
-        width_of_all = sum(width(tap, self._reduction) for tap in self._taps)
+        width_of_all = sum(width(tap, self._traced.how(tap, self._reduction)) for tap in self._taps)
         some = min(max(MEMORY // (8 * width_of_all + 1), 2), WITH_FEATURES)
         kept: list[list[Float64[np.ndarray, "_ _"]]] = []
         with closing(self._replayed(model, self._dataset.chosen(rows), self._batch_size)) as batches:

@@ -13,9 +13,11 @@ from functools import partial
 import torch
 from torch import nn
 
+from ncscan.activations.last_tokens import USUAL, ends, padding_of
 from ncscan.activations.tracing.axes import samples_first
 from ncscan.activations.tracing.check import Expected, Follower
 from ncscan.activations.tracing.layers import Anatomy, understand
+from ncscan.activations.tracing.reading import HeadReading
 from ncscan.activations.tracing.record import Place, Recording, copied, hooked, quiet, record, tensors_in
 from ncscan.data import Inputs
 from ncscan.errors import TapError, UsageError
@@ -23,6 +25,8 @@ from ncscan.layer_graph import Tap, TapGraph
 
 LOGITS = -1
 """The number under which the logits are taken, beside those of taps."""
+AUTO = "auto"
+"""The reduction that follows the head: the token that it reads, else the mean."""
 REDUCTIONS = ("mean", "flatten", "cls", "last", "max")
 """The ways in which a feature map becomes a vector; recorded with every number that comes of it."""
 
@@ -40,14 +44,46 @@ class Route:
 
 
 @dataclass(frozen=True)
+class TokenRead:
+    """What the head reads of sequences: one token of each sample, or something else."""
+
+    how: str = ""
+    """The reduction that takes this token, `cls` or `last`; empty where it reads no token, or it is not clear which."""
+    n_positions: int = 0
+    """How many positions the sequence has that it reads one of."""
+    is_seen: bool = False
+    """Whether a call of each pass shows which token that is; else it is the state that an RNN ends in."""
+    otherwise: tuple[str, ...] = ()
+    """What else it reads of sequences and feature maps, in words."""
+    is_unclear: bool = False
+    """Whether tokens are among that."""
+    padding: tuple[int, ...] = ()
+    """The numbers of padding tokens that the model's configuration names."""
+
+
+@dataclass(frozen=True)
 class Trace:
     """A forward pass that is known call by call."""
 
     graph: TapGraph
     weights: Mapping[str, tuple[torch.Tensor, torch.Tensor | None]]
     """The parameters by `LinearMap.name`: the weight as the pass used it, (outputs, inputs, …), and the bias."""
+    read: TokenRead
+    """What the head reads of sequences."""
     _n: int
     _routes: tuple[Route, ...]
+
+    def how(self, tap: Tap, asked: str) -> str:
+        """Return the one of `REDUCTIONS` that is meant for a tap where `auto`, or one of them, was asked for."""
+        if asked != AUTO:
+            return asked
+        if tap.name in self._routes[0].anatomy.states:
+            return "flatten"  # a row for each layer and direction of an RNN
+        return self.read.how if self.read.how and self.is_read(tap) else "mean"
+
+    def is_read(self, tap: Tap) -> bool:
+        """Return whether a tap is a sequence as long as the one that the head reads a token of."""
+        return is_sequence(tap) and tap.kind != "input" and tap.shape[0] == self.read.n_positions
 
     @property
     def passed(self) -> tuple[str, ...]:
@@ -80,7 +116,24 @@ def trace(model: nn.Module, inputs: Inputs, *, n_classes: int | None = None, log
         known = any([c.func for c in route.calls] == [c.func for c in other.calls] for other in routes)
         if not known and _layers(route.anatomy.graph) == _layers(first.graph):
             routes.append(route)
-    return Trace(first.graph, first.weights, n, tuple(routes))
+    return Trace(first.graph, first.weights, _token_read(first.reading, model, inputs), n, tuple(routes))
+
+
+def _token_read(reading: HeadReading, model: nn.Module, inputs: Inputs) -> TokenRead:
+    """Return which token of a sequence the head reads, by where its positions are in the traced samples."""
+    padding, n_positions = padding_of(model), reading.n_positions
+    if not n_positions:
+        return TokenRead(otherwise=reading.otherwise, is_unclear=reading.is_mixed, padding=padding)
+    if reading.positions is None:
+        return TokenRead("last", n_positions, padding=padding)
+    at = reading.positions
+    if not at.any():
+        return TokenRead("cls", n_positions, is_seen=True, padding=padding)
+    known = torch.stack(ends(inputs, (*padding, USUAL), n_positions))
+    if (known == at).any(dim=0).all():
+        return TokenRead("last", n_positions, is_seen=True, padding=padding)
+    where = f"positions {', '.join(map(str, dict.fromkeys(at.tolist())))} of {n_positions}"
+    return TokenRead(otherwise=(where,), is_unclear=True, padding=padding)
 
 
 def _route(model: nn.Module, inputs: Inputs, *, n: int, n_classes: int | None, logits: str | None) -> Route:
@@ -134,11 +187,17 @@ def _layers(graph: TapGraph) -> object:
 
 @contextmanager
 def watch(
-    model: nn.Module, traced: Trace, taps: Sequence[Tap], consume: Callable[[int, torch.Tensor], None]
+    model: nn.Module,
+    traced: Trace,
+    taps: Sequence[Tap],
+    consume: Callable[[int, torch.Tensor], None],
+    see: Callable[[torch.Tensor], None] | None = None,
 ) -> Generator[Callable[[Inputs], torch.Tensor]]:
     """Run the model inside by `logits = forward(inputs)`; `consume(i, value)` gets the value of `taps[i]` at once.
 
     Logits are (n, K), a column for each class; one logit z for two classes comes as (−z/2, z/2).
+
+    `see(positions)` gets the position (n,) of the token that the head reads of each sample, where it reads one.
 
     A value has one row per sample. It is the tensor itself: a later call of the pass may write into it, so keep a copy
     (`reduce` makes one). Hooks and modes are gone when the context ends, also after an error.
@@ -176,7 +235,7 @@ def watch(
             for i, (place, name, _) in [*enumerate(spots), (LOGITS, of_logits)]:
                 if place is None:
                     take(i, own if isinstance(own, torch.Tensor) else own[name.removeprefix("input/")])
-            follower = Follower(by_size[n], silent, take, modules)
+            follower = Follower(by_size[n], silent, take, modules, see)
             with follower:
                 model(**own) if isinstance(own, dict) else model(own)
             follower.end()
@@ -212,8 +271,12 @@ def reduction_of(tap: Tap, how: str) -> str:
         return "none"
     if tap.kind == "input" and how == "mean":
         return "flatten"
-    is_sequence = len(tap.shape) == 2 and tap.channel_dim == 1
-    return "mean" if how in ("cls", "last") and not is_sequence else how
+    return "mean" if how in ("cls", "last") and not is_sequence(tap) else how
+
+
+def is_sequence(tap: Tap) -> bool:
+    """Return whether a tap has positions in a row, features last."""
+    return len(tap.shape) == 2 and tap.channel_dim == 1
 
 
 def width(tap: Tap, how: str) -> int:
@@ -300,8 +363,14 @@ def _expected(route: Route, taps: Sequence[Tap], n: int, traced_n: int) -> list[
     for i, place in [*enumerate(places), (LOGITS, route.anatomy.logits[0])]:
         if place is not None:
             wanted[place.call].append((place, i))
+    pick = route.anatomy.reading.pick
     return [
-        replace(call, shape=_shape_for(n, traced_n, *shapes), wanted=tuple(wanted.get(i, ())))
+        replace(
+            call,
+            shape=_shape_for(n, traced_n, *shapes),
+            wanted=tuple(wanted.get(i, ())),
+            pick=pick if pick is not None and pick.call == i else None,
+        )
         for i, (call, shapes) in enumerate(zip(route.calls, route.shapes, strict=True))
     ]
 

@@ -59,7 +59,7 @@ def diff(
     base: Base = None,
     rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
     logits: Logits = None,
-    reduction: ReductionOption = Reduction.mean,
+    reduction: ReductionOption = Reduction.auto,
     dtype: StoredAsOption = None,
     device: Device = "auto",
     batch_size: BatchSize = None,

@@ -51,7 +51,7 @@ def extract(
     test: Test = None,
     ood: Ood = None,
     out_dir: Out = Path("ncscan-out"),
-    reduction: ReductionOption = Reduction.mean,
+    reduction: ReductionOption = Reduction.auto,
     dtype: StoredAsOption = None,
     device: Device = "auto",
     batch_size: BatchSize = None,

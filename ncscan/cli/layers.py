@@ -45,7 +45,7 @@ def layers(
     base: Base = None,
     rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
     logits: Logits = None,
-    reduction: ReductionOption = Reduction.mean,
+    reduction: ReductionOption = Reduction.auto,
     dtype: StoredAsOption = None,
     device: Device = "auto",
     allow_partial: AllowPartial = False,
@@ -79,6 +79,7 @@ def print_plans(
 
     Returns the exit code. Raises NoRoom when the dumps would not fit into a folder.
     """
+    from ncscan.pipeline.deciding import logits_in_words, token_in_words
     from ncscan.pipeline.events import Outcome
     from ncscan.pipeline.load import load
 
@@ -100,7 +101,8 @@ def print_plans(
         taps = [(layer.tap, layer.n_features, n_bytes) for layer, n_bytes in loaded.size.layers]
         rows = [(tap.depth, tap.name, tap.kind, tap.shape, width, n_bytes) for tap, width, n_bytes in taps]
         out.print(plan(loaded.target.label, rows))
-        out.print(shown(loaded.logits), soft_wrap=True)
+        for line in filter(None, (logits_in_words(loaded.trace), token_in_words(loaded.trace, loaded.reduction))):
+            out.print(shown(line), soft_wrap=True)
         for module in loaded.trace.graph.not_executed:
             out.print(f"not executed: {shown(module)}", soft_wrap=True)
         total = loaded.size.total

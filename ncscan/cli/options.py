@@ -19,6 +19,7 @@ MOST_THREADS = 1024
 class Reduction(StrEnum):
     """A way in which a feature map becomes a vector."""
 
+    auto = "auto"
     mean = "mean"
     flatten = "flatten"
     cls = "cls"
@@ -133,7 +134,13 @@ Logits = Annotated[
         help="Which tensor holds the logits: a key or index of the model's output, or a layer; found by default.",
     ),
 ]
-ReductionOption = Annotated[Reduction, typer.Option("--reduction", help="How a map becomes a vector.")]
+ReductionOption = Annotated[
+    Reduction,
+    typer.Option(
+        "--reduction",
+        help="How a feature map becomes a vector; auto: the token that the head reads, else the mean.",
+    ),
+]
 StoredAsOption = Annotated[
     StoredAs | None, typer.Option("--dtype", help="Precision of the stored activations; by default as computed.")
 ]

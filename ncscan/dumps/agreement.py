@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ncscan.activations import REDUCTIONS, Gradients, Layer, Provenance, reduction_of, width
+from ncscan.activations import AUTO, REDUCTIONS, Gradients, Layer, Provenance, reduction_of, width
 from ncscan.checkpoints import MAX_NOTES
 from ncscan.data import MAX_CLASSES
 from ncscan.dumps.description import STORED_AS
@@ -72,8 +72,8 @@ def _of_provenance(own: Provenance, n_samples: int) -> Iterator[str]:
         yield "its run or its checkpoint has no name"
     if not 1 <= len(own.class_names) <= MAX_CLASSES:
         yield f"it names {len(own.class_names):,} classes; there are 1 to {MAX_CLASSES:,}"
-    if own.reduction not in REDUCTIONS:
-        yield f"its reduction is {own.reduction!a:.60}; there are {', '.join(REDUCTIONS)}"
+    if own.reduction not in (AUTO, *REDUCTIONS):
+        yield f"its reduction is {own.reduction!a:.60}; there are {AUTO}, {', '.join(REDUCTIONS)}"
     if own.batch_size < 1 or not 0 <= own.matched <= own.total:
         yield f"{own.matched} of {own.total} tensors were matched, in batches of {own.batch_size}"
     for what, notes in (("note", own.notes), ("[train] setting", own.train)):
@@ -162,9 +162,12 @@ def _of_tables(described: DescribedDump, stored: Stored) -> Iterator[str]:
     for layer, (kind, shape) in zip(described.layers, stored.activations, strict=True):
         what = f"layer {layer.tap.name!a:.60}"
         asked = described.provenance.reduction
-        if layer.reduction != reduction_of(layer.tap, asked):
+        # Which token the head reads is not in the dump: any of these may follow it.
+        ways = ("mean", "cls", "last", "flatten") if asked == AUTO else (asked,)
+        widths = {reduction_of(layer.tap, how): width(layer.tap, how) for how in ways}
+        if layer.reduction not in widths:
             yield f"{what} was reduced by {layer.reduction!a:.30}, where {asked} was asked for"
-        elif not 1 <= layer.n_features == shape[-1] == width(layer.tap, asked):
+        elif not 1 <= layer.n_features == shape[-1] == widths[layer.reduction]:
             of = f"{layer.n_features} features of {_shape(layer.tap.shape)} by {layer.reduction}"
             yield f"{what} says it has {of}, and layers/{layer.index:04}/activations holds {shape[-1]}"
         if not _fits(layer.dtype, kind):

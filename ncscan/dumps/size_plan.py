@@ -67,7 +67,7 @@ class SizePlan:
             )
 
 
-def layers_of(taps: Sequence[Tap], reduction: str, dtype: str | None = None) -> tuple[Layer, ...]:
+def layers_of(traced: Trace, taps: Sequence[Tap], reduction: str, dtype: str | None = None) -> tuple[Layer, ...]:
     """Return the taps as a dump will keep them.
 
     Raises:
@@ -83,7 +83,8 @@ def layers_of(taps: Sequence[Tap], reduction: str, dtype: str | None = None) -> 
         stored = dtype if dtype is not None and "float" in tap.dtype else tap.dtype
         if stored not in STORED_AS:
             raise TapError(f"layer {tap.name!a} is {tap.dtype}, which a dump cannot hold: leave it out with --layers")
-        layers.append(Layer(index, tap, reduction_of(tap, reduction), stored, width(tap, reduction)))
+        how = traced.how(tap, reduction)
+        layers.append(Layer(index, tap, reduction_of(tap, how), stored, width(tap, how)))
     return tuple(layers)
 
 
@@ -108,7 +109,7 @@ def plan(
         _refuse_empty(f"the weight of {linear_map.name!a}", linear_map.shape)
     _refuse_empty("the output", traced.graph.output.shape)
     batch = min(batch_size, n_samples)
-    layers = layers_of(taps, reduction, dtype)
+    layers = layers_of(traced, taps, reduction, dtype)
     sizes = [(layer, _table_bytes(n_samples, layer.n_features, layer.dtype, batch, layer.tap.name)) for layer in layers]
     output = traced.graph.output
     logits = _table_bytes(n_samples, traced.graph.n_outputs, output.dtype, batch, output.name)

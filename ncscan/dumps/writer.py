@@ -99,7 +99,9 @@ def write_dump(
         DumpError: when the disk is full, another process writes this dump, or it does not read back as written.
     """
     partial = partial_path(path)
-    layers = layers_of(taps, provenance.reduction, None if provenance.dtype == AS_COMPUTED else provenance.dtype)
+    layers = layers_of(
+        traced, taps, provenance.reduction, None if provenance.dtype == AS_COMPUTED else provenance.dtype
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(partial):
         n_gradients = None if gradients is None else gradients.n_samples

@@ -26,6 +26,7 @@ from ncscan.dumps import DUMP_SUFFIX, Dump, DumpFacts, finished, remove_partial,
 from ncscan.errors import ModelError, RefusedPlan
 from ncscan.layer_graph import Tap
 from ncscan.metrics.gradients import Objective, measure_gradients
+from ncscan.pipeline.deciding import logits_in_words, reduction_doubt, token_in_words
 from ncscan.pipeline.events import Advanced, Finished, OnEvent, Outcome, Remarked, writing
 from ncscan.pipeline.fit import summed_up
 from ncscan.pipeline.load import TRACED_SAMPLES, Flags, Loaded, Target, load, require_sources
@@ -115,7 +116,8 @@ def _extract_one(loaded: Loaded, flags: Flags, out: Path, left: int, on_event: O
         became = f"; begun anew: {facts.begun_anew}" if facts.begun_anew else ""
     with Dump(path) as dump:
         layers = f"{len(dump.layers)} layers, {path.stat().st_size / 1e6:,.1f} MB"
-        details = f"{_fit(provenance)}; {loaded.logits}; {layers}{became}"
+        said = [logits_in_words(loaded.trace), token_in_words(loaded.trace, loaded.reduction)]
+        details = "; ".join([_fit(provenance), *filter(None, said), f"{layers}{became}"])
         return summed_up(dump, details)
 
 
@@ -170,7 +172,7 @@ def _keep(
         loaded.dataset,
         loaded.trace,
         taps,
-        reduction=flags.reduction,
+        reduction=loaded.reduction,
         device=loaded.device,
         batch_size=loaded.batch_size,
         changes=repeated.changes,
@@ -181,6 +183,7 @@ def _keep(
             yield batch
             on_event(Advanced(loaded.target.label, batch.start + len(batch.logits), loaded.dataset.n_samples))
 
+    misread = reduction_doubt(loaded.trace, taps, flags.reduction)
     try:
         return write_dump(
             path,
@@ -191,7 +194,7 @@ def _keep(
             batches,
             gradients=gradients,
             rounding=_rounding(loaded, taps, flags),
-            doubts=lambda: [doubt for doubt in (_left_over(loaded), repeated.doubt, *checked.doubts) if doubt],
+            doubts=lambda: [doubt for doubt in (misread, _left_over(loaded), repeated.doubt, *checked.doubts) if doubt],
             compress=flags.compress,
         )
     except ModelError:
@@ -222,7 +225,7 @@ def _rounding(loaded: Loaded, taps: Sequence[Tap], flags: Flags) -> dict[str, np
             loaded.dataset,
             loaded.trace,
             taps,
-            reduction=flags.reduction,
+            reduction=loaded.reduction,
             device=loaded.device,
         )
     except Exception:  # the model's own code may raise anything in float64
@@ -266,7 +269,7 @@ def _provenance(loaded: Loaded, flags: Flags) -> Provenance:
         split=target.split,
         class_names=dataset.class_names,
         selectors=flags.layers,
-        reduction=flags.reduction,
+        reduction=loaded.reduction,
         dtype=flags.dtype or "as computed",
         device=loaded.device.type,
         batch_size=loaded.batch_size,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ncscan import checkpoints
-from ncscan.activations import Trace, default_batch_size, pick_device, tensors_in, trace
+from ncscan.activations import AUTO, Trace, default_batch_size, pick_device, tensors_in, trace
 from ncscan.checkpoints import Checkpoint, StateChoice
 from ncscan.config import (
     CONFIG_NAME,
@@ -58,7 +58,7 @@ class Flags:
     trust_code: bool = False
     allow_partial: bool = False
     layers: tuple[str, ...] = ("all",)
-    reduction: str = "mean"
+    reduction: str = AUTO
     dtype: str | None = None
     device: str = "auto"
     batch_size: int | None = None
@@ -102,24 +102,9 @@ class Loaded:
     device: torch.device
     batch_size: int
     trace: Trace
+    reduction: str
+    """`auto` where the head is followed to a token, or a way in which feature maps become vectors."""
     size: SizePlan
-
-    @property
-    def logits(self) -> str:
-        """Return in words which tensor the network decides by, what writes it, and what was looked through."""
-        graph, passed = self.trace.graph, self.trace.passed
-        name = graph.output.name
-        if graph.head:
-            last = graph.map(graph.head[-1])
-            by = (
-                f", a linear map of {last.reads}"
-                if last.name == name
-                else f" of linear map {last.name} of {last.reads}"
-            )
-        else:
-            by = f", made by {graph.output.types[0] if graph.output.types else 'no call'}, no linear map"
-        before = f", before {', '.join(passed)}" if passed else ""
-        return f"logits: {name}{by}{before}{'; one for two classes' if graph.has_one_logit else ''}"
 
 
 class Targets(NamedTuple):
@@ -236,8 +221,11 @@ def load(target: Target, flags: Flags) -> Loaded:
     traced = _traced(model.module, dataset, _training(target).n_classes, config.logits)
     taps = select(traced.graph, flags.layers)
     batch_size = flags.batch_size or default_batch_size(device)
-    size = plan(traced, taps, dataset.n_samples, reduction=flags.reduction, dtype=flags.dtype, batch_size=batch_size)
-    return Loaded(target, checkpoint, model, dataset, device, batch_size, traced, size)
+    # Where the head reads no token, following it is the mean.
+    follows = flags.reduction == AUTO and any(traced.how(tap, AUTO) != "mean" for tap in traced.graph.taps)
+    reduction = "mean" if flags.reduction == AUTO and not follows else flags.reduction
+    size = plan(traced, taps, dataset.n_samples, reduction=reduction, dtype=flags.dtype, batch_size=batch_size)
+    return Loaded(target, checkpoint, model, dataset, device, batch_size, traced, reduction, size)
 
 
 def _traced(model: nn.Module, dataset: Dataset, n_classes: int, logits: str | None) -> Trace:

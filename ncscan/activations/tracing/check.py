@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from ncscan.activations.tracing.reading import Pick
 from ncscan.activations.tracing.record import PACKED, UNPACKED, Place, call_name, tensors_in
 from ncscan.errors import TapError
 
@@ -24,6 +25,8 @@ class Expected:
     module: str
     shape: torch.Size | None
     wanted: tuple[tuple[Place, int], ...]
+    pick: Pick | None = None
+    """What shows the position of the token that the head reads, where it is this call."""
 
 
 class Follower(TorchFunctionMode):
@@ -35,6 +38,7 @@ class Follower(TorchFunctionMode):
         silent: frozenset[Callable[..., Any]],
         take: Callable[[int, torch.Tensor], None],
         modules: list[str],
+        see: Callable[[torch.Tensor], None] | None = None,
     ) -> None:
         super().__init__()
         self.modules = modules
@@ -43,7 +47,7 @@ class Follower(TorchFunctionMode):
         self._routes = routes
         self._expected = routes[0]
         self._silent = silent
-        self._take = take
+        self._take, self._see = take, see
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -76,6 +80,8 @@ class Follower(TorchFunctionMode):
                 self._take(tap, _nth(result, place.position))
             elif place.side == "argument":
                 self._take(tap, _nth((args, kwargs), place.position))
+        if call.pick is not None and self._see is not None:
+            self._see(call.pick.positions(func, args, kwargs))
         return result
 
     def _other_route(self, func: Callable[..., Any], module: str) -> Expected | None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from ncscan.activations.tracing.axes import Layout, sample_shape
 from ncscan.activations.tracing.logits import choose, written_by
+from ncscan.activations.tracing.reading import RECURRENT, HeadReading, reading_of
 from ncscan.activations.tracing.record import Place, Recording
 from ncscan.activations.tracing.steps import Pass, Step, steps_of
 from ncscan.activations.tracing.values import facts
@@ -30,6 +31,10 @@ class Anatomy:
     """The parameters by linear map: the weight as (outputs, inputs, …), and the bias."""
     logits: tuple[Place | None, str, Layout]
     """Where the logits are met, likewise."""
+    reading: HeadReading
+    """What the head reads of sequences."""
+    states: frozenset[str]
+    """The names of taps that hold the states of RNNs, a row for each layer and direction."""
     passed: tuple[str, ...]
     """The names of what keeps the order of the logits between them and what the model returns, first to last."""
 
@@ -75,7 +80,16 @@ def understand(
     assert layout is not None  # noqa: S101 - else it were no candidate
     name = next((name for name, value in recording.inputs.items() if value == chosen.value), "")
     place = recording.places.get(chosen.value)
-    return Anatomy(graph, spots, weights, (place, name, layout), tuple(names[root][0] for root in chosen.passed))
+    rnns = [step for step in seen.steps if step.kind == RECURRENT and len(step.writes) > 1]
+    return Anatomy(
+        graph=graph,
+        spots=spots,
+        weights=weights,
+        logits=(place, name, layout),
+        reading=reading_of(seen, chosen.value),
+        states=frozenset(names[value][0] for step in rnns for value in step.writes[1:]),
+        passed=tuple(names[root][0] for root in chosen.passed),
+    )
 
 
 def _called(seen: Pass, names: Mapping[int, tuple[str, str]], homes: Mapping[int, int]) -> dict[str, int]:
@@ -180,6 +194,9 @@ def _taps(
     makers = seen.makers
     inputs = recording.inputs.values()
     needed = _needed(makers, seen.root(logits))
+    for step in seen.steps:
+        if step.kind == RECURRENT and needed & set(step.writes):  # all states of the last layer, and the last of each
+            needed |= set(step.writes[:2])
     # Where several steps do the same to a value, the first one counts: later entries of a dict overwrite earlier ones.
     activations = {v: s.writes[0] for s in reversed(seen.steps) if s.kind == "activation" for v in s.reads}
     scores = {v for s in seen.steps if s.kind == "attention" for v in s.reads if s.form is None}

@@ -44,6 +44,7 @@ KINDS_BY_CALL: tuple[tuple[LayerKind, frozenset[str]], ...] = (
         ),
     ),
     ("attention", frozenset({"scaled_dot_product_attention"})),
+    ("recurrent", words("gru lstm rnn_relu rnn_tanh")),
 )
 """The kinds of calls by name; in-place twins (`relu_`) count as their namesakes."""
 
