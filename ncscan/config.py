@@ -17,6 +17,7 @@ from typing import Any
 
 from ncscan import files
 from ncscan.errors import UsageError
+from ncscan.ordering import GivenOrder, parse_order
 from ncscan.sources import DATA_SOURCES, MODEL_SOURCES, SourceForm, choices, form_of
 from ncscan.wording import listed
 
@@ -46,7 +47,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "steps",
         "seed",
     ),
-    "run": ("group",),
+    "run": ("group", "order"),
     "report": ("fail_if",),
     "diff": ("fail_if",),
 }
@@ -99,6 +100,8 @@ class RunConfig:
     ood: SourceSpec | None = None
     train: Mapping[str, Setting] = field(default_factory=dict)
     group: str = ""
+    order: GivenOrder | None = None
+    """The order of the checkpoints, where notes and names do not tell it."""
     fail_if: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The gates of `report` and of `diff`, as they were written."""
 
@@ -172,6 +175,7 @@ def read_config(folder: Path) -> RunConfig:
         ood=_data(get("data", "ood", str), folder, f"{path}: [data] ood", trusted=False),
         train={key: get("train", key, str, int, float, bool) for key in plain.get("train", {})},
         group=get("run", "group", str) or "",
+        order=parse_order(get("run", "order", str), folder, f"{path}: order in [run]"),
         fail_if={
             section: gates
             for section in GATED
@@ -194,6 +198,7 @@ def with_flags(
     base: Path | None = None,
     rename: Sequence[str] = (),
     logits: str | None = None,
+    order: str | None = None,
     trust_code: bool = False,
 ) -> RunConfig:
     """Return the same run with the settings of the command line before those of the file.
@@ -214,6 +219,7 @@ def with_flags(
         prefix=prefix if prefix is not None else config.prefix,
         base=base if base is not None else config.base,
         rename=parse_renames(rename, "--rename") or config.rename,
+        order=parse_order(order, here, "--order") or config.order,
     )
     sources = (("model", "model"), ("data", "data"), ("data", "test"), ("data", "ood"))
     for section, flag in sources:

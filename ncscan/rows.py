@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ncscan.ordering import BESIDE
 from ncscan.splits import IMPLIED, SPLITS
 
 PLACE = (
@@ -63,6 +64,11 @@ def is_leading(rows: pd.DataFrame) -> "pd.Series[bool]":
     if "leads" not in rows.columns:
         return pd.Series(data=False, index=rows.index, dtype=bool)
     return rows["leads"].astype("boolean").fillna(value=False).astype(bool)
+
+
+def in_series(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of checkpoints that are a part of the series of their run."""
+    return rows[rows["step_unit"] != BESIDE]
 
 
 def of_training(rows: pd.DataFrame) -> pd.DataFrame:

@@ -27,6 +27,7 @@ class Provenance:
     step: int | None
     epoch: int | None
     file_number: int | None
+    """The number that a word of its name names, in whatever unit; in dumps of version 0.1 the last of all numbers."""
     notes: Mapping[str, Setting]
     model_source: str
     activation: str
@@ -62,6 +63,10 @@ class Provenance:
     """Beginnings of their names that were replaced, by the user's word."""
     unused: tuple[str, ...] = ()
     """Tensors of the checkpoint for which the model has no place; the first of them."""
+    order_by: str = ""
+    """What gives its place in the run by the user's word, `name`, `mtime` or `file`; else empty."""
+    order: int | None = None
+    """Its place by that: when it was changed last, in nanoseconds, or its line."""
 
 
 @dataclass(frozen=True)

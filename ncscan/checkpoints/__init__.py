@@ -1,7 +1,7 @@
 """Read bytes of unknown origin as tensors and metadata. Nothing in a file runs."""
 
 from ncscan.checkpoints.checkpoint import Checkpoint, load
-from ncscan.checkpoints.discovery import find, looks_like_one, natural
+from ncscan.checkpoints.discovery import find, looks_like_one
 from ncscan.checkpoints.file_kinds import unused_words
 from ncscan.checkpoints.state_dict import WEIGHTS, StateChoice
 from ncscan.pickles import MAX_NOTES
@@ -14,6 +14,5 @@ __all__ = [
     "find",
     "load",
     "looks_like_one",
-    "natural",
     "unused_words",
 ]

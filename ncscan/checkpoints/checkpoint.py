@@ -46,7 +46,7 @@ class Checkpoint:
     step: int | None
     epoch: int | None
     file_number: int | None
-    """The last number in the file's name, whatever it counts."""
+    """The number that a word of the file's name, or of its folder's, names: in whatever unit, but of training."""
 
 
 def load(path: Path, choice: StateChoice = StateChoice(), base: Path | None = None) -> Checkpoint:
@@ -106,7 +106,7 @@ def _load(path: Path, choice: StateChoice) -> Checkpoint:
     chosen = chosen_state(content, choice, path)
     n_bytes = len(data) + (content.beside.n_bytes if content.beside else 0)
     check_tensors(chosen.tensors, n_bytes, path)
-    step, epoch = metadata.step_and_epoch(content.notes, path)
+    step, epoch, file_number = metadata.counts(content.notes, path)
     return Checkpoint(
         path=path,
         sha256=content.beside.sha256(data) if content.beside else hashlib.sha256(data).hexdigest(),
@@ -119,7 +119,7 @@ def _load(path: Path, choice: StateChoice) -> Checkpoint:
         inert=content.inert,
         step=step,
         epoch=epoch,
-        file_number=metadata.last_number(path),
+        file_number=file_number,
     )
 
 

@@ -22,6 +22,7 @@ from ncscan.checkpoints.parts import (
 )
 from ncscan.errors import CheckpointError
 from ncscan.files import in_sight
+from ncscan.ordering import natural
 
 OPTIMIZER_FOLDER = re.compile(r"(optimizer|optim)(_\d+)?")
 """Folders of torch.distributed.checkpoint in which accelerate and Lightning keep the optimizer."""
@@ -174,17 +175,6 @@ class _Search:
 
     def _note(self, error: OSError) -> None:
         self.unreadable.append(CheckpointError(f"{error.filename!s:.200}: cannot be read ({error.strerror})"))
-
-
-def natural(text: str) -> list[tuple[int, str]]:
-    """Return a sorting key that puts 9 before 10.
-
-    >>> sorted(["step_10.pt", "step_9.pt"], key=natural)
-    ['step_9.pt', 'step_10.pt']
-    """
-    parts = re.split(r"([0-9]+)", text)
-    # The text itself comes last, so that 07 and 7 have one order too.
-    return [(int(p[-18:]), "") if i % 2 else (-1, p) for i, p in enumerate(parts)] + [(-1, text)]
 
 
 def looks_like_one(path: Path) -> bool:

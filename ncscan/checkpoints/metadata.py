@@ -1,21 +1,26 @@
 """Read the metadata of a checkpoint: the plain values that it carries in addition to its tensors.
 
-In: the notes in a pickle, or the strings of a safetensors header. Out: a flat mapping of names to plain values, and the
-step and epoch that they, or else the file's name, give.
+In: the notes in a pickle, or the strings of a safetensors header, and the path. Out: a flat mapping of names to plain
+values, and the step, the epoch and the number that tell its place in a run.
 """
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncscan.pickles import MAX_NOTES, STEP_NOTES, Note, first_count, plain
+from ncscan.errors import CheckpointError
+from ncscan.files import parse_json, read
+from ncscan.ordering import counts_in
+from ncscan.pickles import EPOCH_NOTES, MAX_NOTES, STEP_NOTES, Note, first_count, plain
 
 MetadataValue = Note
 """The types that a note can have."""
 
-_EPOCHS = ("epoch", "current_epoch", "epochs_trained")
-_STEP_IN_NAME = re.compile(r"(?:^|[^a-z])(?:global[_-]?step|steps?|iter(?:ation)?s?)[_=-]?(\d{1,15})(?!\d)", re.I)
-_EPOCH_IN_NAME = re.compile(r"(?:^|[^a-z])(?:epochs?|ep)[_=-]?(\d{1,15})(?!\d)", re.I)
+TRAINER_STATE = "trainer_state.json"
+MAX_TRAINER_STATE = 2**26
+"""Bytes of a trainer's state; the history of a long training takes some megabytes."""
+NAMED_PARTS = 3
+"""The parts of a path that may name a step: the file, its folder, and the one above."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -31,22 +36,27 @@ def of_metadata(metadata: Mapping[str, str]) -> dict[str, MetadataValue]:
     return notes
 
 
-def step_and_epoch(notes: Mapping[str, MetadataValue], path: Path) -> tuple[int | None, int | None]:
-    """Return iteration and epoch: from the notes, else the file's name, else its folder's (`step1000/x.bin`)."""
-    step, epoch = first_count(notes, STEP_NOTES), first_count(notes, _EPOCHS)
-    for name in (path.stem, path.parent.name):
-        if step is None and (found := _STEP_IN_NAME.findall(name)):
-            step = int(found[-1])
-        if epoch is None and (found := _EPOCH_IN_NAME.findall(name)):
-            epoch = int(found[-1])
-    return step, epoch
+def counts(notes: Mapping[str, MetadataValue], path: Path) -> tuple[int | None, int | None, int | None]:
+    """Return iteration, epoch and number of a checkpoint.
 
-
-def last_number(path: Path) -> int | None:
-    """Return the last number in a file's name.
-
-    >>> last_number(Path("resnet18_seed2-0350.pt"))
-    350
+    Iteration and epoch are those of the notes, else of the trainer's state beside the file, else of the file's name or
+    that of a folder that it lies in, the nearest first (`step1000/x.bin`). The number is one of the names alone.
     """
-    numbers = re.findall(r"\d+", path.stem)
-    return int(numbers[-1]) if numbers and len(numbers[-1]) <= 15 else None
+    step, epoch = first_count(notes, STEP_NOTES), first_count(notes, EPOCH_NOTES)
+    if step is None:
+        beside = trainer_state(path)
+        step = first_count(beside, STEP_NOTES)
+        epoch = first_count(beside, EPOCH_NOTES) if epoch is None else epoch
+    by_name = counts_in("/".join(path.parts[-NAMED_PARTS:]))
+    return (by_name[0] if step is None else step), (by_name[1] if epoch is None else epoch), by_name[2]
+
+
+def trainer_state(path: Path) -> dict[str, MetadataValue]:
+    """Return the step and the epoch that the Trainer of transformers left in the folder of its weights."""
+    file = (path if path.is_dir() else path.parent) / TRAINER_STATE
+    try:
+        content = parse_json(read(file, CheckpointError, MAX_TRAINER_STATE)) if file.is_file() else None
+    except (CheckpointError, ValueError, OSError):
+        return {}  # names tell a step too, and where nothing does a report says so
+    known = content if isinstance(content, dict) else {}
+    return {name: note for name in ("global_step", "epoch") if (note := plain(known.get(name))) is not None}

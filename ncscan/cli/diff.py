@@ -20,6 +20,7 @@ from ncscan.cli.options import (
     Logits,
     Model,
     Normalize,
+    Order,
     Out,
     Prefix,
     Quiet,
@@ -59,6 +60,7 @@ def diff(
     base: Base = None,
     rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
     logits: Logits = None,
+    order: Order = None,
     reduction: ReductionOption = Reduction.auto,
     dtype: StoredAsOption = None,
     device: Device = "auto",
@@ -75,6 +77,7 @@ def diff(
     """
     check_resamples(("--bootstrap", bootstrap))
     with troubles("diff", trace=trace):
+        from ncscan.ordering import parse_order
         from ncscan.pipeline import diff as comparing
         from ncscan.pipeline import gating
         from ncscan.pipeline.measure import Options
@@ -89,7 +92,7 @@ def diff(
                 out_dir / "diff",
                 printer,
                 flags,
-                Options(bootstrap, 0, seed),
+                Options(bootstrap, 0, seed, order=parse_order(order, Path.cwd(), "--order")),
                 gates,
                 allow_unfinished=allow_unfinished,
             )

@@ -19,6 +19,7 @@ from ncscan.cli.options import (
     Model,
     Normalize,
     Ood,
+    Order,
     Out,
     Prefix,
     Quiet,
@@ -48,6 +49,7 @@ def extract(
     base: Base = None,
     rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
     logits: Logits = None,
+    order: Order = None,
     test: Test = None,
     ood: Ood = None,
     out_dir: Out = Path("ncscan-out"),

@@ -16,6 +16,7 @@ from ncscan.cli.options import (
     Logits,
     Model,
     Normalize,
+    Order,
     Prefix,
     Reduction,
     ReductionOption,
@@ -45,6 +46,7 @@ def layers(
     base: Base = None,
     rename: Rename = [],  # noqa: B006 - typer reads it, nobody changes it
     logits: Logits = None,
+    order: Order = None,
     reduction: ReductionOption = Reduction.auto,
     dtype: StoredAsOption = None,
     device: Device = "auto",

@@ -122,6 +122,15 @@ Rename = Annotated[
         "--rename", metavar="OLD→NEW", help="Replace the beginning of tensors' names; repeatable.", show_default=False
     ),
 ]
+Order = Annotated[
+    str | None,
+    typer.Option(
+        "--order",
+        metavar="name|mtime|FILE",
+        help="The order of a run where nothing tells it: of names, of times of change, or of the lines of a file.",
+        show_default=False,
+    ),
+]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run code that an ncscan.toml names (module:function).")]
 AllowPartial = Annotated[
     bool, typer.Option("--allow-partial", help="Load what fits of a checkpoint that does not fill the model.")

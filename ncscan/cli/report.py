@@ -18,6 +18,7 @@ from ncscan.cli.options import (
     Figure,
     Figures,
     Formats,
+    Order,
     Out,
     Permutations,
     Quiet,
@@ -39,6 +40,7 @@ def report(
     bootstrap: Bootstrap = 0,
     permutations: Permutations = 0,
     seed: Seed = 0,
+    order: Order = None,
     convention: Conventions = [],  # noqa: B006 - typer reads it, nobody changes it
     figure: Figure = [],  # noqa: B006 - typer reads it, nobody changes it
     figures: Figures = None,
@@ -56,6 +58,7 @@ def report(
     check_resamples(("--bootstrap", bootstrap), ("--permutations", permutations))
     with troubles("report", trace=trace):
         from ncscan.dumps import find_dumps, find_unfinished
+        from ncscan.ordering import parse_order
         from ncscan.pipeline import gating
         from ncscan.pipeline import report as reporting
         from ncscan.pipeline.events import passed_over
@@ -65,12 +68,13 @@ def report(
 
         # A gate that cannot be read is refused before anything is measured.
         gates = gating.asked("report", fail_if)
+        given = parse_order(order, Path.cwd(), "--order")
         set_threads(threads)
         places = dumps or [out_dir / "dumps"]
         found, without = find_dumps(places)
         with EventPrinter(len(found), quiet=quiet, trace=trace, results=err if as_json else out) as printer:
             chosen = tuple(name.strip() for name in classes.split(",") if name.strip())
-            options = Options(bootstrap, permutations, seed, chosen)
+            options = Options(bootstrap, permutations, seed, chosen, given)
             form = "svg" if figures is None else figures.value
             wanted = tuple(figure) or (() if figures is None else (CHARTS,))
             pictures = Pictures(wanted, form, animation, chosen)

@@ -156,26 +156,37 @@ def _paired_runs(a: Sequence[str], b: Sequence[str]) -> tuple[list[tuple[str, st
 def _paired_checkpoints(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return the checkpoints of one run that are compared, and what was left out.
 
-    Compared are those of one step, or the only one of each side.
+    Compared are those of one step, or the only one of each side. Those that have no step, beside the run or in no
+    order that is known, are paired by their names.
     """
     a, b = a.add_suffix("_a"), b.add_suffix("_b")
     if len(a) == len(b) == 1:
         return a.merge(b, how="cross"), []
     run = visible(str(a["run_a"].iloc[0]))
-    units = [set(own[f"step_unit_{end}"]) for own, end in ((a, "a"), (b, "b"))]
+    units = [set(own[f"step_unit_{end}"][own[f"step_{end}"].notna()]) for own, end in ((a, "a"), (b, "b"))]
     if units[0] != units[1]:
         said = [listed(sorted(map(visible, each))) or "nothing" for each in units]
         return a.merge(b, how="cross").iloc[:0], [f"run {run}: steps count {said[0]} in A and {said[1]} in B"]
     for own, end in ((a, "a"), (b, "b")):
-        own["time"] = own.groupby(f"step_{end}", dropna=False).cumcount()
-    found = a.merge(b, left_on=["step_a", "time"], right_on=["step_b", "time"], how="inner").drop(columns="time")
+        own["at"] = own[f"step_{end}"].astype("string").fillna(own[f"checkpoint_{end}"].radd("named "))
+        own["time"] = own.groupby("at").cumcount()
+    found = a.merge(b, on=["at", "time"], how="inner").drop(columns=["at", "time"])
     notes = []
     for side, own, end in (("A", a, "a"), ("B", b, "b")):
         alone = own[~own[f"checkpoint_{end}"].isin(found[f"checkpoint_{end}"])]
         if len(alone):
-            steps = _few(["unknown" if pd.isna(step) else f"{step:,}" for step in alone[f"step_{end}"]])
-            notes.append(f"run {run}: only in {side}: {'step' if len(alone) == 1 else f'{len(alone)} steps'} {steps}")
+            notes += [f"run {run}: only in {side}: {words}" for words in _left(alone, end)]
     return found, notes
+
+
+def _left(alone: pd.DataFrame, end: str) -> Iterator[str]:
+    """Yield in words the steps of checkpoints that are on one side alone, and the names of those without a step."""
+    known = alone[f"step_{end}"].notna()
+    steps = [f"{step:,}" for step in alone[f"step_{end}"][known]]
+    names = [visible(str(name)) for name in alone[f"checkpoint_{end}"][~known]]
+    for what, words in (("step", steps), ("checkpoint", names)):
+        if words:
+            yield f"{what if len(words) == 1 else f'{len(words)} {what}s'} {_few(words)}"
 
 
 def _placed(own: pd.DataFrame, places: pd.DataFrame, end: str) -> pd.DataFrame:

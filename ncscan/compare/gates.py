@@ -18,6 +18,7 @@ import pandas as pd
 from ncscan.compare.gate_parser import Gate, Pattern
 from ncscan.compare.landmarks import LAYER_WORDS, STEP_WORDS, Landmarks, landmarks
 from ncscan.errors import Undefined, UsageError
+from ncscan.ordering import NOT_KNOWN
 from ncscan.rows import is_leading, leading, of_training
 from ncscan.splits import IMPLIED
 from ncscan.tables import numbers
@@ -215,12 +216,17 @@ def _at_end(rows: pd.DataFrame, word: str, on: Field) -> pd.DataFrame:
     """Return the rows at the first or the last step of each run, of all that was measured and not only of these rows.
 
     A diff compares what is on both sides: where it is not the end of a side, the number that is meant is not there.
+    Where the order of a run is not known, nothing is its end: then it is one checkpoint, without a value.
     """
     runs = [f"run{end}" for end, _ in on.sides]
     parts = []
     for names, own in rows.groupby(runs, sort=False):
         compared = on.frame[(on.frame[runs] == list(names)).all(axis=1)]
         steps = compared[[f"step{end}" for end, _ in on.sides]].agg("min" if word == "first" else "max")
+        if steps.isna().any():
+            one = own[[f"checkpoint{end}" for end, _ in on.sides]]
+            parts.append(own[(one == one.iloc[-1]).all(axis=1)].assign(_reason=f"{NOT_KNOWN}, so none is the {word}"))
+            continue
         reasons = []
         for side, (end, marks), run in zip("AB", on.sides, names, strict=False):
             ends = marks.ends.get(str(run))

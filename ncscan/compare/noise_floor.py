@@ -25,8 +25,8 @@ def with_spread(numbers: pd.DataFrame) -> pd.DataFrame:
 
     A run counts once at a step, by its first checkpoint there. Runs without a group stand alone.
     """
-    once = leading(numbers[numbers["group"] != ""], [*_GROUP, "run"])
-    # A step may be missing, and missing keys are keys too.
+    # Checkpoints without a step are of no step that another run has too.
+    once = leading(numbers[(numbers["group"] != "") & numbers["step"].notna()], [*_GROUP, "run"])
     spread = once.groupby(list(_GROUP), sort=False, dropna=False)["value"].agg(runs="count", std="std").reset_index()
     return numbers.merge(spread, on=list(_GROUP), how="left")
 

@@ -15,6 +15,7 @@ from ncscan.checkpoints import MAX_NOTES
 from ncscan.data import MAX_CLASSES
 from ncscan.dumps.description import STORED_AS
 from ncscan.layer_graph import BETWEEN, LinearMap, Tap, TapGraph
+from ncscan.ordering import BY
 from ncscan.splits import SPLITS
 
 MAX_WIDTH = 2**40
@@ -60,10 +61,12 @@ def disagreements(described: DescribedDump, stored: Stored) -> Iterator[str]:
 
 
 def _of_provenance(own: Provenance, n_samples: int) -> Iterator[str]:
-    for name in ("step", "epoch", "file_number"):
+    for name in ("step", "epoch", "file_number", "order"):
         value = getattr(own, name)
         if value is not None and value < 0:
             yield f"its {name} is {value}"
+    if own.order_by not in ("", *BY):
+        yield f"its order is by {own.order_by!a:.60}; there are {', '.join(BY)}"
     if n_samples < 1:
         yield "it has no samples"
     if own.split not in SPLITS:

@@ -26,6 +26,7 @@ _MAX_STATES = 100_000
 _GROUP_NOTES = ("lr", "initial_lr", "weight_decay", "momentum", "nesterov", "dampening", "betas", "eps")
 STEP_NOTES = ("global_step", "step", "iteration", "iter", "iter_num", "n_iter", "steps", "num_steps", "train_steps")
 """Names under which training loops count updates."""
+EPOCH_NOTES = ("epoch", "current_epoch", "epochs_trained")
 PLACES = ("", "meta.", "trainer.", "info.")
 """The places where training loops leave them; `args.epochs` and its like tell what was planned, not what was done."""
 
@@ -122,7 +123,7 @@ def _content(value: object) -> object:
     return alone if isinstance(alone, str | int | float) else None
 
 
-def first_count(notes: Mapping[str, Note], names: tuple[str, ...]) -> int | None:
+def first_count(notes: Mapping[str, Note | None], names: tuple[str, ...]) -> int | None:
     """Return the first whole number of at least 0 under some names, in the usual places."""
     for place in PLACES:
         for name in names:

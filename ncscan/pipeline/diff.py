@@ -69,6 +69,8 @@ def diff(
     kinds = [kind_of(a), kind_of(b)]
     if set(kinds) == {"report"} and options.bootstrap:
         raise UsageError("both sides are reports, so nothing is measured here: give --bootstrap to `ncscan report`")
+    if set(kinds) == {"report"} and options.order:
+        raise UsageError("both sides are reports, so nothing is put in order here: give --order to `ncscan report`")
     names = _names(a, b)
     with claimed(out):
         remove_left(out, HIDDEN)

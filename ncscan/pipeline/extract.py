@@ -26,10 +26,12 @@ from ncscan.dumps import DUMP_SUFFIX, Dump, DumpFacts, finished, remove_partial,
 from ncscan.errors import ModelError, RefusedPlan
 from ncscan.layer_graph import Tap
 from ncscan.metrics.gradients import Objective, measure_gradients
+from ncscan.ordering import NOT_KNOWN
 from ncscan.pipeline.deciding import logits_in_words, reduction_doubt, token_in_words
 from ncscan.pipeline.events import Advanced, Finished, OnEvent, Outcome, Remarked, writing
 from ncscan.pipeline.fit import summed_up
 from ncscan.pipeline.load import TRACED_SAMPLES, Flags, Loaded, Target, load, require_sources
+from ncscan.pipeline.run_orders import in_order
 from ncscan.splits import TRAINING
 from ncscan.version import __version__
 from ncscan.wording import listed_up_to, percent
@@ -57,6 +59,7 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, on_event: OnEven
         outcome = Outcome()
     usable: dict[tuple[str, str], bool] = {}
     inert: dict[str, set[str]] = {}
+    origins: list[Provenance] = []
     try:
         for number, target in enumerate(targets):
             if (each := (target.run, target.split)) not in usable:
@@ -69,11 +72,16 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, on_event: OnEven
                 with outcome.counting(target.label, on_event):
                     loaded = load(target, flags)
                     inert.setdefault(target.run, set()).update(loaded.checkpoint.inert)
-                    on_event(_extract_one(loaded, flags, out, len(targets) - number, on_event))
+                    provenance = _provenance(loaded, flags)
+                    on_event(_extract_one(loaded, provenance, flags, out, len(targets) - number, on_event))
+                    origins.append(provenance)
     finally:
         for run, names in inert.items():
             if names:
                 on_event(Remarked(run, _as_data(names)))
+        for doubt in in_order(origins).doubts:
+            if NOT_KNOWN in doubt:  # the times of files are known now, and to no report
+                on_event(Remarked(*doubt.split(": ", 1)))
         outcome.settle(on_event)
     return outcome
 
@@ -90,9 +98,10 @@ def _as_data(names: Collection[str]) -> str:
     return f"its checkpoints also hold objects of {kinds}; they were read as data, nothing of them was run"
 
 
-def _extract_one(loaded: Loaded, flags: Flags, out: Path, left: int, on_event: OnEvent) -> Finished:
+def _extract_one(
+    loaded: Loaded, provenance: Provenance, flags: Flags, out: Path, left: int, on_event: OnEvent
+) -> Finished:
     target = loaded.target
-    provenance = _provenance(loaded, flags)
     path = dump_of(target, out)
     # What was minimised was the loss of the training set: of no other do gradients say anything here.
     wanted = flags.gradients is not None and target.split == TRAINING
@@ -279,4 +288,6 @@ def _provenance(loaded: Loaded, flags: Flags) -> Provenance:
         prefix=target.config.prefix or "",
         rename=target.config.rename,
         unused=model.unused[:MAX_UNUSED],
+        order_by=target.config.order.by if target.config.order else "",
+        order=target.order,
     )

@@ -55,6 +55,7 @@ class Flags:
     rename: tuple[str, ...] = ()
     base: Path | None = None
     logits: str | None = None
+    order: str | None = None
     trust_code: bool = False
     allow_partial: bool = False
     layers: tuple[str, ...] = ("all",)
@@ -78,6 +79,8 @@ class Target:
     """Its path within the folder of its run."""
     config: RunConfig
     split: str = TRAINING
+    order: int | None = None
+    """Its place where the user orders the run by time, in nanoseconds, or by a file, its line."""
 
     @property
     def label(self) -> str:
@@ -160,9 +163,27 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
                 name = file.relative_to(folder).as_posix() if file != folder else file.name
                 each = (Target(file, run, name, config, split) for split in SPLITS)
                 targets += [target for target in each if target.split == TRAINING or target.source is not None]
+    targets = [target for run in runs.values() if run for target in _ordered(*run, targets, troubles)]
     if not targets:
         raise troubles[0][1]
     return Targets(targets, [Skipped.because(label, error) for label, error in troubles], _unused(unused, targets))
+
+
+def _ordered(
+    run: str, config: RunConfig, targets: Sequence[Target], troubles: list[tuple[str, Exception]]
+) -> list[Target]:
+    """Return the targets of a run, each with its place by the user's order; none where that does not name them all."""
+    own, given = [target for target in targets if target.run == run], config.order
+    if given is None or given.by == "name":
+        return own
+    try:
+        if given.by == "mtime":
+            return [replace(target, order=target.path.stat().st_mtime_ns) for target in own]
+        lines = given.lines_of(run, list(dict.fromkeys(target.name for target in own)))
+        return [replace(target, order=lines[target.name]) for target in own]
+    except (UsageError, OSError) as error:
+        troubles.append((f"{run} (all its checkpoints)", error))
+        return []
 
 
 def _unused(seen: Mapping[Path, Sequence[tuple[str, Path]]], targets: Sequence[Target]) -> list[str]:
@@ -191,6 +212,7 @@ def _run(folder: Path, root: Path, flags: Flags) -> tuple[str, RunConfig]:
         base=flags.base,
         rename=flags.rename,
         logits=flags.logits,
+        order=flags.order,
         trust_code=flags.trust_code,
     )
     below = folder != root and folder.is_relative_to(root)

@@ -33,6 +33,7 @@ from ncscan.metrics import (
     places,
     readers,
 )
+from ncscan.ordering import GivenOrder
 from ncscan.pipeline.events import Advanced, Finished, OnEvent, Skipped, attempt_part
 from ncscan.pipeline.fit import few_samples, label, summed_up
 from ncscan.splits import TRAINING
@@ -40,7 +41,7 @@ from ncscan.statistics import LayerStats, Members, members, rank_doubt
 from ncscan.statistics.accumulation import AccumulationOptions, in_threads, layer_stats
 from ncscan.theory import CLAIMS, Claim, HeadStats, certify, decay_claims, head_stats, theorem_claims, undefined
 from ncscan.training_settings import with_notes
-from ncscan.trajectory import CheckpointRecord, stages
+from ncscan.trajectory import stages
 from ncscan.uncertainty import honest, many_classes
 
 Kind = TypeVar("Kind")
@@ -57,6 +58,8 @@ class Options:
     seed: int = 0
     classes: tuple[str, ...] = ()
     """Names or numbers of classes that must be in the picture of class means; others fill it up."""
+    order: GivenOrder | None = None
+    """The order of checkpoints, in the place of what their dumps say of it."""
 
 
 class LayerRow(NamedTuple):
@@ -130,20 +133,6 @@ class Measured:
     """What failed unexpectedly; everything else is there."""
     stats: Mapping[str, LayerStats] = field(default_factory=dict)
     """What is known of each layer, by name, where it was asked for."""
-
-    @property
-    def record(self) -> CheckpointRecord:
-        """Return what the checkpoint of this source records about its step."""
-        own = self.provenance
-        return CheckpointRecord(
-            own.run,
-            own.checkpoint,
-            own.step,
-            own.epoch,
-            own.file_number,
-            own.tensors_sha256,
-            stored_dtype=own.stored_dtype,
-        )
 
 
 @dataclass(frozen=True)

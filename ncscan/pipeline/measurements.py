@@ -15,10 +15,12 @@ from ncscan.dumps import Dump
 from ncscan.errors import DumpError
 from ncscan.layer_graph import parted
 from ncscan.metrics import MEANS_OF_TRAINING
-from ncscan.pipeline.events import OnEvent, Outcome, Skipped
+from ncscan.ordering import PlaceInRun
+from ncscan.pipeline.events import OnEvent, Outcome, Remarked, Skipped
 from ncscan.pipeline.fit import label, summed_up
 from ncscan.pipeline.held_out import SplitRows, are_of_one_network, measure_other_split, without
 from ncscan.pipeline.measure import Measured, Options, measure_source
+from ncscan.pipeline.run_orders import in_order
 from ncscan.splits import OUTSIDE, TRAINING
 from ncscan.statistics import LayerStats
 from ncscan.tables import (
@@ -31,7 +33,7 @@ from ncscan.tables import (
 )
 from ncscan.theory import ALWAYS_TRUE
 from ncscan.training_settings import with_notes
-from ncscan.trajectory import CheckpointStep, assign_steps, integrity, trajectory_rows
+from ncscan.trajectory import trajectory_rows
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Measurements:
     """Describes what is doubtful about runs; what is doubtful about a checkpoint was reported with it."""
     violations: Sequence[str] = ()
     """Certificates that do not hold."""
+    twins: Mapping[str, str] = field(default_factory=dict)
+    """Labels of checkpoints that are other names of one that was measured, and of which."""
 
 
 def measure(
@@ -60,20 +64,21 @@ def measure(
     inputs = Outcome()
     for each in skipped:
         inputs.skip(each, on_event)
+    checkpoints = _by_checkpoint(dumps, inputs, on_event)
+    order = in_order([each.provenance for each in checkpoints.values()], options.order)
+    for run, remark in order.remarks:
+        on_event(Remarked(run, remark))
     measured = [
         one
-        for splits in _by_checkpoint(dumps, inputs, on_event)
-        for one in _measure_checkpoint(splits, inputs, on_event, options)
+        for name, each in checkpoints.items()
+        if name in order.places
+        for one in _measure_checkpoint(each.by_split, inputs, on_event, options)
     ]
     if not measured:
         return Measurements(inputs.done, inputs.skipped)
-    records = list({label(one.provenance): one.record for one in measured}.values())
-    at = {
-        f"{record.run}/{record.checkpoint}": placed
-        for record, placed in zip(records, assign_steps(records), strict=True)
-    }
-    measured.sort(key=lambda one: (one.provenance.run, at[label(one.provenance)].step, one.provenance.checkpoint))
-    contexts = [_context(one.provenance, at[label(one.provenance)]) for one in measured]
+    ranks = {name: rank for rank, name in enumerate(order.places)}
+    measured.sort(key=lambda one: ranks[label(one.provenance)])
+    contexts = [_context(one.provenance, order.places[label(one.provenance)]) for one in measured]
     tables = _tables(measured, contexts)
     trajectory = _trajectories(measured, tables, inputs, on_event)
     return Measurements(
@@ -82,8 +87,9 @@ def measure(
         measured,
         contexts,
         {**tables, "trajectory": trajectory},
-        integrity(records),
+        order.doubts,
         violated(tables["theory"]),
+        order.twins,
     )
 
 
@@ -111,9 +117,20 @@ def _trajectories(
     return pd.concat(found, ignore_index=True) if found else trajectory_rows(metrics[:0], weights[:0], {}, {})
 
 
-def _by_checkpoint(dumps: Sequence[Path], inputs: Outcome, on_event: OnEvent) -> list[dict[str, Path]]:
-    """Return the dumps of each checkpoint by their split, that of the training set first."""
+@dataclass(frozen=True)
+class DumpsOfCheckpoint:
+    """The dumps of one checkpoint."""
+
+    provenance: Provenance
+    """Where the first of them comes from."""
+    by_split: Mapping[str, Path]
+    """That of the training set first."""
+
+
+def _by_checkpoint(dumps: Sequence[Path], inputs: Outcome, on_event: OnEvent) -> dict[str, DumpsOfCheckpoint]:
+    """Return the dumps of each checkpoint, by its label."""
     found: dict[str, dict[str, Path]] = {}
+    provenances: dict[str, Provenance] = {}
     for path in dumps:
         with inputs.guarding(str(path), on_event):
             with Dump(path) as dump:
@@ -123,7 +140,11 @@ def _by_checkpoint(dumps: Sequence[Path], inputs: Outcome, on_event: OnEvent) ->
                 what = f"{label(own)} ({own.split}) is measured from {splits[own.split]}"
                 raise DumpError(f"{path}: {what}; report the two apart")
             splits[own.split] = path
-    return [dict(sorted(splits.items(), key=lambda item: item[0] != TRAINING)) for splits in found.values()]
+            provenances.setdefault(label(own), own)
+    return {
+        name: DumpsOfCheckpoint(provenances[name], dict(sorted(splits.items(), key=lambda item: item[0] != TRAINING)))
+        for name, splits in found.items()
+    }
 
 
 def _measure_checkpoint(
@@ -165,7 +186,7 @@ def _measure_other(source: ActivationSource, both: SplitRows, on_event: OnEvent,
     return replace(one, finished=replace(one.finished, doubts=(*one.finished.doubts, *both.doubts)))
 
 
-def _context(provenance: Provenance, at: CheckpointStep) -> dict[str, Any]:
+def _context(provenance: Provenance, at: PlaceInRun) -> dict[str, Any]:
     """Return the cells of the tables that describe a checkpoint in each of its rows."""
     return {
         "run": provenance.run,

@@ -100,7 +100,7 @@ def report(
         results = judged(gates, field_of(found.tables), unfinished=() if allow_unfinished else unfinished)
         violated = [f"a certificate is violated: {text}" for text in found.violations]
         doubts = _doubts(found.measured)
-        checkpoints = list(_checkpoints(found.measured, found.contexts))
+        checkpoints = list(_checkpoints(found.measured, found.contexts, found.twins))
         # What is doubtful about a checkpoint is known of the checkpoint: here it would count twice.
         about_runs = [text for text in (*violated, *warnings) if text not in doubts]
         verdict = verdicts(complete(found.tables), checkpoints, about_runs)
@@ -170,8 +170,13 @@ def summary(outcome: Reported) -> str:
     )
 
 
-def _checkpoints(measured: Sequence[Measured], contexts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the description in report.json and the page of each checkpoint, with that of data other than training."""
+def _checkpoints(
+    measured: Sequence[Measured], contexts: Sequence[Mapping[str, Any]], twins: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the description in report.json and the page of each checkpoint, with that of data other than training.
+
+    Where others are only other names of it, `twins` has them with its label.
+    """
     beside: dict[str, dict[str, Any]] = {}
     for one in measured:
         own = one.provenance
@@ -184,10 +189,14 @@ def _checkpoints(measured: Sequence[Measured], contexts: Sequence[Mapping[str, A
             beside.setdefault(label(own), {})[own.split] = known
     for one, context in zip(measured, contexts, strict=True):
         if one.provenance.split == TRAINING:
-            yield _facts(one, context, beside.get(label(one.provenance), {}))
+            names = [name for name, twin in twins.items() if twin == label(one.provenance)]
+            also = {"same_tensors": names} if names else {}
+            yield _facts(one, context, beside.get(label(one.provenance), {}), also)
 
 
-def _facts(one: Measured, context: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(
+    one: Measured, context: Mapping[str, Any], beside: Mapping[str, Any], also: dict[str, Any]
+) -> dict[str, Any]:
     return {
         **context,
         "accuracy": one.finished.accuracy,
@@ -195,5 +204,5 @@ def _facts(one: Measured, context: Mapping[str, Any], beside: Mapping[str, Any])
         "n_classes": one.n_classes,
         "class_names": list(one.provenance.class_names),
         "doubts": list(one.finished.doubts),
-        "provenance": asdict(one.provenance) | ({"beside": beside} if beside else {}),
+        "provenance": asdict(one.provenance) | ({"beside": beside} if beside else {}) | also,
     }

@@ -5,7 +5,7 @@ In: nothing. Out: for each table its columns in order, and how each is kept. doc
 
 from collections.abc import Mapping
 
-REPORT, REPORT_VERSION = "ncscan.report", 5
+REPORT, REPORT_VERSION = "ncscan.report", 6
 OLDEST_READ = 4
 """The schema version of the oldest reports that are read still."""
 

@@ -1,6 +1,5 @@
 """Describe how collapse develops over the steps of a run, and over the depth of a checkpoint."""
 
-from ncscan.trajectory.checkpoint_steps import CheckpointRecord, CheckpointStep, assign_steps, integrity
 from ncscan.trajectory.evaluate import trajectory_rows
 from ncscan.trajectory.findings import COLLAPSED, DECAYING, MAIN, THRESHOLDS
 from ncscan.trajectory.over_depth import stages
@@ -13,11 +12,7 @@ __all__ = [
     "FEWEST",
     "MAIN",
     "THRESHOLDS",
-    "CheckpointRecord",
-    "CheckpointStep",
-    "assign_steps",
     "group_frame",
-    "integrity",
     "stages",
     "trajectory_rows",
 ]

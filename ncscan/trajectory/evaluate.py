@@ -1,17 +1,18 @@
-"""Evaluate a run as a trajectory: the order of its checkpoints, what is doubtful about them, and the findings.
+"""Evaluate a run as a trajectory: what became of it over its steps, and of each checkpoint over its depth.
 
-In: what each checkpoint records about itself, and the tidy tables of what was measured. Out: steps, warnings in words,
-and the findings of trajectory.csv. No measure is made here: it reads the numbers that are there.
+In: the tidy tables of what was measured. Out: the findings of trajectory.csv. No measure is made here: it reads the
+numbers that are there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
-from ncscan.rows import of_main_split
+from ncscan.ordering import NOT_KNOWN
+from ncscan.rows import in_series, of_main_split
 from ncscan.training_settings import Train
-from ncscan.trajectory.checkpoint_steps import CheckpointRecord, CheckpointStep, assign_steps, integrity
-from ncscan.trajectory.findings import COLLAPSED, FINDINGS, MAIN, THRESHOLDS, FindingDefinition
+from ncscan.trajectory.findings import COLLAPSED, FINDINGS, MAIN, THRESHOLDS, Finding, FindingDefinition
 from ncscan.trajectory.over_depth import depth_findings, stages
 from ncscan.trajectory.over_steps import step_findings
 from ncscan.trajectory.seed_groups import group_frame
@@ -22,12 +23,8 @@ __all__ = [
     "FINDINGS",
     "MAIN",
     "THRESHOLDS",
-    "CheckpointRecord",
-    "CheckpointStep",
     "FindingDefinition",
-    "assign_steps",
     "group_frame",
-    "integrity",
     "stages",
     "trajectory_rows",
 ]
@@ -67,12 +64,21 @@ def trajectory_rows(
     """
     records = []
     for run in dict.fromkeys(metrics["run"]):
-        own = of_main_split(metrics[metrics["run"] == run])
-        numbers = series_of(own, weights[weights["run"] == run])
+        own, of_maps = of_main_split(metrics[metrics["run"] == run]), weights[weights["run"] == run]
         facts = {key: str(own[key].iloc[0]) for key in ("run", "group", "step_unit")}
+        units = dict(zip(own["checkpoint"], own["step_unit"], strict=True))
         found = [
-            *step_findings(numbers, train_by_run.get(run, {}), facts["step_unit"], str(own["split"].iloc[0])),
-            *depth_findings(numbers, stages_by_run.get(run, ())),
+            *_over_steps(in_series(own), in_series(of_maps), train_by_run.get(run, {})),
+            *depth_findings(series_of(own, of_maps), stages_by_run.get(run, ())),
         ]
-        records += [facts | vars(one) for one in found]
+        records += [facts | vars(one) | {"step_unit": units.get(one.checkpoint, facts["step_unit"])} for one in found]
     return pd.DataFrame(records, columns=list(COLUMNS)).astype({"step": "Int64", "value": "float64"})
+
+
+def _over_steps(metrics: pd.DataFrame, weights: pd.DataFrame, train: Train) -> Iterator[Finding]:
+    """Yield the findings over the steps of a run; where its checkpoints have no steps, the reason in their place."""
+    if metrics.empty:
+        return
+    unit, split = (str(metrics[name].iloc[0]) for name in ("step_unit", "split"))
+    for found in step_findings(series_of(metrics, weights), train, unit, split):
+        yield found if metrics["step"].notna().all() else replace(found, step=None, value=None, reason=NOT_KNOWN)

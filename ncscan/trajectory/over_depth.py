@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 from ncscan.errors import Undefined
 from ncscan.layer_graph import TapGraph
 from ncscan.trajectory.findings import COLLAPSED, EXCESS, MONOTONE, RISE, TUNNELS, Finding, found
-from ncscan.trajectory.series import Numbers, log_linear
+from ncscan.trajectory.series import NO_STEP, Numbers, log_linear
 
 
 def stages(graph: TapGraph) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ def depth_findings(numbers: Numbers, stages: Sequence[str]) -> Iterator[Finding]
                 one.value,
                 layer=one.layer,
                 checkpoint=checkpoint,
-                step=step,
+                step=None if step == NO_STEP else step,
             )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from ncscan.computable import attempt
 from ncscan.errors import Undefined
+from ncscan.ordering import ORDER
 from ncscan.splits import IMPLIED
 from ncscan.training_settings import Train, balance_rate, effective_steps
 from ncscan.trajectory.findings import BALANCE_FLOOR, BALANCES, DECAYING, MAIN, THRESHOLDS, Finding, found
@@ -146,7 +147,7 @@ def _balance_decay(
 
 
 def _fit(phase: Series, time: Float64[np.ndarray, "n"], step_unit: str) -> Fit:
-    if step_unit == "order":
+    if step_unit == ORDER:
         raise Undefined("nothing tells the steps of the checkpoints, only their order")
     return log_linear(time, phase.values)
 

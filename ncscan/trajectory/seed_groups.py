@@ -17,13 +17,13 @@ def group_frame(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return mean and standard deviation (ddof 1) over the runs of a group, for every step, layer and number.
 
     Args:
-        metrics: the table of metrics.csv. Runs without a group are left out.
+        metrics: the table of metrics.csv. Runs without a group and checkpoints without a step are left out.
 
     Returns: the columns of PLACE and NUMBER, then `runs`, how many have a value; `mean` and `std` over those, NaN
         where there is none: a single run has no std.
     """
     keys = [*PLACE, *NUMBER]
-    grouped = metrics[metrics["group"] != ""]
+    grouped = metrics[(metrics["group"] != "") & metrics["step"].notna()]
     # A run that was measured twice at one step is one run still.
     once = leading(grouped, [*keys, "run"])
     # "centred" is a flag that may be missing, and missing keys are keys too.

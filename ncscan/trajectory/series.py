@@ -14,6 +14,9 @@ from ncscan.errors import Undefined
 from ncscan.layer_graph import joined
 from ncscan.rows import leading
 
+NO_STEP = -1
+"""The step of a checkpoint that has none: steps count from 0."""
+
 
 @dataclass(frozen=True)
 class Series:
@@ -25,6 +28,7 @@ class Series:
     quantity: str
     checkpoints: tuple[str, ...]
     steps: Int64[np.ndarray, "n"]
+    """NO_STEP where a checkpoint has none."""
     values: Float64[np.ndarray, "n"]
     """The values; NaN where there is none."""
     reasons: tuple[str, ...]
@@ -61,7 +65,7 @@ def series_of(metrics: pd.DataFrame, weights: pd.DataFrame) -> Numbers:
     columns = ["layer", "metric", "quantity", "checkpoint", "step", "value", "reason"]
     parts = [metrics, of_weights.assign(weighting="", classifier="")] if len(weights) else [metrics]
     rows = pd.concat([part[[*columns, "weighting", "classifier", "leads"]] for part in parts])
-    rows = leading(rows, columns[:4]).sort_values(["step", "checkpoint"], kind="stable")
+    rows = leading(rows, columns[:4]).sort_values("step", kind="stable", na_position="last")
     found = {}
     for key, own in rows.groupby(columns[:3], sort=False):
         layer, metric, quantity = map(str, key)
@@ -70,7 +74,7 @@ def series_of(metrics: pd.DataFrame, weights: pd.DataFrame) -> Numbers:
             metric,
             quantity,
             tuple(own["checkpoint"]),
-            own["step"].to_numpy(np.int64),
+            own["step"].fillna(NO_STEP).to_numpy(np.int64),
             own["value"].to_numpy(np.float64),
             tuple(own["reason"]),
         )

@@ -357,6 +357,49 @@ def test_little_is_shown_without_a_complaint(opened: Open, tmp_path: Path) -> No
     assert "odd" in opened(tmp_path / "none.html").inner_text("#notices")
 
 
+def without_steps(path: Path, unit: str, *names: str) -> Path:
+    """The page of a run whose checkpoints of these names have no step."""
+    known = checkpoints(RUNS[:1])
+    metrics, weights = metrics_frame(entries(known)), weights_frame(weight_entries(known))
+    for frame in (metrics, weights):
+        here = frame["checkpoint"].isin(names)
+        frame["step"] = frame["step"].mask(here)
+        frame["step_unit"] = frame["step_unit"].mask(here, unit)
+    told = [each | {"step": None, "step_unit": unit} if each["checkpoint"] in names else each for each in known]
+    path.write_text(
+        output.page_text(complete({"metrics": metrics, "weights": weights}), told, [], []), encoding="utf-8"
+    )
+    return path
+
+
+def test_a_run_in_no_known_order_has_no_charts_over_steps(opened: Open, tmp_path: Path) -> None:
+    names = [f"step_{step:06d}.pt" for step in STEPS]
+    page = opened(without_steps(tmp_path / "report.html", "order", *names))
+    for chart in ("trajectory", "balance", "condition"):
+        expect(page.locator(f"#{chart}")).to_contain_text("The order of its checkpoints is not known")
+    assert page.locator("#panel0 svg").count() == 0
+    assert page.inner_text("#step-name") == names[-1]
+    assert page.is_disabled("#play")
+    assert len(colours(page, "#profile")) >= 3
+    assert "their order is not known" in page.inner_text("#map")
+    to_step(page, 0)
+    assert names[0] in page.inner_text("#number-table caption")
+
+
+def test_what_stands_beside_a_run_is_no_step_of_its_charts(opened: Open, tmp_path: Path) -> None:
+    beside = f"step_{STEPS[-1]:06d}.pt"
+    page = opened(without_steps(tmp_path / "report.html", "beside", beside))
+    assert page.inner_text("#step-name") == f"iteration {STEPS[-2]:,}"
+    page.locator("[data-table=trajectory] summary").click()
+    until(page, lambda: page.locator("[data-table=trajectory] tbody tr").count() > 0)
+    assert beside not in page.inner_text("[data-table=trajectory]")
+    to_step(page, len(STEPS) - 1)
+    assert page.inner_text("#step-name") == beside
+    assert beside in page.inner_text("#number-table caption")
+    page.click("#play")
+    expect(page.locator("#step-name")).to_have_text("iteration 0")
+
+
 def test_what_is_not_there_is_not_said_to_be_shown(
     opened: Open, three_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

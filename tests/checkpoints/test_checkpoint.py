@@ -305,11 +305,14 @@ def test_a_noted_step_wins_over_adams_count(tmp_path: Path) -> None:
         ("epoch_010.pth", None, 10, 10),
         ("resnet_ep10.pth", None, 10, 10),
         ("epoch=3-step=1200.ckpt", 1200, 3, 1200),
-        ("global_step7/model.bin", 7, None, None),
+        ("global_step7/model.bin", 7, None, 7),
         ("step1000/model2.bin", 1000, None, 2),
         ("checkpoint-500.pt", None, None, 500),
-        ("stepanov-3.pt", None, None, 3),
-        ("deep12.pt", None, None, 12),
+        ("stepanov-3.pt", None, None, None),
+        ("deep12.pt", None, None, None),
+        ("checkpoint-500/pytorch_model.bin", None, None, 500),
+        ("iter_0005000/mp_rank_00/model_optim_rng.pt", 5000, None, 5000),
+        ("2024-05-01_12-30_resnet18_fp16_ep3_acc97.pt", None, 3, 3),
         ("last.pt", None, None, None),
         ("step_99999999999999999999.pt", None, None, None),
     ],
@@ -317,7 +320,7 @@ def test_a_noted_step_wins_over_adams_count(tmp_path: Path) -> None:
 def test_steps_are_read_from_names_when_there_are_no_notes(
     name: str, step: int | None, epoch: int | None, number: int | None, tmp_path: Path
 ) -> None:
-    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
     checkpoint = saved(tmp_path / name, STATE)
     assert (step, epoch, number) == (checkpoint.step, checkpoint.epoch, checkpoint.file_number)
 

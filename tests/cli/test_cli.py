@@ -477,6 +477,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "rename": (["a.→b."], ("a.→b.",)),
     "base": (["base.pt"], Path("base.pt")),
     "logits": (["scores"], "scores"),
+    "order": (["mtime"], "mtime"),
     "trust-code": ([], True),
     "allow-partial": ([], True),
     "layers": (["head"], ("head",)),

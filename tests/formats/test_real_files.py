@@ -84,7 +84,6 @@ def hugging_face_model() -> Any:
     return Net(PretrainedConfig())
 
 
-@pytest.mark.xfail(strict=True, reason="steps of folders checkpoint-N and of trainer_state.json are not read yet")
 def test_transformers_trainer(tmp_path: Path) -> None:
     from transformers import Trainer, TrainingArguments
 

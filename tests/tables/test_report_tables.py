@@ -142,7 +142,7 @@ def test_json_is_strict_and_complete() -> None:
         raise AssertionError(token)
 
     read = json.loads(text, parse_constant=refuse)
-    assert (read["schema"], read["schema_version"]) == ("ncscan.report", 5)
+    assert (read["schema"], read["schema_version"]) == ("ncscan.report", 6)
     assert read["skipped"] == [{"input": "x.pt", "reason": "truncated"}]
     assert read["warnings"] == ["odd"]
     assert read["checkpoints"][0]["provenance"]["notes"]["best"] == "Infinity"

@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import torch
 from torch import nn
 
-from ncscan.checkpoints import natural
 from ncscan.errors import ModelError
 from ncscan.models.request import ModelRequest
+from ncscan.ordering import natural
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module] | None] = {
     "relu": nn.ReLU,

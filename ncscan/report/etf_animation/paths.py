@@ -11,7 +11,9 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from ncscan.errors import Undefined, UsageError
+from ncscan.ordering import NOT_KNOWN
 from ncscan.report.etf_animation.simplex import Positions, positions
+from ncscan.rows import in_series
 from ncscan.tables import known_onsets
 from ncscan.wording import visible
 
@@ -55,9 +57,12 @@ def tracks(tables: Mapping[str, pd.DataFrame], wanted: Sequence[str], default: i
 
     Raises: UsageError when a run has no class of that name or number among those of its picture.
     """
-    geometry, began = tables["geometry"], known_onsets(tables["trajectory"])
+    geometry, began = in_series(tables["geometry"]), known_onsets(tables["trajectory"])
     found, missing = [], []
     for run, rows in geometry.groupby("run", sort=False):
+        if rows["step"].isna().any():
+            missing.append(f"{run}: {NOT_KNOWN}")
+            continue
         means = rows[rows["item"] == "mean"]
         known = dict(sorted(zip(means["class_index"].astype(int), means["class_name"], strict=True)))
         classes = _chosen(known, wanted, default, str(run))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ncscan.ordering import NOT_KNOWN
 from ncscan.report.figures.charts import CHARTS, PHASE, ROWS, WIDTH, ChartRow, Spec, drawn, fit, template
 from ncscan.report.figures.palette import SHADES
 from ncscan.report.figures.scales import (
@@ -23,7 +24,7 @@ from ncscan.report.figures.scales import (
     short_names,
     spread_out,
 )
-from ncscan.rows import leading, of_training
+from ncscan.rows import in_series, leading, of_training
 from ncscan.tables import checkpoint_names, known_onsets, over_seeds, points, read_layer
 from ncscan.trajectory import MAIN
 from ncscan.wording import number, visible
@@ -48,7 +49,7 @@ class Charted(NamedTuple):
 def charted(tables: Mapping[str, pd.DataFrame]) -> Iterator[Charted]:
     """Yield every chart of the main numbers: of all runs together, then run by run."""
     frame = points(tables["metrics"], tables["weights"])
-    frame = of_training(frame)
+    frame = in_series(of_training(frame))
     main = pd.DataFrame(MAIN, columns=["metric", "quantity"])
     frame = leading(frame.merge(main, on=["metric", "quantity"]), ["run", "checkpoint", "layer", "metric", "quantity"])
     if frame.empty:
@@ -71,7 +72,10 @@ def _of_run(own: pd.DataFrame, folder: str, scale: Scale, onset: int | None) -> 
     run, metric, quantity = (str(own[name].iloc[0]) for name in ("run", "metric", "quantity"))
     what, name = _called(metric, quantity), f"{folder}/{_file_name(f'{metric} {quantity}')}"
     own = own.sort_values(["depth", "step"], kind="stable")
-    layers, checkpoints = list(dict.fromkeys(own["layer"])), own.drop_duplicates("checkpoint").sort_values("step")
+    layers = list(dict.fromkeys(own["layer"]))
+    checkpoints = own.drop_duplicates("checkpoint").sort_values("step", kind="stable")
+    if checkpoints["step"].isna().any():
+        checkpoints = checkpoints.iloc[-1:]  # the order of the run is not known: one is shown as if alone
     shades = {layer: shade_of(i, len(layers), SHADES["depth"]) for i, layer in enumerate(layers)}
     # Over steps: a line a layer, an even choice of layers where there are many.
     y = scale.to_vega()
@@ -88,34 +92,43 @@ def _of_run(own: pd.DataFrame, folder: str, scale: Scale, onset: int | None) -> 
         told = f"dark to light: {visible(str(layers[0]))} to {visible(str(layers[-1]))}" if len(layers) > 1 else ""
         yield _charted(f"{name}-steps", "trajectory", label, {ROWS: rows, PHASE: phase}, told, x=_steps(own), y=y)
     if len(layers) > 1:
-        # Over depth: the first and the last checkpoint.
-        names = dict(zip(layers, short_names([str(layer) for layer in layers]), strict=True))
-        first, last = checkpoints.iloc[0], checkpoints.iloc[-1]
+        yield from _over_depth(own, checkpoints, layers, name, visible(run), what, scale)
+
+
+def _over_depth(
+    own: pd.DataFrame, checkpoints: pd.DataFrame, layers: Sequence[Any], name: str, run: str, what: str, scale: Scale
+) -> Iterator[Charted]:
+    """Yield the charts of a run over depth: of its first and last checkpoint, and of all in a heat map."""
+    names = dict(zip(layers, short_names([str(layer) for layer in layers]), strict=True))
+    first, last = checkpoints.iloc[0], checkpoints.iloc[-1]
+    depth_rows = [
+        {**_depth_row(row, names), "line": str(step), "shade": shade, "wide": wide, "dot": wide}
+        for step, shade, wide in _ends(first["checkpoint"], last["checkpoint"])
+        for row in own[own["checkpoint"] == step].itertuples()
+    ]
+    x = {
+        "scale": {"type": "point", "padding": 0.3, "domain": list(names.values())},
+        "values": spread_out(list(names.values()), 24),
+    }
+    label = f"{what} over depth, at the first and the last step; {run}"
+    told = "thin: the first step; dashes: what chance reads"
+    if pd.isna(last["step"]):
+        label = f"{what} over depth, at {visible(str(last['checkpoint']))}; {run}"
+        told = f"{NOT_KNOWN}; dashes: what chance reads"
+    yield _charted(f"{name}-depth", "profile", label, {ROWS: depth_rows}, told, x=x, y=scale.to_vega())
+    if len(checkpoints) > 1:
+        # Both at once: layer × step.
+        times = dict(zip(checkpoints["checkpoint"], checkpoint_names(checkpoints), strict=True))
         rows = [
-            {**_depth_row(row, names), "line": str(step), "shade": shade, "wide": wide, "dot": wide}
-            for step, shade, wide in _ends(first["checkpoint"], last["checkpoint"])
-            for row in own[own["checkpoint"] == step].itertuples()
+            {"x": times[checkpoint], "y": names[layer], "shade": _heat(value, scale)}
+            for checkpoint, layer, value in zip(own["checkpoint"], own["layer"], own["value"], strict=True)
         ]
-        x = {
-            "scale": {"type": "point", "padding": 0.3, "domain": list(names.values())},
-            "values": spread_out(list(names.values()), 24),
-        }
-        label = f"{what} over depth, at the first and the last step; {visible(run)}"
-        told = "thin: the first step; dashes: what chance reads"
-        yield _charted(f"{name}-depth", "profile", label, {ROWS: rows}, told, x=x, y=y)
-        if len(checkpoints) > 1:
-            # Both at once: layer × step.
-            times = dict(zip(checkpoints["checkpoint"], checkpoint_names(checkpoints), strict=True))
-            rows = [
-                {"x": times[checkpoint], "y": names[layer], "shade": _heat(value, scale)}
-                for checkpoint, layer, value in zip(own["checkpoint"], own["layer"], own["value"], strict=True)
-            ]
-            axes = {"x": {"scale": {"domain": list(times.values())}, "title": None}}
-            axes["y"] = {"scale": {"domain": list(names.values())}}
-            label = f"{what} by layer and step; {visible(run)}"
-            told = f"pale to dark: {number(scale.domain[0])} to {number(scale.domain[1])}"
-            height = 60 + 18 * len(layers)
-            yield _charted(f"{name}-map", "map", label, {ROWS: rows}, told, height=height, **axes)
+        axes = {"x": {"scale": {"domain": list(times.values())}, "title": None}}
+        axes["y"] = {"scale": {"domain": list(names.values())}}
+        label = f"{what} by layer and step; {run}"
+        told = f"pale to dark: {number(scale.domain[0])} to {number(scale.domain[1])}"
+        height = 60 + 18 * len(layers)
+        yield _charted(f"{name}-map", "map", label, {ROWS: rows}, told, height=height, **axes)
 
 
 def _of_all_runs(
@@ -137,6 +150,8 @@ def _of_all_runs(
             spread = at[["low", "high"]] if of_groups else at[["low", "high"]] * np.nan
             for step, value, low, high in zip(at["step"], at["value"], spread["low"], spread["high"], strict=True):
                 ends = {"low": _value(low), "high": _value(high)}
+                if pd.isna(step):
+                    continue  # where the order of a run is not known, it has no line
                 rows.append({**same, "x": int(step), "y": _value(value), **ends, "dot": same["wide"]})
     if any(row["y"] is not None for row in rows) and len({row["x"] for row in rows}) > 1:
         label = f"{_called(metric, quantity)} over steps, a line per run or group"
@@ -171,12 +186,11 @@ def _of_classes(classes: pd.DataFrame, folder: str) -> Iterator[Charted]:
         ("pair_cosine", "", "cosines of the class means"),
         ("nc3_pair_cosine", "nc3_class_cosine", "cosines of the classifier's rows (down) with the class means"),
     ):
-        own = of_training(classes[classes["metric"].isin((metric, own_class))])
+        own = in_series(of_training(classes[classes["metric"].isin((metric, own_class))]))
         pairs = own[own["metric"] == metric]
         if pairs["value"].notna().sum() == 0:
             continue
-        last = pairs[pairs["step"] == pairs["step"].max()]
-        layer, checkpoint = last["layer"].iloc[-1], last["checkpoint"].iloc[-1]
+        layer, checkpoint = pairs.sort_values("step", kind="stable")[["layer", "checkpoint"]].iloc[-1]
         own = own[(own["layer"] == layer) & (own["checkpoint"] == checkpoint)]
         index = sorted({int(c) for c in [*own["class_index"], *own["other_index"].dropna()]})
         names = {c: _class_name(own, c) for c in index}

@@ -6,6 +6,7 @@ In: the tables of a report. Out: rows of panels.
 import pandas as pd
 
 from ncscan.errors import Undefined
+from ncscan.ordering import NOT_KNOWN
 from ncscan.report.figures import numbers
 from ncscan.report.figures.numbers import Head, PanelNumbers, Tables
 from ncscan.report.figures.panels import Look, Panel, empty, lines, matrix, points, short
@@ -116,6 +117,9 @@ def _cosines(tables: Tables, group: str, layer: str) -> pd.DataFrame:
     owner = classes["group"].where(classes["group"] != "", classes["run"])
     rows = classes[(owner == group) & (classes["layer"] == layer) & (classes["metric"] == "pair_cosine")]
     rows = of_training(rows)
+    if len(rows) and rows["step"].isna().all():
+        raise Undefined(NOT_KNOWN)
+    rows = rows[rows["step"].notna()]
     rows = rows[rows["step"] == rows.groupby("run")["step"].transform("max")]
     known = rows[rows["value"].notna()]
     if known.empty:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ncscan.layer_graph import joined, joined_in_words
+from ncscan.ordering import NOT_KNOWN
 from ncscan.rows import of_main_split
 from ncscan.splits import TRAINING
 from ncscan.tables import compared, rows_in_convention
@@ -104,6 +105,9 @@ def of_head(rows: pd.DataFrame, head_of: Mapping[str, Head]) -> pd.DataFrame:
 
 def over_steps(rows: pd.DataFrame) -> PanelNumbers:
     """Return mean and spread at every step."""
+    rows, unknown = _with_steps(rows)
+    if unknown:
+        return PanelNumbers(_grouped(rows), unknown)
     if rows["step"].nunique() < 2 and len(rows):
         return PanelNumbers(_grouped(rows.iloc[:0]), "one step: nothing to draw over the training")
     return _numbers(rows)
@@ -111,12 +115,12 @@ def over_steps(rows: pd.DataFrame) -> PanelNumbers:
 
 def at_end(rows: pd.DataFrame) -> PanelNumbers:
     """Return mean and spread over the last checkpoint of each run."""
-    return _numbers(_at(rows, "max"))
+    return _end(rows, "max")
 
 
 def at_start(rows: pd.DataFrame) -> PanelNumbers:
     """Return mean and spread over the first checkpoint of each run."""
-    return _numbers(_at(rows, "min"))
+    return _end(rows, "min")
 
 
 def summarised(rows: pd.DataFrame, how: Mapping[str, str]) -> pd.DataFrame:
@@ -135,9 +139,17 @@ def _filled(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(split=TRAINING, centred=False, kind="", reduction="", weighting="", classifier="")
 
 
-def _at(rows: pd.DataFrame, which: Literal["min", "max"]) -> pd.DataFrame:
-    """Return each run's own first or last checkpoint; those of a group count as one step."""
-    return rows[rows["step"] == rows.groupby("run")["step"].transform(which)].assign(step=0)
+def _end(rows: pd.DataFrame, which: Literal["min", "max"]) -> PanelNumbers:
+    """Return mean and spread over each run's own first or last checkpoint; those of a group count as one step."""
+    rows, unknown = _with_steps(rows)
+    at_end = rows[rows["step"] == rows.groupby("run")["step"].transform(which)].assign(step=0)
+    return PanelNumbers(_grouped(at_end), unknown) if unknown else _numbers(at_end)
+
+
+def _with_steps(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the rows of checkpoints that have a step, and where none has one why not."""
+    known = rows[rows["step"].notna()]
+    return known, NOT_KNOWN if len(rows) and known.empty else ""
 
 
 def _numbers(rows: pd.DataFrame) -> PanelNumbers:

@@ -11,6 +11,7 @@ from ncscan.report.figures import depth, jacot, terminal
 from ncscan.report.figures.numbers import Tables, runs
 from ncscan.report.figures.panels import CONFIG, Look, Panel, look
 from ncscan.report.figures.rendering import as_file
+from ncscan.rows import in_series
 
 __all__ = ["PRESETS", "Preset", "figure", "preset"]
 
@@ -75,6 +76,7 @@ def figure(name: str, tables: Tables, form: str) -> bytes:
     Raises: UsageError when there is no such preset.
     """
     wanted = preset(name)
+    tables = {each: in_series(table) for each, table in tables.items()}
     datasets: dict[str, Any] = {}
     rows = []
     for row in wanted.panels(tables, look(runs(tables))):

@@ -100,10 +100,16 @@ def _thinned(frame: pd.DataFrame, leads: pd.DataFrame) -> tuple[pd.DataFrame, li
         frame = frame.merge(leads, on=list(KEYS))
         said.append("the first quantity and weighting of each metric")
     if len(frame) > MOST_NUMBERS:
-        steps = {run: sorted(set(own.dropna())) for run, own in frame.groupby("run", sort=False)["step"]}
-        most = max(FEWEST_STEPS, max(map(len, steps.values())) * MOST_NUMBERS // len(frame))
-        kept = {run: set(spread_out(own, most)) for run, own in steps.items()}
-        frame = frame[[step in kept[run] for run, step in zip(frame["run"], frame["step"], strict=True)]]
+        # What has no step is kept by its name.
+        at = frame["step"].astype(object).where(frame["step"].notna(), frame["checkpoint"])
+        steps = {
+            run: (sorted(set(own.dropna())), list(dict.fromkeys(at[own.index[own.isna()]])))
+            for run, own in frame.groupby("run", sort=False)["step"]
+        }
+        longest = max(len(known) + len(names) for known, names in steps.values())
+        most = max(FEWEST_STEPS, longest * MOST_NUMBERS // len(frame))
+        kept = {run: {*spread_out(known, most), *spread_out(names, most)} for run, (known, names) in steps.items()}
+        frame = frame[[step in kept[run] for run, step in zip(frame["run"], at, strict=True)]]
         said.append(f"{most} steps of each run")
     if len(frame) > MOST_NUMBERS:
         places = list(dict.fromkeys(frame["layer"]))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ncscan.report.figures.scales import spread_out
 from ncscan.report.html.packing import coded
+from ncscan.rows import in_series
 
 MOST_CLAIMS = 12_000
 MOST_CLASS_CLAIMS = 20
@@ -41,7 +42,7 @@ def claims(theory: pd.DataFrame, runs: Mapping[str, int]) -> tuple[dict[str, Any
 
 def findings(trajectory: pd.DataFrame, runs: Mapping[str, int]) -> dict[str, Any]:
     """Return what became of each run: over its steps, and over depth at its last checkpoint; the CSV has the rest."""
-    of_checkpoints = trajectory[trajectory["checkpoint"] != ""]
+    of_checkpoints = in_series(trajectory[trajectory["checkpoint"] != ""])
     last = {run: own.iloc[-1] for run, own in of_checkpoints.groupby("run", sort=False)["checkpoint"]}
     here = trajectory["checkpoint"] == trajectory["run"].map(last)
     shown = trajectory[(here | (trajectory["checkpoint"] == "")) & ~trajectory["finding"].isin(IN_CHARTS)]

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from ncscan.ordering import NOT_KNOWN, ORDER
 from ncscan.report.verdict.judging import Aspect, RunNumber
 from ncscan.report.verdict.rules import CLEARLY_OF_FEW
 from ncscan.trajectory import COLLAPSED, FEWEST
@@ -57,23 +58,35 @@ class Doubt:
 def doubts(
     run: str,
     checkpoints: Sequence[Mapping[str, Any]],
+    series: Sequence[Mapping[str, Any]],
     layers: pd.DataFrame,
     judged: Sequence[Aspect],
     error: RunNumber | None,
     warnings: Sequence[str],
 ) -> tuple[Doubt, ...]:
-    """Return everything that is doubtful about one run, what matters most first."""
-    of_checkpoints = tuple(_of_checkpoints(checkpoints))
+    """Return everything that is doubtful about one run, what matters most first.
+
+    Args:
+        run: its name.
+        checkpoints: all of the run.
+        series: those that are judged as its steps, in order; one of them where their order is not known.
+        layers: the rows of metrics.csv of these.
+        judged: what was judged of them.
+        error: the training error.
+        warnings: as of `verdicts`.
+    """
+    of_checkpoints, of_run = tuple(_of_checkpoints(checkpoints)), tuple(_integrity(run, checkpoints, warnings))
     return (
+        *(doubt for doubt in of_run if doubt.kind == "steps"),
         *(doubt for doubt in of_checkpoints if doubt.kind == "lacking classes"),
-        *_integrity(run, checkpoints, warnings),
+        *(doubt for doubt in of_run if doubt.kind != "steps"),
         *(doubt for doubt in of_checkpoints if doubt.kind != "lacking classes"),
         *_fit(error),
-        *_classes(checkpoints, layers),
-        *_from_the_start(checkpoints, layers, judged),
+        *_classes(series, layers),
+        *_from_the_start(series, layers, judged),
         *_numbers(judged),
-        *_undefined(checkpoints, layers, judged),
-        *_few(checkpoints),
+        *_undefined(series, layers, judged),
+        *_few(series),
     )
 
 
@@ -86,7 +99,7 @@ def _integrity(run: str, checkpoints: Sequence[Mapping[str, Any]], warnings: Seq
             re.search(rf"(?:^|[ ,:]){re.escape(name)}(?:$|[ ,:])", warning) for name in names
         )
         if about and warning not in own:
-            yield Doubt("integrity", _sentence(warning))
+            yield Doubt("steps" if NOT_KNOWN in warning else "integrity", _sentence(warning))
 
 
 def _of_checkpoints(checkpoints: Sequence[Mapping[str, Any]]) -> Iterator[Doubt]:
@@ -175,14 +188,16 @@ def _undefined(
 
 def _few(checkpoints: Sequence[Mapping[str, Any]]) -> Iterator[Doubt]:
     n = len(checkpoints)
+    if checkpoints[-1].get("step") is None and checkpoints[-1].get("step_unit") == ORDER:
+        return  # the first doubt of all says more
     if n == 1:
         yield Doubt(
             "few checkpoints", "There is one checkpoint: since when, how fast and whether at rest cannot be told."
         )
     elif n < FEWEST:
         yield Doubt("few checkpoints", f"There are {n} checkpoints: a rate needs {FEWEST} in the terminal phase.")
-    if n > 1 and checkpoints[-1].get("step_unit") == "order":
-        yield Doubt("steps", "Nothing tells the steps of the checkpoints: they are in the order of their names.")
+    if n > 1 and checkpoints[-1].get("step_unit") == ORDER:
+        yield Doubt("steps", "Of the checkpoints only the order is known, not the steps: no rate can be told.")
 
 
 def _sentence(text: str) -> str:

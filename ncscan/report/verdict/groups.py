@@ -107,7 +107,9 @@ def _average(metric: str, quantity: str, own: Sequence[RunVerdict]) -> Average:
     numbers: list[RunNumber | None] = [
         each.error if metric == "error" else next((e for e in each.entries if e.metric == metric), None) for each in own
     ]
-    values = [found.last for found in numbers if found is not None and found.last is not None]
+    # A run whose order is not known has no last checkpoint to speak of.
+    known = [found for found, each in zip(numbers, own, strict=True) if found is not None and each.step is not None]
+    values = [found.last for found in known if found.last is not None]
     mean = statistics.fmean(values) if values else None
     return Average(metric, quantity, len(values), mean, statistics.stdev(values) if len(values) > 1 else None)
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
+from ncscan.ordering import BESIDE
 from ncscan.report.verdict.caveats import Doubt, doubts
 from ncscan.report.verdict.finding_sentences import Told, depth, motion, since, weight_decay
 from ncscan.report.verdict.judging import Aspect, RunNumber, entries, headline, number_over, over_checkpoints
 from ncscan.report.verdict.phrases import when
 from ncscan.report.verdict.rules import Judgement, overall
 from ncscan.report.verdict.theory_claims import Certificate, Hypothesis, certificates, hypotheses, theorem
-from ncscan.rows import of_main_split
+from ncscan.rows import in_series, of_main_split
 from ncscan.tables import read_layer
 from ncscan.wording import percent
 
@@ -67,19 +68,24 @@ def verdict(
         checkpoints: what is known of this run's, in order, at least one.
         warnings: as of `verdicts`.
     """
-    run, last = str(checkpoints[0]["run"]), checkpoints[-1]
+    run = str(checkpoints[0]["run"])
+    # What stands beside the run is none of its steps; where none has a step, the one at hand is judged as if alone.
+    series = [known for known in checkpoints if known.get("step_unit") != BESIDE] or list(checkpoints)
+    ordered = len(series) == 1 or series[-1].get("step") is not None
+    last = series[-1]
+    seen = series if ordered else [last]
     # Only this run, and of the theory only its last checkpoint.
     layers, maps, theory, findings = (
         table[table["run"] == run]
         for table in (tables[name] for name in ("metrics", "weights", "theory", "trajectory"))
     )
-    layers = of_main_split(layers)
+    layers, maps = of_main_split(in_series(layers)), in_series(maps)
     theory = theory[theory["checkpoint"] == last["checkpoint"]]
     # Everything is judged at the layer that the classifier reads, or at the last one where there is none.
     reads, has_classifier = _judged_at(layers)
     obstacle = "" if has_classifier else "no linear map writes the logits, so there is no classifier to compare with"
-    judged = entries(layers, maps, checkpoints, reads, obstacle)
-    error, unit = _error(layers, checkpoints), str(last.get("step_unit", ""))
+    judged = entries(layers, maps, seen, reads, obstacle)
+    error, unit = _error(layers, seen), str(last.get("step_unit", ""))
     assumed = hypotheses(theory)
     step = last.get("step")
     return RunVerdict(
@@ -88,23 +94,23 @@ def verdict(
         checkpoint=str(last["checkpoint"]),
         step=step,
         step_unit=unit,
-        steps=tuple(known.get("step") for known in checkpoints),
+        steps=tuple(known.get("step") for known in seen),
         reads=reads,
         has_classifier=has_classifier,
         judgement=overall({entry.aspect: entry.judgement for entry in judged}),
-        scope=_scope(checkpoints, error),
-        headline=f"At the last checkpoint, {when(last)}: {headline(judged)}.",
+        scope=_scope(checkpoints, series, error, ordered=ordered),
+        headline=f"{_at(last, ordered=ordered)}: {headline(judged)}.",
         error=error,
-        head_condition=_head_condition(maps, checkpoints),
+        head_condition=_head_condition(maps, seen),
         entries=judged,
         depth=depth(findings, str(last["checkpoint"])),
-        since=since(findings, judged, unit),
-        motion=motion(findings, judged, unit, step),
+        since=since(findings, judged, unit) if ordered else (),
+        motion=motion(findings, judged, unit, step) if ordered else (),
         theorem=theorem(theory, assumed),
         hypotheses=assumed,
         certificates=certificates(theory, reads),
-        weight_decay=weight_decay(findings, unit, _length(checkpoints)),
-        doubts=doubts(run, checkpoints, layers, judged, error, warnings),
+        weight_decay=weight_decay(findings, unit, _length(series)) if ordered else (),
+        doubts=doubts(run, checkpoints, seen, layers, judged, error, warnings),
     )
 
 
@@ -157,15 +163,30 @@ def _length(checkpoints: Sequence[Mapping[str, Any]]) -> int | None:
     return None if first is None or last is None else last - first
 
 
-def _scope(checkpoints: Sequence[Mapping[str, Any]], error: RunNumber | None) -> str:
-    first, last = checkpoints[0], checkpoints[-1]
-    what = (
-        f"{len(checkpoints)} checkpoints, {when(first)} to {when(last)}"
-        if len(checkpoints) > 1
-        else f"One checkpoint, {when(last)}"
-    )
+def _at(last: Mapping[str, Any], *, ordered: bool) -> str:
+    return f"At the last checkpoint, {when(last)}" if ordered else f"At {when(last)}, which need not be the last"
+
+
+def _scope(
+    checkpoints: Sequence[Mapping[str, Any]],
+    series: Sequence[Mapping[str, Any]],
+    error: RunNumber | None,
+    *,
+    ordered: bool,
+) -> str:
+    first, last = series[0], series[-1]
+    if not ordered:
+        what = f"{len(series)} checkpoints, in an order that is not known"
+    elif len(series) > 1:
+        what = f"{len(series)} checkpoints, {when(first)} to {when(last)}"
+    else:
+        what = f"One checkpoint, {when(last)}"
+    if beside := len(checkpoints) - len(series):
+        what += f", and {beside} beside {'it' if len(series) == 1 else 'them'}"
     if last.get("n_samples") is not None and last.get("n_classes") is not None:
         what += f", on {last['n_samples']:,} samples of {last['n_classes']} classes"
     if error is None or error.last is None:
         return f"{what}."
-    return f"{what}. The training error {'ends at' if len(checkpoints) > 1 else 'is'} {percent(error.last)}."
+    if not ordered:
+        return f"{what}."
+    return f"{what}. The training error {'ends at' if len(series) > 1 else 'is'} {percent(error.last)}."

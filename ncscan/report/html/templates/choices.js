@@ -6,6 +6,9 @@ const run = () => data.runs[chosen.run];
 const about = (n = chosen.number) => data.numbers[n];
 const current = () => seriesOf(run(), chosen.number, chosen.split);
 const stepName = (step = chosen.step) => run().labels[step];
+/** The places of the steps of a run: what stands beside it has none, and nothing has where its order is not known. */
+const stepped = (one = run()) => [...one.steps.keys()].filter((step) => one.steps[step] !== null);
+const lastOf = (one = run()) => stepped(one).at(-1) ?? one.steps.length - 1;
 const titleOf = (one = run()) => (one.seeds ? `${one.name}, mean of ${one.seeds} seeds` : one.name);
 
 /** The reduction of a layer belongs to the convention of its numbers. */
@@ -43,9 +46,10 @@ function change(changes) {
 function newRun() {
   const one = run();
   byId("run").value = chosen.run;
-  chosen.step = one.steps.length - 1;
-  Object.assign(byId("step"), { max: chosen.step, value: chosen.step });
-  for (const id of ["step", "play"]) byId(id).disabled = one.steps.length < 2;
+  chosen.step = lastOf(one);
+  Object.assign(byId("step"), { max: one.steps.length - 1, value: chosen.step });
+  byId("step").disabled = one.steps.length < 2;
+  byId("play").disabled = stepped(one).length < 2;
   const splits = [...new Set(one.series.map((each) => each.split))];
   if (!splits.includes(chosen.split)) chosen.split = splits.includes("train") ? "train" : splits[0];
   byId("split").replaceChildren(...splits.map((name) => make("option", { value: name, textContent: name })));
@@ -118,8 +122,8 @@ function play() {
   if (playing) return stop();
   button.textContent = "❚❚";
   button.setAttribute("aria-label", "Stop");
-  if (chosen.step >= run().steps.length - 1) moveTo(0);
-  playing = setInterval(() => (chosen.step < run().steps.length - 1 ? moveTo(chosen.step + 1) : stop()), 800);
+  if (chosen.step >= lastOf()) moveTo(0);
+  playing = setInterval(() => (chosen.step < lastOf() ? moveTo(chosen.step + 1) : stop()), 800);
 }
 
 function moveTo(step) {

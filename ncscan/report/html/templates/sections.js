@@ -4,9 +4,11 @@
 const MOST_LINES = 40, MOST_CELLS = 6000, MOST_DOTS = 80;
 
 function phase(one) {
-  const last = one.steps.at(-1);
+  const last = one.steps[lastOf(one)];
   return one.onset === null || one.onset === undefined || last === null ? [] : [{ from: one.onset, to: last }];
 }
+
+const NO_ORDER = "The order of its checkpoints is not known: there are no steps to draw it over.";
 
 const placesOf = (series) => series.places.map((at, column) => ({ ...run().places[at], at, column }));
 
@@ -15,8 +17,8 @@ function trajectoryRows(one, series, n, kept) {
   const lines = spreadOut(places, MOST_LINES);
   const dots = lines.length * one.steps.length <= MOST_DOTS ? 1 : 0;
   return lines.flatMap((place) =>
-    one.steps.map((x, step) => {
-      const found = cell(one, series, step, place.column);
+    stepped(one).map((step) => {
+      const x = one.steps[step], found = cell(one, series, step, place.column);
       const shade = shadeOf(series.places.indexOf(place.at), series.places.length, data.shades.depth);
       return { x, y: found.value, exact: found.value, line: place.name, shade, dot: dots, ...told(place, step, found, n, one) };
     }),
@@ -36,7 +38,7 @@ part(["run", "number", "split", "layers"], () => {
   const series = current(), one = run();
   const axes = { x: { ...one.axis, title: one.unit || "step" }, y: about().axis };
   const rows = series ? trajectoryRows(one, series, chosen.number, chosen.layers) : [];
-  return draw("trajectory", "trajectory", axes, { rows, phase: phase(one) }, { metric: about().label, of: about().metric, run: titleOf(), none: chosen.layers?.size === 0 ? "No layer is chosen." : "This run has no such number.", key: depthKey(series, one) });
+  return draw("trajectory", "trajectory", axes, { rows, phase: phase(one) }, { metric: about().label, of: about().metric, run: titleOf(), none: chosen.layers?.size === 0 ? "No layer is chosen." : series && !stepped(one).length ? NO_ORDER : "This run has no such number.", key: depthKey(series, one) });
 });
 
 /** Which colours the first and the last layer have. */
@@ -45,9 +47,9 @@ const depthKey = (series, one) =>
 
 
 part(["run", "number", "split", "step"], () => {
-  const series = current(), one = run(), last = one.steps.length - 1;
+  const series = current(), one = run(), known = stepped(one), ends = known.length > 1 ? [known[0], known.at(-1)] : [];
   const places = series ? placesOf(series) : [];
-  const moments = [...new Set([0, last, chosen.step])].sort((a, b) => (a === chosen.step) - (b === chosen.step));
+  const moments = [...new Set([...ends, chosen.step])].sort((a, b) => (a === chosen.step) - (b === chosen.step));
   const rows = moments.flatMap((step) =>
     places.map((place) => {
       const found = cell(one, series, step, place.column), full = step === chosen.step;
@@ -62,7 +64,7 @@ part(["run", "number", "split", "step"], () => {
   );
   const labels = places.map((place) => place.short);
   const x = { scale: { type: "point", padding: 0.3, domain: labels }, values: spreadOut(labels, 28) };
-  return draw("profile", "profile", { x, y: about().axis }, { rows }, { metric: about().label, of: about().metric, step: stepName(), run: titleOf(), key: last ? { ramp: "step", first: one.labels[0], last: one.labels[last] } : null });
+  return draw("profile", "profile", { x, y: about().axis }, { rows }, { metric: about().label, of: about().metric, step: stepName(), run: titleOf(), key: ends.length ? { ramp: "step", first: one.labels[ends[0]], last: one.labels[ends[1]] } : null });
 });
 
 part(["run", "number", "split"], () => {
@@ -80,7 +82,8 @@ part(["run", "number", "split"], () => {
     }),
   );
   const labels = places.map((place) => place.short);
-  const axes = { x: { scale: { domain: names }, title: one.unit || "step" }, y: { scale: { domain: labels } } };
+  const title = stepped(one).length ? one.unit || "step" : "checkpoint; their order is not known";
+  const axes = { x: { scale: { domain: names }, title }, y: { scale: { domain: labels } } };
   return draw("map", "map", axes, { rows }, { metric: about().label, of: about().metric, run: titleOf(), key: { ramp: "heat", first: number(about().domain[0]), last: number(about().domain[1]) } }, Math.max(120, Math.min(900, 18 * labels.length + 60)));
 });
 
@@ -104,8 +107,8 @@ function compareRows(n) {
     const series = seriesOf(one, n, "train");
     if (!series) return [];
     const alone = one.seeds || !data.runs.some((other) => other.seeds && other.group === one.group);
-    return one.steps.map((x, step) => {
-      const found = ofRun(one, series, step);
+    return stepped(one).map((step) => {
+      const x = one.steps[step], found = ofRun(one, series, step);
       const spread = one.seeds && found.low !== null ? `± ${number((found.high - found.low) / 2)}` : "–";
       return {
         x, y: found.value, exact: found.value, line: titleOf(one), shade: groupShade(one), wide: alone ? 1 : 0, dot: alone && one.steps.length < 30 ? 1 : 0,
@@ -142,7 +145,7 @@ for (const [id, metric] of [["balance", "balancedness"], ["condition", "weight_c
     const n = numberOf(metric), one = run(), series = n < 0 ? undefined : seriesOf(one, n, "train");
     const rows = series ? trajectoryRows(one, series, n).filter((row) => row.y !== null) : [];
     const axes = { x: { ...one.axis, title: one.unit || "step" }, y: n < 0 ? {} : about(n).axis };
-    return draw(id, "trajectory", axes, { rows, phase: phase(one) }, { metric: n < 0 ? metric : about(n).label, of: metric, run: titleOf(), none: `There is no ${metric} of this run.`, key: depthKey(series, one) }, 240);
+    return draw(id, "trajectory", axes, { rows, phase: phase(one) }, { metric: n < 0 ? metric : about(n).label, of: metric, run: titleOf(), none: series && !stepped(one).length ? NO_ORDER : `There is no ${metric} of this run.`, key: depthKey(series, one) }, 240);
   });
 }
 
