@@ -155,7 +155,8 @@ def _of_tables(described: DescribedDump, stored: Stored) -> Iterator[str]:
     dtype, kind, shape = stored.logits
     output = next(tap for tap in described.graph.taps if tap.is_output)
     if shape[-1:] != (described.graph.n_outputs,) or not shape[-1]:
-        yield f"there are {shape[-1]} logits a sample, and the output of the network is {_shape(output.shape)}"
+        n_outputs = described.graph.n_outputs
+        yield f"there are {shape[-1]} logits a sample, and the network decides between {n_outputs} classes"
     if dtype != output.dtype or not _fits(dtype, kind):
         yield f"the logits are {output.dtype!a:.30}, called {dtype!a:.30} and stored as {kind}"
     if stored.sample_ids != (np.dtype(np.int64), (described.n_samples,)):
