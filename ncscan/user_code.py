@@ -5,16 +5,15 @@ is not ours, so what such code raises becomes one line here, with the user's own
 """
 
 import importlib
-import pkgutil
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from ncscan.errors import NcscanError, named
+from ncscan.errors import NcscanError, UsageError, named
 
 
 def call(spec: str, base: Path | None, error: type[NcscanError]) -> object:
@@ -22,18 +21,35 @@ def call(spec: str, base: Path | None, error: type[NcscanError]) -> object:
 
     Random numbers of torch start from one seed, so a model's untrained rest or a random subset is the same each time.
 
-    Raises: `error` when there is no such function, or it raises.
+    Raises: UsageError when there is no such function; `error` when it, or its module, raises.
     """
+    function = find(spec, base, error)
+    with _importing_from((base or Path()).resolve()), guarded(spec, error), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return function()
+
+
+def find(spec: str, base: Path | None, error: type[NcscanError]) -> Callable[[], object]:
+    """Import `module:function` and return it; raises as `call` does."""
     name, _, function = spec.partition(":")
     if not all(part.isidentifier() for part in (*name.split("."), *function.split("."))):
-        raise error(f"{spec!a:.100} is not written as module:function")
+        raise UsageError(f"{spec!a:.100} is not written as module:function")
     folder = (base or Path()).resolve()
     with _importing_from(folder), guarded(spec, error), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found: object = pkgutil.resolve_name(spec)
+        try:
+            found: object = importlib.import_module(name)
+        except ModuleNotFoundError as missing:
+            if missing.name is None or not f"{name}.".startswith(f"{missing.name}."):
+                raise  # one that this module imports
+            raise UsageError(f"{spec}: there is no module {missing.name}, neither here nor installed") from missing
+        for part in function.split("."):
+            if not hasattr(found, part):
+                raise UsageError(f"{spec}: {name} has no {function}")
+            found = getattr(found, part)
         if not callable(found):
-            raise error(f"{spec}: is a {type(found).__name__}, not a function")
-        return found()
+            raise UsageError(f"{spec}: is a {type(found).__name__}, not a function")
+        return found
 
 
 @contextmanager
@@ -43,8 +59,10 @@ def guarded(spec: str, error: type[NcscanError]) -> Iterator[None]:
         yield
     except NcscanError:
         raise
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
     # Code that is not ours may raise anything, and a script's `sys.exit()` at import must not end an audit.
-    except (Exception, SystemExit) as raised:
+    except BaseException as raised:
         raise error(f"{spec} failed: {named(raised)}; call it in Python to see the whole traceback") from raised
 
 

@@ -1,6 +1,7 @@
 """Numbers and strangers' texts as people read them: in the terminal, on the pages and in figures."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -51,6 +52,20 @@ def listed_up_to(most: int, items: Sequence[str]) -> str:
     """
     shown = ", ".join(visible(item) for item in items[:most])
     return f"{shown} and {len(items) - most} more" if len(items) > most else shown
+
+
+def alike(text: str, name: str = "") -> str:
+    """Return what two texts of one kind have in common: neither their numbers nor the input that they name.
+
+    Args:
+        text: a reason or a doubt.
+        name: of the input; a path that ends in it, or contains it, is left out.
+
+    >>> alike("/runs/a/step_5.pt: fills 3 of 6 tensors", "step_5.pt"), alike("accuracy 9.5%, not 98.0%")
+    ('… fills # of # tensors', 'accuracy #%, not #%')
+    """
+    bare = re.sub(rf"\S*{re.escape(name)}\S*", "…", text) if name else text
+    return re.sub(r"\d[\d.,]*(?<![.,])", "#", bare)
 
 
 def visible(text: str) -> str:

@@ -5,9 +5,9 @@ them.
 """
 
 import os
-from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich import box
 from rich.console import Console
@@ -16,10 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ncscan.wording import visible
+from ncscan.errors import named
+from ncscan.wording import alike, listed_up_to, visible
 
 if TYPE_CHECKING:
-    from ncscan.pipeline.events import Event
+    from ncscan.pipeline.events import Event, Skipped
+
+NAMED = 3
+"""The number of inputs that a line names beside its example; of the others it gives the count."""
 
 
 class Stream(Console):
@@ -55,15 +59,38 @@ def warn(warning: str) -> None:
     err.print(f"[yellow]warning:[/] {shown(warning)}", soft_wrap=True)
 
 
+def warn_of_kinds(warnings: Iterable[str]) -> None:
+    """Print one warning of each kind, and how many there are that differ in their numbers alone."""
+    kinds: dict[str, list[str]] = {}
+    for warning in warnings:
+        kinds.setdefault(alike(warning), []).append(warning)
+    for found in kinds.values():
+        warn(found[0] + _more(len(found)))
+
+
+def _more(count: int, names: Sequence[str] = ()) -> str:
+    """Return how many others are like the first of so many, and the names of a few of them."""
+    if count < 2:
+        return ""
+    named = f": {listed_up_to(NAMED, names[1:])}" if names else ""
+    return f" ({count - 1:,} more alike{named})"
+
+
 def shown(text: str) -> str:
     """Return a text that may hold strangers' names: no markup, and nothing in it moves the cursor or turns a line."""
     return escape(visible(text))
 
 
+def print_trace(trace: str) -> None:
+    """Print a traceback, line by line: what strangers wrote into it moves no cursor."""
+    err.print("\n".join(map(shown, trace.splitlines())), soft_wrap=True)
+
+
 class EventPrinter:
     """Shows events as they come: bars on stderr while an input is worked on, a line on `results` once it is done.
 
-    What is doubtful of many inputs in the same words is printed for the first, and counted at the end.
+    What is doubtful of inputs, and what was skipped, is printed at the end: one line a kind, with the first example and
+    the count of the others. With `trace` each input that is skipped has a line of its own, as it comes.
     """
 
     def __init__(self, total: int | None, *, quiet: bool, trace: bool, results: Console = out) -> None:
@@ -81,17 +108,47 @@ class EventPrinter:
         )
         self._inputs = self._progress.add_task("all", total=total)
         self._current = self._progress.add_task("", total=None, visible=False)
-        self._doubts: Counter[str] = Counter()
+        self._skipped: dict[str, list[Skipped]] = {}
+        self._doubts: dict[str, list[str]] = {}
+        self._of_python = warnings.showwarning
 
     def __enter__(self) -> "EventPrinter":
+        # Libraries and models warn too, again for every checkpoint.
+        self._of_python = warnings.showwarning
+        warnings.showwarning = self._note
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        warnings.showwarning = self._of_python
         self._progress.stop()
-        for doubt, count in self._doubts.items():
-            if count > 1:
-                warn(f"{count - 1} more like the first: {doubt}")
+        for found in self._skipped.values():
+            if not str(error or "").startswith(found[0].reason):  # else it is printed as what ends the command
+                self._print_skipped(found)
+        for doubts in self._doubts.values():
+            warn(doubts[0] + _more(len(doubts)))
+
+    def _print_skipped(self, found: "Sequence[Skipped]") -> None:
+        label, reason = found[0].label, found[0].reason
+        # The reason names the file already where the file is the trouble.
+        example = reason if reason.startswith(label) else f"{label}: {reason}"
+        more = _more(len(found), [each.label for each in found])
+        err.print(f"[bold red]skipped[/] {shown(example + more)}", soft_wrap=True)
+
+    def _note(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        """Keep what Python's `warnings` would print at once."""
+        self._doubt(f"{named(message if isinstance(message, Warning) else category(message))} ({filename}:{lineno})")
+
+    def _doubt(self, doubt: str, label: str = "") -> None:
+        self._doubts.setdefault(alike(doubt), []).append(f"{label}: {doubt}" if label else doubt)
 
     def __call__(self, event: "Event") -> None:
         from ncscan.pipeline.events import Advanced, Finished, Remarked, Skipped
@@ -102,21 +159,19 @@ class EventPrinter:
                     self._current, description=shown(label), completed=done, total=total, visible=True
                 )
                 return
-            case Skipped(label, reason, _, details):
-                # The reason names the file already where the file is the trouble.
-                named = reason if reason.startswith(label) else f"{label}: {reason}"
-                err.print(f"[bold red]skipped[/] {shown(named)}", soft_wrap=True)
-                if self._trace and details:
-                    err.print(shown(details), soft_wrap=True)
+            case Skipped() if self._trace:
+                self._print_skipped([event])
+                if event.trace:
+                    print_trace(event.trace)
+            case Skipped():
+                self._skipped.setdefault(event.kind, []).append(event)
             case Finished(label, accuracy, n_samples, details, doubts):
                 if not self._quiet:
                     fit = "no class" if accuracy is None else f"accuracy {accuracy:.1%}"
                     words = f"[bold]{shown(label)}[/]: {fit} of {n_samples:,}; {shown(details)}"
                     self._results.print(words, soft_wrap=True)
                 for doubt in doubts:
-                    self._doubts[doubt] += 1
-                    if self._doubts[doubt] == 1:
-                        warn(f"{label}: {doubt}")
+                    self._doubt(doubt, label)
             case Remarked(label, text):
                 if not self._quiet:
                     err.print(f"[dim]note[/] {shown(f'{label}: {text}')}", soft_wrap=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from ncscan.cli.console import EventPrinter, out, shown, warn
+from ncscan.cli.console import EventPrinter, out, shown, warn_of_kinds
 from ncscan.cli.options import (
     AllowPartial,
     AllowUnfinished,
@@ -97,8 +97,7 @@ def diff(
                 allow_unfinished=allow_unfinished,
             )
         print_doubts(outcome)
-        for note in outcome.comparison.notes if outcome.comparison else ():
-            warn(f"left out: {note}")
+        warn_of_kinds(f"left out: {note}" for note in (outcome.comparison.notes if outcome.comparison else ()))
         if not quiet:
             _print_comparison(outcome)
         print_gates(outcome, quiet=quiet)

@@ -109,5 +109,5 @@ def print_plans(
             out.print(f"not executed: {shown(module)}", soft_wrap=True)
         total = loaded.size.total
         out.print(f"a dump: {total / 1e6:,.1f} MB; {len(own)} of them: {total * len(own) / 1e6:,.1f} MB\n")
-    outcome.settle(printer)
+    outcome.require_some()
     return outcome.exit_code

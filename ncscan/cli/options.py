@@ -175,7 +175,9 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, max=MOST, help="Samples in one batch.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, max=MOST_THREADS, help="Threads for arithmetic.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Troubles only.")]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Also show the traceback of an unexpected error.")]
+Traceback = Annotated[
+    bool, typer.Option("--traceback", help="Show each skipped input, and the traceback of what was raised.")
+]
 Dumps = Annotated[
     list[Path] | None,
     typer.Argument(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ncscan.cli.console import err, out, shown, warn
+from ncscan.cli.console import err, out, shown, warn_of_kinds
 
 if TYPE_CHECKING:
     from ncscan.pipeline.report import Reported
@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 def print_doubts(outcome: "Reported") -> None:
     for violation in outcome.violations:
         err.print(f"[bold red]a certificate is violated:[/] {shown(violation)}", soft_wrap=True)
-    for warning in outcome.warnings:
-        warn(warning)
+    warn_of_kinds(outcome.warnings)
 
 
 def print_gates(outcome: "Reported", *, quiet: bool) -> None:

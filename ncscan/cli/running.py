@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ncscan.cli.console import err, shown
+from ncscan.cli.console import err, print_trace, shown
 from ncscan.errors import NcscanError, unexpected
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def troubles(job: str, *, trace: bool) -> Iterator[None]:
     except Exception as error:  # a user meets one line, whatever failed; --traceback shows the rest
         err.print(f"[bold red]error:[/] {shown(unexpected(error))}", soft_wrap=True)
         if trace:
-            err.print(shown(traceback.format_exc()), soft_wrap=True)
+            print_trace(traceback.format_exc())
         raise typer.Exit(1) from error
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Int64
 
 from ncscan.config import Normalisation
 from ncscan.data.convert import DataRequest, Inputs, StoredSamples, named_inputs, of_arrays
-from ncscan.errors import DataError
+from ncscan.errors import DataError, UsageError
 from ncscan.sources import DATA_SOURCES, choices, form_of
 from ncscan.splits import OUTSIDE, TRAINING
 
@@ -93,7 +93,8 @@ def open_dataset(
         split: one of SPLITS; only `idx` has several in one place.
         base: the folder that files and modules are relative to, the current one by default.
 
-    Raises: DataError when it cannot be read, or its samples or labels cannot be used.
+    Raises: UsageError when it is not there, or cannot be normalised as asked; DataError when it cannot be read, or its
+        samples or labels cannot be used.
     """
     form = form_of(spec, DATA_SOURCES)
     if form is None:
@@ -162,15 +163,15 @@ def _check_normalize(values: torch.Tensor, name: str, normalize: Normalisation |
     means, stds = normalize
     channels = values.shape[1] if values.dim() > 1 else 1
     if name or not (values.is_floating_point() or values.dtype == torch.uint8):
-        raise DataError(f"{spec}: there is nothing to normalise in {name or 'inputs'} of {values.dtype}")
+        raise UsageError(f"{spec}: there is nothing to normalise in {name or 'inputs'} of {values.dtype}")
     if len(means) != len(stds) or len(means) not in (1, channels):
         last = "; channels come first: (N, C, H, W)" if values.dim() > 2 and values.shape[-1] == len(means) else ""
-        raise DataError(
+        raise UsageError(
             f"{spec}: {len(means)} means and {len(stds)} deviations for {channels} channels of inputs "
             f"{tuple(values.shape[1:])}{last}"
         )
     if not all(map(math.isfinite, (*means, *stds))) or min(stds) <= 0:
-        raise DataError(f"{spec}: cannot normalise with mean {means} and deviation {stds}")
+        raise UsageError(f"{spec}: cannot normalise with mean {means} and deviation {stds}")
 
 
 def _class_names(labels: Int64[np.ndarray, "N"], names: tuple[str, ...], spec: str) -> tuple[str, ...]:

@@ -7,12 +7,13 @@ input that cannot be used is skipped with its reason, and the others go on.
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import TypeVar
 
 from ncscan.errors import NcscanError, NoRoom, UsageError, unexpected
 from ncscan.files import cannot_write
+from ncscan.wording import alike
 
 Result = TypeVar("Result")
 
@@ -35,19 +36,25 @@ class Skipped:
     exit_code: int = 1
     """The exit code of the command where every input is skipped like this one."""
     trace: str = ""
-    """The traceback of an exception that nobody foresaw, else empty."""
+    """The traceback of an exception that nobody foresaw, or that lies behind the reason; else empty."""
 
     @classmethod
     def because(cls, label: str, error: BaseException) -> "Skipped":
         """Return the event for the input of that label, with what was raised while it was worked on."""
+        trace = "".join(traceback.format_exception(error))
         if isinstance(error, NcscanError):
-            return cls(label, str(error), error.exit_code)
-        return cls(label, unexpected(error), trace="".join(traceback.format_exception(error)))
+            return cls(label, str(error), error.exit_code, trace if error.__cause__ is not None else "")
+        return cls(label, unexpected(error), trace=trace)
 
     @property
     def is_usage(self) -> bool:
         """Return whether the command asks for what this input does not have: then perhaps all of them lack it."""
         return self.exit_code == UsageError.exit_code
+
+    @property
+    def kind(self) -> str:
+        """Return what the reasons of inputs that are skipped alike have in common."""
+        return alike(self.reason.replace(self.label, "…"), PurePath(self.label.partition(" (")[0]).name)
 
 
 def passed_over(troubles: Sequence[tuple[Path, NcscanError]]) -> list[Skipped]:
@@ -86,8 +93,6 @@ class Outcome:
 
     done: int = 0
     skipped: list[Skipped] = field(default_factory=list)
-    _held: list[Skipped] = field(default_factory=list, repr=False)
-    """The inputs refused as usage before anything else happened; not reported yet."""
 
     @property
     def exit_code(self) -> int:
@@ -108,8 +113,11 @@ class Outcome:
             yield
         except NoRoom:
             raise
-        # The one guard around an input: a bug met in one must not cost the others, nor a model that calls sys.exit().
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        # The one guard around an input: a bug met in one must not cost the others, nor a model that calls sys.exit(),
+        # nor code of anybody's that raises what is no Exception.
+        except BaseException as error:
             self.skip(Skipped.because(label, error), on_event)
 
     @contextmanager
@@ -118,32 +126,19 @@ class Outcome:
         with self.guarding(label, on_event):
             yield
             self.done += 1
-            self._release(on_event)
 
     def skip(self, skipped: Skipped, on_event: OnEvent) -> None:
-        """Skip an input that cannot be used, by name.
-
-        What refuses every input alike is reported once, when `settle` is called.
-        """
+        """Skip an input that cannot be used, by name."""
         self.skipped.append(skipped)
-        if skipped.is_usage and not self.done and len(self._held) + 1 == len(self.skipped):
-            self._held.append(skipped)
-            return
-        self._release(on_event)
         on_event(skipped)
 
-    def settle(self, on_event: OnEvent) -> None:
-        """Report at the end of the inputs what was refused, in one line where each was for the same reason."""
-        if len({each.reason.replace(each.label, "") for each in self._held}) == 1:
-            others = len(self._held) - 1
-            alike = f" ({others} other inputs are refused alike)" if others else ""
-            self._held[:] = [replace(self._held[0], reason=self._held[0].reason + alike)]
-        self._release(on_event)
-
-    def _release(self, on_event: OnEvent) -> None:
-        held, self._held = self._held, []
-        for each in held:
-            on_event(each)
+    def require_some(self) -> None:
+        """Raise UsageError where every input is refused for one reason that lies in the command: it is one mistake."""
+        if self.done or not all(each.is_usage for each in self.skipped) or len({e.kind for e in self.skipped}) != 1:
+            return
+        first = self.skipped[0].reason
+        others = f" ({len(self.skipped) - 1} other inputs are refused alike)"
+        raise UsageError(first + others * (len({each.reason for each in self.skipped}) > 1))
 
 
 def attempt_part(label: str, work: Callable[[], Result]) -> Result | Skipped:

@@ -18,12 +18,11 @@ from ncscan.activations import (
     Repeated,
     arithmetic_floor,
     on_device,
-    pick_device,
     require_repeatable,
     watch,
 )
 from ncscan.dumps import DUMP_SUFFIX, Dump, DumpFacts, finished, remove_partial, write_dump
-from ncscan.errors import ModelError, RefusedPlan
+from ncscan.errors import ModelError, RefusedPlan, named
 from ncscan.layer_graph import Tap
 from ncscan.metrics.gradients import Objective, measure_gradients
 from ncscan.ordering import NOT_KNOWN
@@ -51,10 +50,9 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, on_event: OnEven
 
     A checkpoint that cannot be used is skipped, and so are all of a run without model or data.
 
-    Raises: RefusedPlan when the disk cannot hold the dumps, UsageError when there is no such device; what is complete
-    by then stays, and the same call goes on from there.
+    Raises: RefusedPlan when the disk cannot hold the dumps, UsageError when every checkpoint is refused for one
+    mistake of the command; what is complete by then stays, and the same call goes on from there.
     """
-    pick_device(flags.device)
     with writing(out):
         outcome = Outcome()
     usable: dict[tuple[str, str], bool] = {}
@@ -82,7 +80,7 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, on_event: OnEven
         for doubt in in_order(origins).doubts:
             if NOT_KNOWN in doubt:  # the times of files are known now, and to no report
                 on_event(Remarked(*doubt.split(": ", 1)))
-        outcome.settle(on_event)
+    outcome.require_some()
     return outcome
 
 
@@ -188,9 +186,12 @@ def _keep(
     )
 
     def batches(start: int) -> Iterator[Batch]:
-        for batch in checked.batches(start):
-            yield batch
-            on_event(Advanced(loaded.target.label, batch.start + len(batch.logits), loaded.dataset.n_samples))
+        try:
+            for batch in checked.batches(start):
+                yield batch
+                on_event(Advanced(loaded.target.label, batch.start + len(batch.logits), loaded.dataset.n_samples))
+        except OSError as error:  # of the model's own code: the disk that is written to did not raise it
+            raise ModelError(f"the forward pass failed: {named(error)}") from error
 
     misread = reduction_doubt(loaded.trace, taps, flags.reduction)
     try:

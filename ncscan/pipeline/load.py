@@ -4,6 +4,7 @@ In: what the command line names, and each run's ncscan.toml. Out: targets, and w
 """
 
 import re
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ncscan import checkpoints
+from ncscan import checkpoints, user_code
 from ncscan.activations import AUTO, Trace, default_batch_size, pick_device, tensors_in, trace
 from ncscan.checkpoints import Checkpoint, StateChoice
 from ncscan.config import (
@@ -28,7 +29,7 @@ from ncscan.config import (
 )
 from ncscan.data import Dataset, open_dataset
 from ncscan.dumps import SizePlan, plan
-from ncscan.errors import ModelError, TapError, UsageError
+from ncscan.errors import ModelError, NcscanError, TapError, UsageError, named, one_line
 from ncscan.layer_graph import check_selectors, select
 from ncscan.models import LoadedModel, build
 from ncscan.pipeline.events import Skipped
@@ -128,9 +129,10 @@ def find_targets(paths: Sequence[Path], flags: Flags) -> Targets:
     wrong are skipped.
 
     Raises: the first trouble that was met, a CheckpointError or UsageError if it is known, when nothing is left; and
-        UsageError when the layers that are asked for mean nothing in any model.
+        UsageError when the layers that are asked for mean nothing in any model, or there is no such device.
     """
     check_selectors(flags.layers)
+    pick_device(flags.device)
     runs: dict[Path, tuple[str, RunConfig] | None] = {}
     folders: dict[str, Path] = {}
     targets: list[Target] = []
@@ -255,12 +257,23 @@ def _traced(model: nn.Module, dataset: Dataset, n_classes: int, logits: str | No
     samples = dataset.batch(0, TRACED_SAMPLES)
     try:
         return trace(model, samples, n_classes=n_classes, logits=logits)
-    except (RuntimeError, ValueError) as error:
+    except NcscanError:
+        raise
+    except Exception as error:  # the model's own code may raise anything
+        if not _raised_in_a_module(error):
+            raise
         if (mixed := _mixed_types(model)) and _OF_TYPES.search(str(error)):
             raise ModelError(f"the model does not run, because {mixed}; save them in one type") from error
         shapes = ", ".join(str(tuple(values.shape[1:])) for values in tensors_in(samples))
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Of torch's own errors the text is enough; a KeyError or an AssertionError may have none.
+        reason = one_line(error) if isinstance(error, RuntimeError | ValueError) else named(error)
         raise TapError(f"{dataset.spec}: the model does not take samples of shape {shapes}: {reason}") from error
+
+
+def _raised_in_a_module(error: Exception) -> bool:
+    """Return whether a model was being called when an exception was raised; else it is one of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename) == Path(nn.modules.module.__file__) for frame in frames)
 
 
 def _mixed_types(model: nn.Module) -> str:
@@ -276,9 +289,12 @@ def _mixed_types(model: nn.Module) -> str:
 def require_sources(target: Target) -> None:
     """Refuse a run that lacks what none of its checkpoints can do without.
 
-    Raises: UsageError when nothing names a model or data; DataError when the data cannot be used.
+    Raises: UsageError when nothing names a model or data, or what is named is not there; DataError when the data cannot
+        be used.
     """
-    _require_source(target, target.config.model, "model", choices(MODEL_SOURCES))
+    model = _require_source(target, target.config.model, "model", choices(MODEL_SOURCES))
+    if model.is_code:
+        user_code.find(model.spec, model.base, ModelError)
     _dataset(target)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ncscan.config import Normalisation
 from ncscan.data import dataset
 from ncscan.data.dataset import Dataset, from_arrays, open_dataset
-from ncscan.errors import DataError
+from ncscan.errors import DataError, UsageError
 
 ROUNDING = 1e-6
 """float32 images in [0, 1]: a few units in the last place."""
@@ -221,7 +221,6 @@ def test_a_file_that_lies_there_twice_is_read_once(tmp_path: Path) -> None:
         ("loader", "return its dataset"),
         ("stream", "expected .inputs, labels. or a map-style dataset"),
         ("nothing", "holds no samples"),
-        ("absent", "has no attribute"),
     ],
 )
 def test_code_that_gives_no_usable_data_is_one_line(name: str, problem: str, base: Path) -> None:
@@ -230,10 +229,15 @@ def test_code_that_gives_no_usable_data_is_one_line(name: str, problem: str, bas
     assert "\n" not in str(caught.value)
 
 
+def test_a_function_that_is_not_there_is_a_mistake_of_the_command(base: Path) -> None:
+    with pytest.raises(UsageError, match="userdata:absent: userdata has no absent"):
+        open_dataset("userdata:absent", base=base)
+
+
 @pytest.mark.parametrize("spec", ["", "mnist", "npz:", ":f", "https://x.org/a.npz"])
 def test_a_spec_that_names_nothing_is_refused(spec: str) -> None:
     with pytest.raises(
-        DataError, match=r"expected npz:FILE, idx:DIR or module:function|not written as module:function"
+        (DataError, UsageError), match=r"expected npz:FILE, idx:DIR or module:function|not written as module:function"
     ):
         open_dataset(spec)
 
@@ -297,12 +301,12 @@ def test_inputs_that_no_model_takes_are_refused(inputs: object, problem: str) ->
     ],
 )
 def test_a_normalisation_that_does_not_fit_is_refused(normalize: Normalisation, problem: str) -> None:
-    with pytest.raises(DataError, match=problem):
+    with pytest.raises(UsageError, match=problem):
         from_arrays(IMAGES, LABELS, normalize=normalize)
 
 
 def test_tokens_are_not_normalised() -> None:
-    with pytest.raises(DataError, match=r"nothing to normalise in inputs of torch\.int64"):
+    with pytest.raises(UsageError, match=r"nothing to normalise in inputs of torch\.int64"):
         from_arrays(IMAGES.astype(np.int64), LABELS, normalize=((0.0,), (1.0,)))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hostile_files import Content, idx, idx_bomb, made, npy, npz, npz_of
 
 from ncscan.data.dataset import open_dataset
-from ncscan.errors import DataError
+from ncscan.errors import DataError, UsageError
 
 SECONDS = 60.0
 """Of the processor, so that a busy machine does not matter; nothing here takes one."""
@@ -119,11 +119,11 @@ def test_names_that_are_half_a_character_are_shown(tmp_path: Path) -> None:
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such folder"):
+    with pytest.raises(UsageError, match="there is no such folder"):
         open_dataset("idx:absent", base=tmp_path)
     with pytest.raises(DataError, match="no file train-images-idx3-ubyte"):
         open_dataset("idx:.", base=tmp_path)
-    with pytest.raises(DataError, match="there is no such file"):
+    with pytest.raises(UsageError, match="there is no such file"):
         open_dataset("npz:absent.npz", base=tmp_path)
     os.mkfifo(tmp_path / "pipe.npz")
     with pytest.raises(DataError, match="not a regular file"):

@@ -146,7 +146,9 @@ def test_report_and_diff_go_on_past_what_holds_no_dump(runs: Path) -> None:
     (runs / "empty").mkdir()
     done = ncscan("report", "ncscan-out/dumps", "nowhere", "empty", "x" * 5000, "--threads", "1", cwd=runs)
     said = skipped_lines(done)
-    assert (4, 4) == (done.exit_code, len(said)), done.stderr
+    assert (4, 3) == (done.exit_code, len(said)), done.stderr
+    assert said[1].startswith("skipped nowhere: no such file")
+    assert "(1 more alike: xxxxx" in said[1]
     plain = json.loads((runs / "ncscan-out" / "report" / "report.json").read_text())
     assert (3, 4) == (len(plain["checkpoints"]), len(plain["skipped"]))
     done = ncscan("diff", "ncscan-out/report", "ncscan-out/dumps", cwd=runs)
@@ -270,5 +272,5 @@ def test_traceback_shows_where_an_unexpected_exception_came_from(runs: Path) -> 
     code = "import ncscan.pipeline.extract as e\ndef fails(*a, **k): raise RuntimeError('a bug')\ne._provenance = fails"
     for flags, shown in (([], 0), (["--traceback"], 1)):
         done = real_ncscan("extract", "b", *flags, cwd=runs, before=code)
-        assert (1, 2) == (done.returncode, done.stderr.count("unexpected RuntimeError: a bug"))
+        assert (1, 1 + shown) == (done.returncode, done.stderr.count("unexpected RuntimeError: a bug"))
         assert (2 * shown) == done.stderr.count("Traceback (most recent call last)")

@@ -242,8 +242,8 @@ def test_a_spare_output_is_left_out_and_told_once_of_all_checkpoints(partial: Pa
     assert done.returncode == 0, done.stderr
     for said in (made.stderr, done.stderr):
         told = [line for line in said.splitlines() if "9 of the network's 10 classes" in line]
-        assert ["warning: ckpts/step_1.pt: the", "warning: 2 more like the first: the"] == [
-            line[: line.index(" data has")] for line in told
+        assert [("warning: ckpts/step_1.pt: the", True)] == [
+            (line[: line.index(" data has")], line.endswith("(2 more alike)")) for line in told
         ]
     report = json.loads((partial / "ncscan-out" / "report" / "report.json").read_text())
     assert 1 == sum(told.startswith("ckpts/step_1.pt and 2 more: the data has 9") for told in report["warnings"])

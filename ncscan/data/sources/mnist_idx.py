@@ -15,7 +15,7 @@ import numpy as np
 
 from ncscan import files
 from ncscan.data.convert import Arrays, DataRequest, StoredSamples, of_arrays
-from ncscan.errors import DataError
+from ncscan.errors import DataError, UsageError
 from ncscan.files import zip_archive
 from ncscan.splits import HELD_OUT, OUTSIDE, TRAINING
 
@@ -31,10 +31,11 @@ def from_idx(request: DataRequest) -> StoredSamples:
 def read_idx(folder: Path, split: str = "train") -> Arrays:
     """Return the images, with one channel, and the labels of a folder of MNIST's files, plain or .gz.
 
-    Raises: DataError when they are missing, damaged, or not what their headers describe.
+    Raises: UsageError when there is no folder; DataError when they are missing, damaged, or not what their headers
+        describe.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
+        raise UsageError(f"{folder}: there is no such folder")
     images = _idx(_idx_path(folder, f"{split}-images", 3), 3)
     labels = _idx(_idx_path(folder, f"{split}-labels", 1), 1)
     return Arrays(images[:, np.newaxis], labels, ())

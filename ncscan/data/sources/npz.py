@@ -5,6 +5,7 @@ A size that a header claims is believed only when the bytes for it are there.
 
 import io
 import math
+import os
 import re
 import sys
 import tokenize
@@ -16,7 +17,7 @@ import numpy as np
 
 from ncscan import files
 from ncscan.data.convert import Arrays, DataRequest, StoredSamples, of_arrays
-from ncscan.errors import DataError
+from ncscan.errors import DataError, UsageError
 from ncscan.files import zip_archive
 
 INPUT_KEYS = ("inputs", "input", "x", "images", "image", "data", "features")
@@ -26,6 +27,8 @@ LABEL_KEYS = ("labels", "label", "y", "targets", "target")
 
 def from_npz(request: DataRequest) -> StoredSamples:
     """Return the samples of an .npz file."""
+    if not os.path.lexists(request.path):
+        raise UsageError(f"{request.path}: there is no such file")
     return of_arrays(*read_npz(request.path), str(request.path))
 
 

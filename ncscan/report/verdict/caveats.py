@@ -15,7 +15,7 @@ from ncscan.ordering import NOT_KNOWN, ORDER
 from ncscan.report.verdict.judging import Aspect, RunNumber
 from ncscan.report.verdict.rules import CLEARLY_OF_FEW
 from ncscan.trajectory import COLLAPSED, FEWEST
-from ncscan.wording import listed, number, percent
+from ncscan.wording import alike, listed, number, percent
 
 DoubtKind = Literal[
     "lacking classes",
@@ -104,11 +104,11 @@ def _integrity(run: str, checkpoints: Sequence[Mapping[str, Any]], warnings: Seq
 
 def _of_checkpoints(checkpoints: Sequence[Mapping[str, Any]]) -> Iterator[Doubt]:
     """Yield the doubts of single checkpoints; those that differ in their numbers alone are given once."""
-    alike: dict[str, list[tuple[str, str]]] = {}
+    kinds: dict[str, list[tuple[str, str]]] = {}
     for known in checkpoints:
         for doubt in known.get("doubts", ()):
-            alike.setdefault(re.sub(r"\d[\d.]*", "#", str(doubt)), []).append((str(known["checkpoint"]), str(doubt)))
-    for found in alike.values():
+            kinds.setdefault(alike(str(doubt)), []).append((str(known["checkpoint"]), str(doubt)))
+    for found in kinds.values():
         names = [name for name, _ in found]
         more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
         every = "at every checkpoint" if len(names) == len(checkpoints) > 1 else f"at {listed(names[:NAMED] + more)}"
