@@ -26,6 +26,8 @@ MAX_CONFIG = 2**14
 """Bytes of an ncscan.toml; a long one takes a page."""
 MAX_TEXT = 1000
 """Characters of a text in it."""
+MAX_CLASS_ORDER = 2**24
+"""Bytes of a file of classes."""
 
 Setting = None | bool | int | float | str
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
@@ -33,7 +35,7 @@ Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "model": ("source", "activation", "linear_head", "state", "weights", "prefix", "rename", "base", "logits"),
-    "data": ("source", "normalize", "test", "ood"),
+    "data": ("source", "normalize", "class_order", "test", "ood"),
     "train": (
         "loss",
         "loss_scale",
@@ -96,6 +98,8 @@ class RunConfig:
     """The tensor of the output that holds the logits, by key or tap; None to find out."""
     data: SourceSpec | None = None
     normalize: Normalisation | None = None
+    class_order: tuple[str, ...] = ()
+    """The data's classes, by name or number, in the order of the network's outputs; empty where it is the same."""
     test: SourceSpec | None = None
     ood: SourceSpec | None = None
     train: Mapping[str, Setting] = field(default_factory=dict)
@@ -171,6 +175,7 @@ def read_config(folder: Path) -> RunConfig:
         logits=None if logits is None else str(logits),
         data=_data(get("data", "source", str), folder, f"{path}: [data] source", trusted=False),
         normalize=None if normalize is None else parse_normalisation(normalize, str(path)),
+        class_order=_class_order(get("data", "class_order", str, list), folder, f"{path}: class_order in [data]"),
         test=_data(get("data", "test", str), folder, f"{path}: [data] test", trusted=False),
         ood=_data(get("data", "ood", str), folder, f"{path}: [data] ood", trusted=False),
         train={key: get("train", key, str, int, float, bool) for key in plain.get("train", {})},
@@ -190,6 +195,7 @@ def with_flags(
     model: str | None = None,
     data: str | None = None,
     normalize: str | None = None,
+    class_order: str | None = None,
     test: str | None = None,
     ood: str | None = None,
     state: str | None = None,
@@ -212,6 +218,7 @@ def with_flags(
         logits=logits if logits is not None else config.logits,
         data=_data(data, here, "--data", trusted=True) or config.data,
         normalize=parse_normalisation(normalize, "--normalize") if normalize is not None else config.normalize,
+        class_order=_class_order(class_order, here, "--class-order") or config.class_order,
         test=_data(test, here, "--test", trusted=True) or config.test,
         ood=_data(ood, here, "--ood", trusted=True) or config.ood,
         state=state if state is not None else config.state,
@@ -250,6 +257,25 @@ def parse_normalisation(text: str, where: str) -> Normalisation:
             f"(0.13,0.31 or 0.5/0.4/0.4,0.2/0.2/0.3), STD above 0, not {_short(text)}"
         )
     return mean, std
+
+
+def _class_order(given: str | list[Any] | None, folder: Path, where: str) -> tuple[str, ...]:
+    """Return names or numbers of classes: of a list, of `a,b,c`, or of a file with one a line."""
+    if given is None:
+        return ()
+    if isinstance(given, list):
+        if odd := [each for each in given if isinstance(each, bool) or not isinstance(each, str | int)]:
+            raise UsageError(f"{where} must be a list of names or numbers, and has {_short(odd[0])}")
+        found = [str(each) for each in given]
+    elif not given.strip() or ("," in given and not os.path.lexists(folder / given)):
+        found = given.split(",")
+    else:
+        text = files.read(folder / given, UsageError, MAX_CLASS_ORDER).decode("utf-8-sig", "replace")
+        found = text.splitlines() if "\n" in text.strip() else text.split(",")
+    order = tuple(each.strip() for each in found if each.strip())
+    if not order:
+        raise UsageError(f"{where} names no class: give them as a,b,c, or a file with one a line")
+    return order
 
 
 def parse_weights(text: str | None, where: str) -> str | None:

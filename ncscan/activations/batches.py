@@ -306,4 +306,6 @@ def _refuse_labels_without_logit(dataset: Dataset, batch: Batch, *, one_logit: b
     highest, outputs = int(dataset.labels.max()), batch.logits.shape[1]
     if highest >= outputs:
         has = "one logit, which decides between two classes" if one_logit else f"{outputs} outputs"
-        raise DataError(f"{dataset.spec}: label {highest}, and the model has {has}: it was trained on other classes")
+        from_one = highest == outputs and dataset.labels.min() == 1
+        why = "are the labels numbered from 1?" if from_one else "it was trained on other classes"
+        raise DataError(f"{dataset.spec}: label {highest}, and the model has {has}: {why}")

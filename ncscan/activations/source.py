@@ -67,6 +67,8 @@ class Provenance:
     """What gives its place in the run by the user's word, `name`, `mtime` or `file`; else empty."""
     order: int | None = None
     """Its place by that: when it was changed last, in nanoseconds, or its line."""
+    class_order: tuple[int, ...] = ()
+    """The labels of the data in the order of the network's outputs, where the user said so."""
 
 
 @dataclass(frozen=True)

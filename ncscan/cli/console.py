@@ -151,7 +151,7 @@ class EventPrinter:
         self._doubts.setdefault(alike(doubt), []).append(f"{label}: {doubt}" if label else doubt)
 
     def __call__(self, event: "Event") -> None:
-        from ncscan.pipeline.events import Advanced, Finished, Remarked, Skipped
+        from ncscan.pipeline.events import Advanced, Doubted, Finished, Remarked, Skipped
 
         match event:
             case Advanced(label, done, total):
@@ -172,6 +172,9 @@ class EventPrinter:
                     self._results.print(words, soft_wrap=True)
                 for doubt in doubts:
                     self._doubt(doubt, label)
+            case Doubted(label, doubt):
+                self._doubt(doubt, label)
+                return
             case Remarked(label, text):
                 if not self._quiet:
                     err.print(f"[dim]note[/] {shown(f'{label}: {text}')}", soft_wrap=True)

@@ -89,6 +89,15 @@ Normalize = Annotated[
     str | None,
     typer.Option("--normalize", metavar="MEAN,STD", help="As in training; channels divided by slashes."),
 ]
+ClassOrder = Annotated[
+    str | None,
+    typer.Option(
+        "--class-order",
+        metavar="A,B,…|FILE",
+        help="The data's classes in the order of the network's outputs, by number or name; a file has one a line.",
+        show_default=False,
+    ),
+]
 State = Annotated[
     str | None,
     typer.Option(

@@ -7,6 +7,7 @@ judges samples and labels: every sample is looked at once, and what is not finit
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from ncscan.data.convert import DataRequest, Inputs, StoredSamples, named_inputs
 from ncscan.errors import DataError, UsageError
 from ncscan.sources import DATA_SOURCES, choices, form_of
 from ncscan.splits import OUTSIDE, TRAINING
+from ncscan.wording import listed_up_to
 
 SURVEYED = 512
 """The number of samples held at once while a dataset is looked through."""
@@ -39,6 +41,8 @@ class Dataset:
     """The sha256 over shapes, types, values as stored, labels and normalisation: not over names of files or classes."""
     normalize: Normalisation | None
     source: StoredSamples = field(repr=False)
+    class_order: tuple[int, ...] = ()
+    """The labels as stored, in the order of the numbers that they have here; empty where they are the same."""
     floats: torch.dtype | None = None
     """The type that floating inputs become: that of the model's weights. None leaves them as stored."""
 
@@ -82,7 +86,12 @@ class Dataset:
 
 
 def open_dataset(
-    spec: str, *, normalize: Normalisation | None = None, base: Path | None = None, split: str = TRAINING
+    spec: str,
+    *,
+    normalize: Normalisation | None = None,
+    class_order: Sequence[str] = (),
+    base: Path | None = None,
+    split: str = TRAINING,
 ) -> Dataset:
     """Open a dataset and look through all of it once.
 
@@ -90,16 +99,17 @@ def open_dataset(
         spec: one of the forms of DATA_SOURCES: `npz:FILE` (one array of inputs, one of labels), `idx:DIR` (MNIST's
             files), or `module:function`, which returns (inputs, labels) or a map-style torch dataset of such pairs.
         normalize: means and standard deviations, applied after bytes are scaled to [0, 1].
+        class_order: the classes, by name or number, in the order of the network's outputs: labels are numbered so.
         split: one of SPLITS; only `idx` has several in one place.
         base: the folder that files and modules are relative to, the current one by default.
 
-    Raises: UsageError when it is not there, or cannot be normalised as asked; DataError when it cannot be read, or its
-        samples or labels cannot be used.
+    Raises: UsageError when it is not there, or cannot be normalised or numbered as asked; DataError when it cannot be
+        read, or its samples or labels cannot be used.
     """
     form = form_of(spec, DATA_SOURCES)
     if form is None:
         raise DataError(f"data {spec!a:.200}: expected {choices(DATA_SOURCES)}")
-    return _surveyed(spec, form.open()(DataRequest(spec, base, split)), normalize, split)
+    return _surveyed(spec, form.open()(DataRequest(spec, base, split)), normalize, split, class_order)
 
 
 def from_arrays(
@@ -113,7 +123,13 @@ def from_arrays(
     return _surveyed("arrays", of_arrays(inputs, labels, tuple(class_names), "arrays"), normalize)
 
 
-def _surveyed(spec: str, source: StoredSamples, normalize: Normalisation | None, split: str = TRAINING) -> Dataset:
+def _surveyed(
+    spec: str,
+    source: StoredSamples,
+    normalize: Normalisation | None,
+    split: str = TRAINING,
+    class_order: Sequence[str] = (),
+) -> Dataset:
     """Look at every sample once: values, labels, and what identifies them."""
     if source.n_samples < 1:
         raise DataError(f"{spec}: holds no samples")
@@ -138,9 +154,39 @@ def _surveyed(spec: str, source: StoredSamples, normalize: Normalisation | None,
         names: tuple[str, ...] = ("none",)
     else:
         names = _class_names(labels, source.class_names, spec)
+    order: tuple[int, ...] = ()
+    if class_order and split != OUTSIDE:
+        order = _order(class_order, names, spec, named=bool(source.class_names))
+        labels = np.argsort(order)[labels]
+        # The network may know classes that the data neither has nor names.
+        names = (*names, *map(str, range(len(names), len(order))))
+        names = tuple(names[label] for label in order) if source.class_names else tuple(map(str, range(len(order))))
     header = json.dumps([source.n_samples, sorted(forms.items()), normalize])
     parts = [header.encode(), *(digests[name].digest() for name in sorted(digests)), labels.astype("<i8").tobytes()]
-    return Dataset(spec, labels, names, hashlib.sha256(b"".join(parts)).hexdigest(), normalize, source)
+    return Dataset(spec, labels, names, hashlib.sha256(b"".join(parts)).hexdigest(), normalize, source, order)
+
+
+def _order(given: Sequence[str], names: Sequence[str], spec: str, *, named: bool) -> tuple[int, ...]:
+    """Return the labels that classes are given by, a permutation.
+
+    Raises: UsageError when one is no class, or comes twice, or is missing.
+    """
+    by_name = {name: label for label, name in enumerate(names)} if named else {}
+    if len(by_name) < len(names) and named and any(not each.isdecimal() for each in given):
+        raise UsageError(f"{spec}: several classes have one name: give the class order in numbers")
+    numbers = [int(each) if each.isdecimal() and len(each) < 10 else -1 for each in given]
+    order = [by_name.get(each, number) for each, number in zip(given, numbers, strict=True)]
+    n_classes, times = max(len(given), len(names)), Counter(order)
+    for each, label in zip(given, order, strict=True):
+        if not 0 <= label < n_classes:
+            some = f" ({listed_up_to(4, names)})" if named else f"; they are 0 … {n_classes - 1}"
+            raise UsageError(f"{spec}: the class order has {each!r:.80}, which is no class of the data{some}")
+    if twice := [each for each, label in zip(given, order, strict=True) if times[label] > 1]:
+        raise UsageError(f"{spec}: the class order has {twice[0]!r:.80} twice; each class comes once")
+    if missing := sorted(set(range(n_classes)) - set(order)):
+        word = names[missing[0]] if named and missing[0] < len(names) else str(missing[0])
+        raise UsageError(f"{spec}: the class order has {len(given)} classes and lacks {word!r:.80}; each comes once")
+    return tuple(order)
 
 
 def _check_finite(values: torch.Tensor, start: int, name: str, spec: str) -> None:

@@ -16,7 +16,7 @@ from ncscan.compare import DIFF_COLUMNS, Comparison, Gate, compare
 from ncscan.dumps import DUMP_SUFFIX, describe_unfinished, find_dumps, find_unfinished
 from ncscan.errors import DumpError, ReportError, UsageError
 from ncscan.files import claimed, in_sight, pending, remove_left, replace_files, scratch
-from ncscan.pipeline.events import Event, Finished, OnEvent, Skipped, passed_over, writing
+from ncscan.pipeline.events import Doubted, Event, Finished, OnEvent, Skipped, passed_over, writing
 from ncscan.pipeline.extract import dump_of, extract
 from ncscan.pipeline.gating import judged
 from ncscan.pipeline.load import Flags, find_targets
@@ -187,7 +187,7 @@ def _extracted(
     def note_finished(event: Event) -> None:
         if isinstance(event, Finished):  # reported once it is measured
             done.add(event.label)
-        else:
+        elif not isinstance(event, Doubted):
             _of_side(side, on_event)(event)
 
     made = extract(targets, flags, folder, note_finished)

@@ -73,6 +73,10 @@ class Finished:
     n_samples: int
     details: str
     doubts: tuple[str, ...]
+    pending: str = ""
+    """A doubt that is none where a later checkpoint of the same run is accurate; else empty."""
+    is_accurate: bool = False
+    """Whether the accuracy is far from chance."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,15 @@ class Remarked:
     text: str
 
 
-Event = Advanced | Skipped | Finished | Remarked
+@dataclass(frozen=True)
+class Doubted:
+    """Reported for a doubt about an input that was done before, once the others are known."""
+
+    label: str
+    doubt: str
+
+
+Event = Advanced | Skipped | Finished | Remarked | Doubted
 OnEvent = Callable[[Event], None]
 
 

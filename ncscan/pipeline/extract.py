@@ -23,12 +23,13 @@ from ncscan.activations import (
 )
 from ncscan.dumps import DUMP_SUFFIX, Dump, DumpFacts, finished, remove_partial, write_dump
 from ncscan.errors import ModelError, RefusedPlan, named
+from ncscan.files import write_whole
 from ncscan.layer_graph import Tap
 from ncscan.metrics.gradients import Objective, measure_gradients
 from ncscan.ordering import NOT_KNOWN
 from ncscan.pipeline.deciding import logits_in_words, reduction_doubt, token_in_words
-from ncscan.pipeline.events import Advanced, Finished, OnEvent, Outcome, Remarked, writing
-from ncscan.pipeline.fit import summed_up
+from ncscan.pipeline.events import Advanced, Doubted, Finished, OnEvent, Outcome, Remarked, writing
+from ncscan.pipeline.fit import LISTED_CLASSES, ORDER_FILE, renumbered, still_doubted, summed_up
 from ncscan.pipeline.load import TRACED_SAMPLES, Flags, Loaded, Target, load, require_sources
 from ncscan.pipeline.run_orders import in_order
 from ncscan.splits import TRAINING
@@ -56,8 +57,8 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, on_event: OnEven
     with writing(out):
         outcome = Outcome()
     usable: dict[tuple[str, str], bool] = {}
+    done: list[tuple[Provenance, Finished]] = []
     inert: dict[str, set[str]] = {}
-    origins: list[Provenance] = []
     try:
         for number, target in enumerate(targets):
             if (each := (target.run, target.split)) not in usable:
@@ -71,13 +72,18 @@ def extract(targets: Sequence[Target], flags: Flags, out: Path, on_event: OnEven
                     loaded = load(target, flags)
                     inert.setdefault(target.run, set()).update(loaded.checkpoint.inert)
                     provenance = _provenance(loaded, flags)
-                    on_event(_extract_one(loaded, provenance, flags, out, len(targets) - number, on_event))
-                    origins.append(provenance)
+                    done.append(
+                        (provenance, _extract_one(loaded, provenance, flags, out, len(targets) - number, on_event))
+                    )
+                    on_event(done[-1][1])
     finally:
         for run, names in inert.items():
             if names:
                 on_event(Remarked(run, _as_data(names)))
-        for doubt in in_order(origins).doubts:
+        order = in_order([provenance for provenance, _ in done])
+        for name, doubt in still_doubted(done, order.places).items():
+            on_event(Doubted(name, doubt))
+        for doubt in order.doubts:
             if NOT_KNOWN in doubt:  # the times of files are known now, and to no report
                 on_event(Remarked(*doubt.split(": ", 1)))
     outcome.require_some()
@@ -125,7 +131,15 @@ def _extract_one(
         layers = f"{len(dump.layers)} layers, {path.stat().st_size / 1e6:,.1f} MB"
         said = [logits_in_words(loaded.trace), token_in_words(loaded.trace, loaded.reduction)]
         details = "; ".join([_fit(provenance), *filter(None, said), f"{layers}{became}"])
+        _keep_order(dump, out / target.run / ORDER_FILE)
         return summed_up(dump, details)
+
+
+def _keep_order(dump: Dump, path: Path) -> None:
+    """Write the order of classes that was found into a file where there are too many for a line."""
+    if dump.provenance.split == TRAINING and (found := renumbered(dump)) and len(found.outputs) > LISTED_CLASSES:
+        with writing(path.parent):
+            write_whole(path, "".join(f"{label}\n" for label in found.order).encode())
 
 
 def _is_unchanged(path: Path, loaded: Loaded, *, force: bool) -> bool:
@@ -291,4 +305,5 @@ def _provenance(loaded: Loaded, flags: Flags) -> Provenance:
         unused=model.unused[:MAX_UNUSED],
         order_by=target.config.order.by if target.config.order else "",
         order=target.order,
+        class_order=dataset.class_order,
     )

@@ -48,6 +48,7 @@ class Flags:
     model: str | None = None
     data: str | None = None
     normalize: str | None = None
+    class_order: str | None = None
     test: str | None = None
     ood: str | None = None
     state: str | None = None
@@ -206,6 +207,7 @@ def _run(folder: Path, root: Path, flags: Flags) -> tuple[str, RunConfig]:
         model=flags.model,
         data=flags.data,
         normalize=flags.normalize,
+        class_order=flags.class_order,
         test=flags.test,
         ood=flags.ood,
         state=flags.state,
@@ -302,7 +304,9 @@ def _dataset(target: Target) -> Dataset:
     known = _training(target)
     if target.source is None or target.split == TRAINING:
         return known
-    other = _open(target.source.spec, target.source.base, target.config.normalize, target.split)
+    other = _open(
+        target.source.spec, target.source.base, target.config.normalize, target.config.class_order, target.split
+    )
     if target.split == OUTSIDE:
         return other
     # Which labels the network has outputs for is seen in the replay; a split may have others than the training set.
@@ -311,7 +315,7 @@ def _dataset(target: Target) -> Dataset:
 
 def _training(target: Target) -> Dataset:
     source = _require_source(target, target.config.data, "data", choices(DATA_SOURCES))
-    return _open(source.spec, source.base, target.config.normalize, TRAINING)
+    return _open(source.spec, source.base, target.config.normalize, target.config.class_order, TRAINING)
 
 
 def _require_source(target: Target, source: SourceSpec | None, section: str, choices: str) -> SourceSpec:
@@ -325,5 +329,5 @@ def _require_source(target: Target, source: SourceSpec | None, section: str, cho
 
 
 @lru_cache(maxsize=4)  # the checkpoints of a run share their data, and it is looked through when it is opened
-def _open(spec: str, base: Path, normalize: Normalisation | None, split: str) -> Dataset:
-    return open_dataset(spec, normalize=normalize, base=base, split=split)
+def _open(spec: str, base: Path, normalize: Normalisation | None, class_order: tuple[str, ...], split: str) -> Dataset:
+    return open_dataset(spec, normalize=normalize, class_order=class_order, base=base, split=split)

@@ -16,8 +16,8 @@ from ncscan.errors import DumpError
 from ncscan.layer_graph import parted
 from ncscan.metrics import MEANS_OF_TRAINING
 from ncscan.ordering import PlaceInRun
-from ncscan.pipeline.events import OnEvent, Outcome, Remarked, Skipped
-from ncscan.pipeline.fit import label, summed_up
+from ncscan.pipeline.events import Doubted, OnEvent, Outcome, Remarked, Skipped
+from ncscan.pipeline.fit import label, still_doubted, summed_up
 from ncscan.pipeline.held_out import SplitRows, are_of_one_network, measure_other_split, without
 from ncscan.pipeline.measure import Measured, Options, measure_source
 from ncscan.pipeline.run_orders import in_order
@@ -76,6 +76,7 @@ def measure(
     ]
     if not measured:
         return Measurements(inputs.done, inputs.skipped)
+    measured = _with_pending_doubts(measured, order.places, on_event)
     ranks = {name: rank for rank, name in enumerate(order.places)}
     measured.sort(key=lambda one: ranks[label(one.provenance)])
     contexts = [_context(one.provenance, order.places[label(one.provenance)]) for one in measured]
@@ -91,6 +92,21 @@ def measure(
         violated(tables["theory"]),
         order.twins,
     )
+
+
+def _with_pending_doubts(
+    measured: Sequence[Measured], places: Mapping[str, PlaceInRun], on_event: OnEvent
+) -> list[Measured]:
+    """Return the same with the doubts that hold now that all checkpoints of each run are known."""
+    doubted = still_doubted([(one.provenance, one.finished) for one in measured], places)
+    for name, doubt in doubted.items():
+        on_event(Doubted(name, doubt))
+    return [
+        one
+        if one.provenance.split != TRAINING or one.finished.label not in doubted
+        else replace(one, finished=replace(one.finished, doubts=(doubted[one.finished.label], *one.finished.doubts)))
+        for one in measured
+    ]
 
 
 def violated(theory: pd.DataFrame) -> list[str]:

@@ -37,6 +37,7 @@ from ncscan.statistics.precision import (
     true_value,
     unit_exponent,
 )
+from ncscan.statistics.renumbering import Renumbering, best_match, renumbering
 from ncscan.statistics.schur_complement import Unexplained
 from ncscan.statistics.simplex_etf import nearest_simplex, require_room
 from ncscan.statistics.singular_directions import strongest_directions
@@ -69,11 +70,13 @@ __all__ = [
     "PerSample",
     "Permuted",
     "Rank",
+    "Renumbering",
     "Scatter",
     "Sketch",
     "Spectrum",
     "Unexplained",
     "Weighting",
+    "best_match",
     "between",
     "centred_rank",
     "coarser",
@@ -98,6 +101,7 @@ __all__ = [
     "permuted_frames",
     "product_blocks",
     "rank_doubt",
+    "renumbering",
     "require_extent",
     "require_room",
     "spread",

@@ -1,9 +1,6 @@
 """Steps, their units, and what is doubtful about a run."""
 
-import pytest
-
 from ncscan.ordering import CheckpointRecord, PlaceInRun, integrity, order_run
-from ncscan.pipeline.fit import accuracy_doubts
 
 
 def record(
@@ -55,24 +52,3 @@ def test_integrity_names_a_run_that_changes_its_precision() -> None:
     ]
     said = "a: its checkpoints are stored in 2 precisions: a.pt is float32, c.pt is bfloat16"
     assert [said] == doubtful(run)
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "notes", "untrained", "said"),
-    [
-        (0.98, {}, False, ""),
-        (0.12, {}, False, "near chance, 10.0%"),
-        (0.12, {}, True, ""),
-        (0.12, {"train_accuracy": 0.11}, False, ""),
-        (0.12, {"train_accuracy": 0.98}, False, "own train_accuracy is 98.0%"),
-        (0.12, {"best_acc": 93.1}, False, "own best_acc is 93.1%"),
-        (0.999, {"best_acc": 93.1}, False, ""),
-        (0.999, {"train_acc": 93.1}, False, "own train_acc is 93.1%"),
-        (0.5, {"acc": "high"}, False, ""),
-        (0.5, {"acc": True}, False, ""),
-    ],
-)
-def test_accuracy_doubts(accuracy: float, notes: dict[str, object], untrained: bool, said: str) -> None:
-    doubts = accuracy_doubts(accuracy, 0.1, notes, untrained=untrained)
-    assert bool(said) == bool(doubts)
-    assert all(said in doubt for doubt in doubts)
