@@ -3,6 +3,7 @@
 In: a word or a file. Out: `GivenOrder`, which knows the line of each checkpoint.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -47,9 +48,9 @@ class GivenOrder:
                 meant.setdefault(part.as_posix(), []).append(checkpoint)
         found: dict[str, int] = {}
         for number, line in enumerate(self.lines):
-            names = meant.get(line) or next(
-                (own for part, own in meant.items() if f"/{line}".endswith(f"/{run}/{part}")), []
-            )
+            # What follows the name of the run in a longer path, where it has one.
+            below = (line[match.end() :] for match in re.finditer(f"(?:^|(?<=/)){re.escape(run)}/", line))
+            names = next((meant[part] for part in (line, *below) if part in meant), [])
             if len(names) > 1:
                 raise UsageError(f"{self.where}: {line} means {listed_up_to(2, names)}: name the files")
             for name in names:

@@ -283,11 +283,9 @@ def _series(own: Sequence[CheckpointRecord], unit: _Unit) -> dict[str, int]:
     """Return the checkpoints of the series, each with its value, which no other has.
 
     Of several with one value it is the one that has a number in its name and no other role; where these are different
-    networks, which of them is meant is not known. A value that is the same in all files is no step.
+    networks, which of them is meant is not known.
     """
     plain = [record for record in _plain(own) if record.checkpoint in unit.values]
-    if len({record.tensors_sha256 for record in plain}) > len({unit.values[r.checkpoint] for r in plain}) == 1:
-        return {}
     series: dict[str, int] = {}
     for value, claiming in _by_value(plain, unit).items():
         numbered = [record for record in claiming if _is_numbered(record)] or claiming
@@ -331,11 +329,7 @@ def _clashes(own: Sequence[CheckpointRecord], unit: _Unit, beside: Sequence[str]
 def _unplaced(own: Sequence[CheckpointRecord], unit: _Unit, beside: Sequence[str]) -> Iterator[str]:
     """Yield a line on what may well be a part of the series, or its end, and has no place in it."""
     plain = {record.checkpoint for record in _plain(own)}
-    names = [
-        name
-        for name in beside
-        if (name in plain and name not in unit.values) or (words_of(name) & ENDS and name not in unit.values)
-    ]
+    names = [name for name in beside if (name not in unit.values if name in plain else words_of(name) & ENDS)]
     if names:
         yield f"nothing tells the place of {listed_up_to(3, names)} among its checkpoints; {WAY_OUT}"
 

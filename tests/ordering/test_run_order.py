@@ -71,6 +71,14 @@ RUNS: Mapping[str, tuple[list[CheckpointRecord], Expected]] = {
         trainer(record("model.safetensors", "at 1000", beside=1000)),
         Expected("iteration", HUNDREDS, {"model.safetensors": "checkpoint-1000/model.safetensors"}),
     ),
+    "Trainer, with the best weights at the top": (
+        trainer(record("model.safetensors", "at 600", beside=1000)),
+        Expected("iteration", HUNDREDS, {"model.safetensors": "checkpoint-600/model.safetensors"}),
+    ),
+    "Trainer, whose final weights may be of any step": (
+        trainer(record(FINAL, "those of a step that was deleted", beside=1200)),
+        Expected("iteration", HUNDREDS, {}, [FINAL]),
+    ),
     "Lightning": (
         [
             record("epoch=03-step=400.ckpt", step=400, epoch=3),
@@ -268,6 +276,10 @@ UNKNOWN: Mapping[str, list[CheckpointRecord]] = {
     "names without numbers": named("alice.pt", "bob.pt", "carol.pt"),
     "best and last, of two networks": named("best.pt", "last.pt"),
     "dates and precisions": named("2024-05-01_12-30_resnet18_fp16.pt", "2024-05-02_09-15_resnet18_fp16.pt"),
+    "dates behind a word": named("ckpt_2024-05-01_12-30.pt", "ckpt_2024-05-02_13-45.pt"),
+    "dates without dashes": named("ckpt_20240501.pt", "ckpt_20240502T1345.pt"),
+    "padded seeds": named("seed_001.pt", "seed_002.pt"),
+    "padded losses": named("net_loss_0_031.pt", "net_loss_0_029.pt"),
     "accuracies": named("acc97.25.pt", "acc98.10.pt", "acc99.50.pt"),
     "losses": named("net_loss_0_31.pt", "net_loss_0_29.pt"),
     "top-1": named("model_top1-76.pt", "model_top1-77.pt"),
@@ -393,6 +405,7 @@ def test_nothing_else_is_doubtful_about_sound_runs(name: str) -> None:
         "one file without a number": 1,
         "one step that two say": 1,
         "fairseq": 1,  # its last checkpoint is another network
+        "Trainer, whose final weights may be of any step": 1,
     }
     assert len(order_run(RUNS[name][0]).doubts) == expected.get(name, 0)
 
