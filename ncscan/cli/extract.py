@@ -35,6 +35,7 @@ from ncscan.cli.options import (
     TrustCode,
     WeightsOption,
 )
+from ncscan.cli.preprocessing import print_trials
 from ncscan.cli.running import flags_of, set_threads, troubles
 
 
@@ -74,6 +75,13 @@ def extract(
     allow_partial: AllowPartial = False,
     trust_code: TrustCode = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and stop.")] = False,
+    try_preprocessing: Annotated[
+        bool,
+        typer.Option(
+            "--try-preprocessing",
+            help="Say which usual preprocessing the last checkpoint of each run decides best with, and stop.",
+        ),
+    ] = False,
     threads: Threads = None,
     quiet: Quiet = False,
     trace: Traceback = False,
@@ -93,6 +101,8 @@ def extract(
             for each in skipped:
                 printer(each)
             printer.print_unused(unused)
+            if try_preprocessing:
+                raise typer.Exit(print_trials(targets, flags, printer, skipped))
             if dry_run:
                 raise typer.Exit(print_plans(targets, flags, printer, skipped, out_dir / "dumps", quiet=quiet))
             outcome = extraction.extract(targets, flags, out_dir / "dumps", printer)

@@ -34,7 +34,7 @@ LISTED_CLASSES = 20
 """The number of classes whose order a doubt gives in full."""
 ORDER_FILE = "class-order.txt"
 """The file in the folder of a run's dumps that holds the order of more of them."""
-_CAUSE = "wrong preprocessing is the usual cause: see --normalize"
+_CAUSE = "wrong preprocessing is the usual cause: see --normalize, or let --try-preprocessing try the usual ones"
 
 
 def summed_up(source: ActivationSource, details: str, doubts: Sequence[str] = ()) -> Finished:
@@ -177,7 +177,7 @@ def below_chance(labels: Int64[np.ndarray, "N"], decisions: Int64[np.ndarray, "N
     best = "" if match is None else f" (the best matches {np.mean(match[labels] == decisions):.1%})"
     said = f"accuracy {right / N:.1%} is below chance, {by_chance:.1%}"
     why = f"labels of other classes or off by one, though no single renumbering is certain{best}, or inverted inputs"
-    return f"{said}: {why}; see --class-order"
+    return f"{said}: {why}; see --class-order and --try-preprocessing"
 
 
 def near_chance(accuracy: float, chance: float) -> str:
