@@ -487,6 +487,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "base": (["base.pt"], Path("base.pt")),
     "logits": (["scores"], "scores"),
     "order": (["mtime"], "mtime"),
+    "class-order": (["1,0"], "1,0"),
     "trust-code": ([], True),
     "allow-partial": ([], True),
     "layers": (["head"], ("head",)),

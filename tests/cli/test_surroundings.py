@@ -18,7 +18,8 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "ckpts").mkdir()
     (folder / "ckpts" / "ncscan.toml").write_text(TOML, encoding="utf-8")
     save(folder / "ckpts" / NAME, fitted(5), step=5)
-    os.link(folder / "ckpts" / NAME, os.fsencode(folder / "ckpts") + b"/caf\xe9_7.pt")
+    save(folder / "later.pt", fitted(7), step=7)
+    (folder / "later.pt").rename(os.fsdecode(os.fsencode(folder / "ckpts") + b"/caf\xe9_7.pt"))
     done = run(folder, "extract", "ckpts", PYTHONIOENCODING="latin-1", LC_ALL="C")
     assert 0 == done.returncode
     assert rb"\u0394" in done.stdout
