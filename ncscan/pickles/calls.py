@@ -52,12 +52,18 @@ CLASSES = ("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter
 
 
 HARMFUL = re.compile(
-    r"(os|posix|nt|subprocess|sys|importlib|pkgutil|runpy|shutil|socket|ctypes|pty|code|codeop|webbrowser|marshal|"
-    r"imp|commands|popen2|multiprocessing|asyncio|pip|pdb|bdb|timeit|cProfile|profile|trace|distutils|setuptools|"
-    r"urllib|http|requests|smtplib|ftplib|telnetlib|torch\.hub|torch\.utils\.cpp_extension)\..*|"
+    r"(os|posix|nt|subprocess|sys|pkgutil|runpy|shutil|socket|ctypes|pty|codeop|webbrowser|marshal|popen2|pdb|bdb|"
+    r"urllib\.request|torch\.hub|torch\.utils\.cpp_extension)\..*|"
     r"(builtins|__builtin__)\.(eval|exec|execfile|compile|open|input|__import__|breakpoint|globals|locals|vars|setattr)|"
-    r"(torch|torch\.serialization|numpy|pickle|_pickle|cPickle|dill|dill\._dill|cloudpickle|joblib|pandas)\.(load|loads|read_pickle)|"
-    r"numpy\.testing\._private\.utils\.runstring"
+    r"(torch|torch\.serialization|numpy|pickle|_pickle|cPickle|dill|dill\._dill|cloudpickle|joblib|pandas)\."
+    r"(load|loads|read_pickle)|"
+    # Of modules whose names may be a researcher's own folder, what they run alone.
+    r"importlib\.(import_module|reload|__import__|_bootstrap.*|machinery\..*|util\..*)|imp\.(load_\w+|reload)|"
+    r"code\.(interact|Interactive\w+)|(profile|cProfile)\.(run|runctx|Profile)|trace\.Trace|timeit\.(timeit|repeat|main)|"
+    r"commands\.(getoutput|getstatusoutput)|multiprocessing\.(Process|process\..*|util\..*|popen_\w+\..*)|"
+    r"asyncio\.(create_subprocess_\w+|subprocess\..*|unix_events\..*)|pip\.(main|_internal.*)|"
+    r"distutils\.(spawn|core|command)\..*|setuptools\.(setup|command\..*|_distutils.*)|requests\.(get|post|put|api\..*)|"
+    r"(http\.(client|server)|smtplib|ftplib|telnetlib)\..*|numpy\.testing\._private\.utils\.runstring"
 )
 """Names that run programs, import code, or read and write files: no training loop leaves them in a checkpoint."""
 
@@ -146,8 +152,8 @@ def _bytes(context: Context, text: object = "", encoding: object = "latin1") -> 
     if encoding not in ("latin1", "latin-1"):
         raise BadPickle(f"encodes a text by {encoding!a:.40}, which torch.save does not write")
     context.n_encoded += len(text)
-    if context.n_encoded > MAX_ENCODED:
-        raise BadPickle(f"encodes texts of more than {MAX_ENCODED:,} characters")
+    if context.n_encoded > max(MAX_ENCODED, context.n_bytes):
+        raise BadPickle(f"encodes texts of {context.n_encoded:,} characters, more than it has")
     try:
         return text.encode("latin1")
     except UnicodeEncodeError as error:

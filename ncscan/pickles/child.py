@@ -56,33 +56,33 @@ def _whole(pickle: bytes, context: Context) -> object:
 
 def of_archive(request: Request) -> Content:
     """Read the pickle of a torch.save archive, whose storages are other members."""
-    context = Context()
+    context = Context(len(request.pickle))
     content = _whole(request.pickle, context)
     return understand(content, context, _numbers(request.small, context, big_endian=request.big_endian))
 
 
 def of_value(request: Request) -> Content:
     """Read the pickle of an archive that holds one value: its notes, or its tensor, are called `value`."""
-    context = Context()
+    context = Context(len(request.pickle))
     content = _whole(request.pickle, context)
     return understand_value(content, context, _numbers(request.small, context, big_endian=request.big_endian))
 
 
 def of_script(request: Request) -> Content:
     """Read the pickle of a TorchScript archive."""
-    context = Context()
+    context = Context(len(request.pickle))
     return understand_script(_whole(request.pickle, context), context)
 
 
 def of_distributed(request: Request) -> Distributed:
     """Read the metadata of torch.distributed.checkpoint."""
-    context = Context()
+    context = Context(len(request.pickle))
     return understand_distributed(_whole(request.pickle, context), context)
 
 
 def of_stream(request: Request) -> Content:
     """Read a pickle that is a file of its own."""
-    context = Context()
+    context = Context(len(request.pickle))
     stream = read_stream(request.pickle, context)
     small = dict(request.small)
     place = stream.end

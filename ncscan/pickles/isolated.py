@@ -26,6 +26,8 @@ FACTOR = 8
 SECONDS = 60
 """Seconds of the processor that reading one pickle may take; 10,000 tensors with their Adam states take one."""
 
+ENDED_BY_LIMIT = tuple(-getattr(signal, name) for name in ("SIGXCPU", "SIGKILL") if hasattr(signal, name))
+"""The exit codes of a process that its limits ended; Windows has none."""
 GRACE = 10.0
 """Seconds that a process may take to end after its pipe has."""
 
@@ -86,7 +88,7 @@ class _Child:
                 self.end()
                 raise
             code = self.end(grace=GRACE)
-        if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        if code in ENDED_BY_LIMIT:
             raise BadPickle(f"takes more than {SECONDS} seconds of the processor to read")
         raise BadPickle(f"ended the process that read it (exit code {code}): is it made to harm?")
 

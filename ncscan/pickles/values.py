@@ -96,7 +96,9 @@ class NumpyArray(msgspec.Struct, frozen=True, array_like=True, tag="array"):
 class Context:
     """The state of reading: what a pickle has asked for so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_bytes: int = 0) -> None:
+        self.n_bytes = n_bytes
+        """The size of the pickle, where it is known."""
         self.inert: set[str] = set()
         """Names that the pickle would import and that nothing here needs."""
         self.pieces: list[bytes] = []

@@ -38,6 +38,8 @@ from ncscan.wording import listed_up_to, percent
 
 SAME_LOGITS = 1e-2
 """The allowed share of the largest: devices and batch sizes round differently, another model differs by far more."""
+NOT_FILLED = "the checkpoint does not fill"
+"""The words by which a report knows this doubt among others."""
 MUCH_LEFT = 0.1
 """The share of a checkpoint's numbers that a loss, metric states and counters may take."""
 MAX_UNUSED = 100
@@ -207,7 +209,7 @@ def _keep(
         except OSError as error:  # of the model's own code: the disk that is written to did not raise it
             raise ModelError(f"the forward pass failed: {named(error)}") from error
 
-    misread = reduction_doubt(loaded.trace, taps, flags.reduction)
+    about = _unfilled(loaded), reduction_doubt(loaded.trace, taps, flags.reduction), _left_over(loaded)
     try:
         return write_dump(
             path,
@@ -218,12 +220,22 @@ def _keep(
             batches,
             gradients=gradients,
             rounding=_rounding(loaded, taps, flags),
-            doubts=lambda: [doubt for doubt in (misread, _left_over(loaded), repeated.doubt, *checked.doubts) if doubt],
+            doubts=lambda: list(filter(None, (*about, repeated.doubt, *checked.doubts))),
             compress=flags.compress,
         )
     except ModelError:
         remove_partial(path)
         raise
+
+
+def _unfilled(loaded: Loaded) -> str:
+    """Return a doubt where the checkpoint does not fill the model: what reads the rest has the values it began with."""
+    model = loaded.model
+    if not model.unmatched:
+        return ""
+    count = f"{model.total - model.matched} of {model.total} tensors of the model"
+    which = listed_up_to(3, model.unmatched)
+    return f"{NOT_FILLED} {count} ({which}): numbers of what reads them are of an untrained network"
 
 
 def _left_over(loaded: Loaded) -> str:
@@ -261,7 +273,9 @@ def _fit(provenance: Provenance) -> str:
     """Return how the checkpoint's names fitted the model's, in words."""
     share = f"{provenance.matched} of {provenance.total} tensors ({provenance.matched / provenance.total:.0%})"
     prefixes = ", ".join(f"{theirs or '(none)'} → {ours or '(none)'}" for theirs, ours in provenance.prefix_map)
-    left = f", not used: {listed_up_to(3, provenance.unused)}" if provenance.unused else ""
+    others = provenance.notes.get("other_states")
+    left = f", state {provenance.state} (the file also has {others!s:.200})" if others else ""
+    left += f", not used: {listed_up_to(3, provenance.unused)}" if provenance.unused else ""
     return f"{share}, prefix {prefixes}{left}" if prefixes else share + left
 
 

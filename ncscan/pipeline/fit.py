@@ -58,11 +58,17 @@ def summed_up(source: ActivationSource, details: str, doubts: Sequence[str] = ()
             doubts = (numbered_otherwise(found, own.class_names), *doubts)
         elif noted := noted_otherwise(accuracy, own.notes):
             doubts = (*noted, *doubts)
-        elif not has_noted(own.notes) and 0 not in (own.step, own.epoch):
+        elif not has_noted(own.notes) and not _is_untrained(own):
             pending = below_chance(source.labels, decisions, n_outputs) or near_chance(accuracy, chance)
     doubts = (*lacking(source.labels, n_outputs, own.class_names), *source.doubts, *doubts)
     is_accurate = accuracy >= chance + FAR_FROM_CHANCE * (1 - chance)
     return Finished(name, accuracy, len(source.labels), details, tuple(doubts), pending, is_accurate)
+
+
+def _is_untrained(own: Provenance) -> bool:
+    """Return whether a checkpoint counts no training: a step that is 0 beside a later epoch is no count."""
+    counts = [count for count in (own.step, own.epoch) if count is not None]
+    return bool(counts) and max(counts) == 0
 
 
 def label(provenance: Provenance) -> str:

@@ -1,6 +1,7 @@
 """What of a checkpoint is the model's: several states, prefixes, other names, and what else lies in the file."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,22 @@ def test_a_model_that_is_a_small_part_of_its_checkpoint_is_doubtful(tmp_path: Pa
     assert 0 == code
     assert "not used: decoder.weight, n_averaged" in said
     assert "tensors (82.1 % of its numbers) that the model has no place for" in said
+
+
+def test_weights_that_were_not_filled_are_the_first_doubt(tmp_path: Path) -> None:
+    part = {name: tensor for name, tensor in STATE.items() if not name.startswith("2.")}
+    code, said = extracted(tmp_path, part, *THEIRS, "--allow-partial")
+    assert 0 == code
+    assert "the checkpoint does not fill 2 of 6 tensors of the model (2.weight is missing in the checkpoint" in said
+    assert 0 == ncscan("report", cwd=tmp_path).returncode
+    report = json.loads((tmp_path / "ncscan-out" / "report" / "report.json").read_text(encoding="utf-8"))
+    doubt = report["verdict"]["runs"][0]["doubts"][0]
+    assert ("unfilled", True) == (doubt["kind"], "of an untrained network" in doubt["sentence"])
+
+
+def test_the_other_states_of_a_file_are_named(tmp_path: Path) -> None:
+    code, said = extracted(tmp_path, {"model": STATE, "model_ema": OTHER})
+    assert (0, True) == (code, "state model (the file also has model_ema)" in said), said
 
 
 def test_a_counter_beside_the_weights_is_no_doubt(tmp_path: Path) -> None:

@@ -302,6 +302,38 @@ def test_a_pickle_made_to_harm_is_refused(data: bytes, said: str | None) -> None
             pickles.read(data, "stream")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["code.models\nNet", "trace\nNet", "profile.net\nNet", "distutils.version\nLooseVersion", "http.cookies\nMorsel"],
+)
+def test_a_class_in_a_module_of_a_common_name_is_only_data(name: str) -> None:
+    """Folders of research code are called `code`; torch's version is a class of distutils."""
+    found = pickles.read(b"\x80\x02c" + name.encode() + b"\n)\x81}U\x01aK\x01sb.", "stream")
+    assert ((name.replace("\n", "."),), {"a": 1}) == (found.inert, found.notes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("code\ninteract", "trace\nTrace", "profile\nrun", "distutils.spawn\nspawn", "importlib\nimport_module"),
+        *("imp\nload_source", "multiprocessing.util\nspawnv_passfds", "requests.api\nget", "sys\nexit", "nt\nsystem"),
+    ],
+)
+def test_a_name_that_runs_something_ends_the_reading(name: str) -> None:
+    with pytest.raises(BadPickle, match="made to harm"):
+        pickles.read(b"\x80\x02c" + name.encode() + b"\n.", "stream")
+
+
+def test_texts_are_encoded_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the arrays of protocol 2, however large; one that is encoded again and again is a bomb."""
+    monkeypatch.setattr("ncscan.pickles.calls.MAX_ENCODED", 10)
+    once = pickle.dumps(b"\xff" * 1000, 2)
+    assert b"\xff" * 1000 == interpret(once, Context(len(once)))[0]
+    bomb = once[:-1] + b"0" + b"(" + b"c_codecs\nencode\nX\x02\0\0\0abq\x09U\x06latin1\x86R" * 600 + b"t."
+    with pytest.raises(BadPickle, match="encodes texts of"):
+        interpret(bomb, Context(100))
+
+
 def test_a_pickle_that_takes_too_long_ends_its_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "SECONDS", 1)
     with pytest.raises(BadPickle, match="takes more than 1 seconds"):

@@ -209,6 +209,12 @@ def test_a_run_that_ends_near_chance_is_one_alarm(tmp_path: Path) -> None:
     assert {"step_10.pt", "step_20.pt"} == doubted
 
 
+def test_a_step_that_is_always_0_does_not_make_a_network_untrained(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    save(tmp_path / "ckpts" / "net.pt", untrained(0), step=0, epoch=7)
+    assert "accuracy 33.3% is near chance" in one_line(ncscan("extract", "ckpts", cwd=tmp_path).stderr)
+
+
 def test_decisions_that_match_too_rarely_are_not_near_chance(tmp_path: Path) -> None:
     make_workspace(tmp_path, 5)
     random = np.random.default_rng(0)

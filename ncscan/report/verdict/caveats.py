@@ -18,6 +18,7 @@ from ncscan.trajectory import COLLAPSED, FEWEST
 from ncscan.wording import alike, listed, number, percent
 
 DoubtKind = Literal[
+    "unfilled",
     "class order",
     "lacking classes",
     "integrity",
@@ -36,13 +37,14 @@ DoubtKind = Literal[
 ]
 
 _KINDS: tuple[tuple[str, DoubtKind], ...] = (
+    ("the checkpoint does not fill", "unfilled"),
     ("numbers its classes otherwise", "class order"),
     ("of the network's", "lacking classes"),
     ("the class means differ in", "rank"),
 )
 """The phrases by which the doubts of a checkpoint are recognised; others are about its replay."""
 
-_FIRST: tuple[DoubtKind, ...] = ("class order", "lacking classes")
+_FIRST: tuple[DoubtKind, ...] = ("unfilled", "class order", "lacking classes")
 """What comes before everything else: other networks or classes are compared than the numbers say."""
 
 IMBALANCED = 2.0
@@ -82,8 +84,9 @@ def doubts(
     """
     of_checkpoints, of_run = tuple(_of_checkpoints(checkpoints)), tuple(_integrity(run, checkpoints, warnings))
     return (
+        *(doubt for doubt in of_checkpoints if doubt.kind == _FIRST[0]),
         *(doubt for doubt in of_run if doubt.kind == "steps"),
-        *(doubt for kind in _FIRST for doubt in of_checkpoints if doubt.kind == kind),
+        *(doubt for kind in _FIRST[1:] for doubt in of_checkpoints if doubt.kind == kind),
         *(doubt for doubt in of_run if doubt.kind != "steps"),
         *(doubt for doubt in of_checkpoints if doubt.kind not in _FIRST),
         *_fit(error),
