@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from ncscan.pickles.values import USER_DICTS, Record, View
+from ncscan.pickles.values import USER_DICTS, Named, Record, View
 
 Note = str | int | float | bool
 """The types that a note can have: it goes into CSV, JSON and HDF5 as it is."""
@@ -20,6 +20,8 @@ MAX_LIST = 16
 """Lists longer than this are histories or vocabularies, not notes."""
 MAX_VISITS = 20_000
 """The number of values looked at or waiting: seven nested lists of sixteen are 268 million values in a few bytes."""
+MEMBER_OF = ("builtins.getattr", "__builtin__.getattr")
+"""The call by which some versions of Python pickle a member of an Enum: its class and its name."""
 _MAX_DEPTH = 8
 _MAX_STATES = 100_000
 """The number of parameters whose counts of updates are looked at."""
@@ -113,13 +115,16 @@ def named_values(value: object) -> Mapping[Any, Any] | None:
 
 
 def _content(value: object) -> object:
-    """Return the plain value in a record: that of OmegaConf's leaves, or the one that an Enum is built from."""
+    """Return the plain value in a record: that of OmegaConf's leaves, or the value or name that an Enum is got by."""
     if not isinstance(value, Record):
         return value
     fields = value.fields()
     if "_val" in fields:
         return fields["_val"]
-    alone = value.arguments[0] if len(value.arguments) == 1 and value.state is None else None
+    given = value.arguments
+    if value.name in MEMBER_OF and len(given) == 2 and isinstance(given[0], Named):
+        given = given[1:]
+    alone = given[0] if len(given) == 1 and value.state is None else None
     return alone if isinstance(alone, str | int | float) else None
 
 

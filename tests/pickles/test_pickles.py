@@ -135,6 +135,13 @@ def test_what_lies_beside_the_weights_is_no_obstacle(protocol: int, zipped: bool
     assert not [name for name in checkpoint.inert if name.startswith(("numpy.", "pathlib.", "argparse."))]
 
 
+@pytest.mark.parametrize(
+    "member", [b"cm\nColour\nU\x03red\x85R", b"c__builtin__\ngetattr\ncm\nColour\nU\x03red\x86R"], ids=["value", "name"]
+)
+def test_a_member_of_an_enum_is_a_note_whatever_python_wrote_it(member: bytes) -> None:
+    assert {"c": "red"} == pickles.read(b"\x80\x02}U\x01c" + member + b"s.", "stream").notes
+
+
 @pytest.mark.parametrize("zipped", [True, False], ids=["archive", "stream"])
 @pytest.mark.parametrize("place", ["", "model"])
 def test_a_module_that_was_pickled_whole_gives_its_state_dict(place: str, zipped: bool, tmp_path: Path) -> None:
